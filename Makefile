@@ -1,0 +1,99 @@
+# `make help` lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+# The first Python that fits pyproject.toml and can make a virtual environment.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1 \
+	&& echo $$p && break; done)
+BIN := .venv/bin
+LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
+
+IMAGE_LOCKS := extract prepare train train-gpu evaluate publish tune tune-gpu
+
+SAMPLE := data/ml-latest-small
+DATA ?= $(SAMPLE)/ratings.csv
+# The sample's titles go with the sample's ratings only.
+TITLES ?= $(if $(filter $(SAMPLE)/%,$(DATA)),$(SAMPLE)/movies.csv)
+
+.PHONY: help setup run tune test test-docker test-airflow check compile images push kind-up kind-load kind-run \
+	kind-down bench-train bench-data lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.run ## Make .venv from the hashed locks
+
+run: .venv/.run ## Run the pipeline on this machine (DATA=my.csv for your own ratings, TITLES=items.csv)
+	@$(BIN)/wals run --source '$(DATA)' $(if $(TITLES),--titles '$(TITLES)') $(ARGS)
+
+tune: .venv/.run ## Search for better training parameters on this machine (DATA, TITLES and ARGS as of run)
+	@$(BIN)/wals tune --source '$(DATA)' $(if $(TITLES),--titles '$(TITLES)') $(ARGS)
+
+compile: .venv/.run ## Write build/*.yaml to upload to Vertex AI and Kubeflow
+	@$(BIN)/python compile.py
+
+test: .venv/.dev ## Run the tests
+	$(BIN)/python -m pytest -q
+
+test-docker: .venv/.dev ## Build the images and test them and the runs in containers (wants Docker)
+	$(BIN)/python -m pytest -q -m docker tests/containers
+
+test-airflow: .venv/.dev ## Run the DAGs in a real Airflow, in an environment of its own
+	$(BIN)/python -m pytest -q -m airflow tests/airflow
+
+check: .venv/.dev ## Lint, check the format and the types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+images: ## Build the steps' images (ACCELERATOR=gpu for CUDA in train and tune)
+	@ACCELERATOR='$(or $(ACCELERATOR),cpu)' containers/build.sh
+
+push: ## Push the images and write build/images.json (REGISTRY=europe-docker.pkg.dev/PROJECT/wals)
+	@containers/push.sh '$(REGISTRY)'
+
+kind-up: ## Make a kind cluster with Kubeflow Pipelines on this machine
+	@deploy/kind/kfp.sh up
+
+kind-load: ## Put the images and ratings into the cluster (CSV=my.csv for yours)
+	@deploy/kind/kfp.sh load $(CSV)
+
+kind-run: .venv/.run ## Run the pipeline in the cluster and wait for its end (ARGS="num_iters=20")
+	@deploy/kind/kfp.sh run $(ARGS)
+
+kind-down: ## Remove the cluster
+	@deploy/kind/kfp.sh down
+
+bench-train: .venv/.dev ## Measure training beside other libraries (about 20 minutes)
+	$(BIN)/python benchmarks/train.py $(ARGS)
+
+bench-data: .venv/.dev ## Measure extraction and preparation beside a pandas script
+	$(BIN)/python benchmarks/data.py --millions 1 10 20 100
+
+lock: .venv/.run ## Resolve the dependencies anew into requirements/*.lock.txt
+	$(LOCK) requirements/bootstrap.in -o requirements/bootstrap.lock.txt
+	$(LOCK) pyproject.toml -o requirements/run.lock.txt
+	$(LOCK) pyproject.toml --extra tensorflow --group dev -c requirements/run.lock.txt -o requirements/dev.lock.txt
+	$(LOCK) requirements/airflow.in -o requirements/airflow.lock.txt
+	for image in $(IMAGE_LOCKS); do $(LOCK) requirements/$$image.in -c requirements/dev.lock.txt \
+		--no-emit-package kfp-server-api --no-emit-package kubernetes -o requirements/$$image.lock.txt || exit 1; done
+
+clean: ## Remove what was built; runs/ stays
+	rm -rf build .venv .venv-airflow
+
+.venv/.bootstrap: requirements/bootstrap.lock.txt
+	@test -n "$(PYTHON)" || { echo "make: error: no Python 3.11, 3.12 or 3.13 with venv was found; install one (Debian, Ubuntu: apt install python3 python3-venv) or name it: make PYTHON=/path/to/python3.12" >&2; exit 2; }
+	@echo "Setting up .venv (once) ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/bootstrap.lock.txt
+	@touch $@
+
+.venv/.run: requirements/run.lock.txt pyproject.toml .venv/.bootstrap
+	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/run.lock.txt
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.dev: requirements/dev.lock.txt .venv/.run
+	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/dev.lock.txt
+	@touch $@

@@ -1,0 +1,125 @@
+"""Retrain the recommendations every evening, once the table they come from is fresh.
+
+The first DAG runs the template that `wals upload` put into Artifact Registry, on Vertex AI. The second runs
+`wals submit` from an environment of its own, for an open-source Kubeflow Pipelines server. Both are set up
+by the Airflow variable ``wals``, a JSON object; docs/operations.md lists its keys. For Airflow 2.9 and later.
+"""
+
+import json
+import shlex
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+try:
+    from airflow.sdk import DAG, PokeReturnValue, task
+    from airflow.sdk.exceptions import AirflowFailException
+except ImportError:  # Airflow 2
+    from airflow.decorators import task
+    from airflow.exceptions import AirflowFailException
+    from airflow.sensors.base import PokeReturnValue
+
+    from airflow import DAG
+from airflow.providers.google.cloud.operators.vertex_ai.pipeline_job import RunPipelineJobOperator
+from airflow.providers.smtp.notifications.smtp import send_smtp_notification
+
+DAG_ARGUMENTS = {
+    "schedule": "0 21 * * *",
+    "start_date": datetime(2026, 1, 1, tzinfo=UTC),
+    "catchup": False,
+    "max_active_runs": 1,
+    "default_args": {
+        "retries": 5,
+        "retry_delay": timedelta(minutes=10),
+        "on_failure_callback": send_smtp_notification(
+            # As the connection or the configuration says; providers of Airflow 2.9 want it told.
+            from_email=None,
+            to="{{ var.json.wals.alert_email }}",
+            subject="{{ dag.dag_id }}: {{ ti.task_id }} failed",
+            html_content="Run {{ run_id }} failed after {{ ti.try_number }} tries: {{ ti.log_url }}",
+        ),
+    },
+    "tags": ["recommendations"],
+}
+
+
+@task(multiple_outputs=True)
+def settings(required: list[str], var: Any = None) -> dict[str, Any]:
+    """Return the variable that sets the DAG up, and fail at once if it lacks anything."""
+    given = var["json"].get("wals", {})
+    if missing := [key for key in (*required, "alert_email") if not given.get(key)]:
+        raise AirflowFailException(f"the Airflow variable wals lacks {', '.join(missing)}")
+    return {"parameters": {}, "window_days": 0, **given}
+
+
+@task.sensor(poke_interval=600, timeout=6 * 3600, mode="reschedule")
+def fresh_rows(
+    project: str,
+    table: str,
+    window_days: int,
+    parameters: dict[str, Any],
+    data_interval_end: datetime | None = None,
+) -> PokeReturnValue:
+    """Wait until the table was written to in the day before the scheduled time, or after.
+
+    Returns:
+        The pipeline's parameters. They pin the moment at which the table was found fresh, so that every retry
+        of the training reads the same rows, and a new run never meets the cached extraction of an old one.
+    """
+    from airflow.providers.google.cloud.hooks.bigquery import BigQueryHook
+
+    now = datetime.now(UTC)
+    # A run that was triggered by hand may have no interval.
+    end = data_interval_end or now
+    modified = BigQueryHook(use_legacy_sql=False).get_client(project_id=project).get_table(table).modified
+    values = {"source": f"bq://{table}", "snapshot": now.isoformat(timespec="seconds")}
+    if window_days:
+        values["window_start"] = (end - timedelta(days=window_days)).isoformat()
+        values["window_end"] = end.isoformat()
+    return PokeReturnValue(is_done=modified >= end - timedelta(days=1), xcom_value=values | parameters)
+
+
+class TrainOnVertex(RunPipelineJobOperator):
+    """The provider's operator, which takes templates in all of these only since its later versions."""
+
+    template_fields = sorted(
+        {
+            *RunPipelineJobOperator.template_fields,
+            *("template_path", "pipeline_root", "parameter_values", "service_account"),
+        }
+    )
+
+
+@task.bash
+def train_on_kubeflow(command: str, config: str, parameters: dict[str, Any]) -> str:
+    """Return the command, which has packages of its own: Airflow's and Kubeflow's do not fit together."""
+    values = (
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in parameters.items()
+    )
+    options = (part for value in values for part in ("-p", value))
+    return shlex.join([command, "submit", "--config", config, "--wait", *options])
+
+
+def parameters_of(given: Any) -> Any:
+    """Return what the sensor will know of the fresh rows."""
+    return fresh_rows(*(given[key] for key in ("project", "table", "window_days", "parameters")))
+
+
+with DAG("recommendations_model_training", **DAG_ARGUMENTS):
+    vertex = settings(["project", "region", "table", "template", "pipeline_root", "service_account"])
+    TrainOnVertex(
+        task_id="train_on_vertex",
+        display_name="recommendations-model-training",
+        project_id=vertex["project"],
+        region=vertex["region"],
+        template_path=vertex["template"],
+        pipeline_root=vertex["pipeline_root"],
+        service_account=vertex["service_account"],
+        parameter_values=parameters_of(vertex),
+        deferrable=True,
+        poll_interval=60,
+    )
+
+with DAG("recommendations_model_training_kubeflow", **DAG_ARGUMENTS):
+    kubeflow = settings(["project", "table", "command", "config"])
+    train_on_kubeflow(kubeflow["command"], kubeflow["config"], parameters_of(kubeflow))

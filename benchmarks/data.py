@@ -1,0 +1,171 @@
+"""Measures extraction and preparation beside the plain pandas script that they replace.
+
+Each runs in a process of its own over the same generated file, and the table gives its seconds from
+start to end (imports included), the CPU seconds of all its threads and its peak resident memory:
+
+    python benchmarks/data.py --millions 1 10 20 100
+
+The plain script reads the file with pandas, factorizes both ids and makes the CSR and the CSC matrix in
+memory; it holds nothing out, checks nothing and writes nothing. The second one also holds a tenth out and
+writes the arrays, so that what it leaves can be trained on, as what the two steps leave.
+"""
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import csv
+
+_CHUNK = 1_000_000
+_MEBIBYTE = 1 << 20
+
+_EXTRACT = """
+from pathlib import Path
+from components.extract.step import extract
+extract(source={source!r}, output=Path({folder!r}) / "interactions")
+"""
+
+_PREPARE = """
+from pathlib import Path
+from components.prepare.step import prepare
+folder = Path({folder!r})
+prepare(
+    interactions=folder / "interactions",
+    training=folder / "training",
+    holdout=folder / "holdout",
+    vocabulary=folder / "vocabulary",
+    profile=folder / "profile",
+    profile_report=folder / "profile.html",
+)
+"""
+
+_PANDAS = """
+import pandas as pd
+from scipy.sparse import csr_matrix
+ratings = pd.read_{format}({source!r})
+users, user_ids = pd.factorize(ratings["user_id"])
+items, item_ids = pd.factorize(ratings["item_id"])
+by_user = csr_matrix((ratings["rating"], (users, items)), shape=(len(user_ids), len(item_ids)))
+by_item = by_user.tocsc()
+"""
+
+_PANDAS_SAVED = """
+from pathlib import Path
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
+folder = Path({folder!r}) / "plain"
+folder.mkdir(exist_ok=True)
+ratings = pd.read_{format}({source!r})
+users, user_ids = pd.factorize(ratings["user_id"])
+items, item_ids = pd.factorize(ratings["item_id"])
+pd.DataFrame({{"id": user_ids}}).to_parquet(folder / "users.parquet")
+pd.DataFrame({{"id": item_ids}}).to_parquet(folder / "items.parquet")
+held_out = np.random.default_rng(42).random(len(ratings)) < 0.1
+for name, part in (("training", ~held_out), ("holdout", held_out)):
+    matrix = csr_matrix(
+        (ratings["rating"].to_numpy()[part], (users[part], items[part])), shape=(len(user_ids), len(item_ids))
+    )
+    for orientation, compressed in (("by_user", matrix), ("by_item", matrix.tocsc())):
+        for array in ("indptr", "indices", "data"):
+            np.save(folder / f"{{name}}.{{orientation}}.{{array}}.npy", getattr(compressed, array))
+"""
+
+
+def generate(path: Path, interactions: int, seed: int = 0) -> None:
+    """Write interactions with popular items and busy users, a million at a time.
+
+    A hundred interactions a user and a thousand an item on average, int64 ids with gaps, float32 ratings
+    and no times.
+    """
+    users, items = max(interactions // 100, 2), max(interactions // 1000, 2)
+    random = np.random.default_rng(seed)
+    schema = pa.schema([("user_id", pa.int64()), ("item_id", pa.int64()), ("rating", pa.float32())])
+    writer_of = csv.CSVWriter if path.suffix == ".csv" else pq.ParquetWriter
+    with writer_of(path, schema) as writer:
+        for start in range(0, interactions, _CHUNK):
+            rows = min(_CHUNK, interactions - start)
+            columns = [
+                (random.random(rows) ** 1.5 * users).astype(np.int64) * 7 + 3,
+                (random.random(rows) ** 2.5 * items).astype(np.int64) * 5 + 1,
+                random.integers(1, 11, rows).astype(np.float32) / 2,
+            ]
+            writer.write_table(pa.table(columns, schema=schema))
+
+
+def measure(script: str) -> tuple[float, float, int]:
+    """Run a script in a Python of its own.
+
+    Returns:
+        Seconds from start to end, seconds on all cores, and peak resident bytes.
+    """
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-c", script])
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"failed with {process.returncode}")
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit
+
+
+def folder_size(folder: Path) -> int:
+    """Return the bytes of all files in a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def main() -> None:
+    """Generate, measure and print a table in Markdown."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--millions", type=int, nargs="+", default=[1, 10, 20], help="interactions, in millions"
+    )
+    parser.add_argument(
+        "--pandas-up-to", type=int, default=20, help="millions that fit the plain script's memory"
+    )
+    parser.add_argument("--format", choices=("parquet", "csv"), default="parquet", help="of the source")
+    parser.add_argument("--folder", type=Path, help="for the data; by default a temporary one")
+    arguments = parser.parse_args()
+    print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}\n")
+    print("| interactions | what | seconds | CPU seconds | peak MiB | CPU µs each | output bytes each |")
+    print("|---:|---|---:|---:|---:|---:|---:|")
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
+        folder = Path(scratch)
+        source = folder / f"source.{arguments.format}"
+        for millions in arguments.millions:
+            interactions = millions * 1_000_000
+            generate(source, interactions)
+            steps = [
+                ("extract", _EXTRACT, ["interactions"]),
+                ("prepare", _PREPARE, ["training", "holdout", "vocabulary"]),
+            ]
+            if millions <= arguments.pandas_up_to:
+                steps += [
+                    ("plain pandas, in memory", _PANDAS, []),
+                    ("plain pandas, with holdout and files", _PANDAS_SAVED, ["plain"]),
+                ]
+            for name, script, outputs in steps:
+                seconds, cpu, peak = measure(
+                    script.format(source=str(source), folder=str(folder), format=arguments.format)
+                )
+                written = sum(folder_size(folder / output) for output in outputs)
+                print(
+                    f"| {interactions:,} | {name} | {seconds:.1f} | {cpu:.1f} | {peak / _MEBIBYTE:,.0f} "
+                    f"| {cpu / interactions * 1e6:.2f} | {written / interactions:.1f} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""Training and ranking side by side with other libraries: seconds per iteration, and to equal quality.
+
+    python benchmarks/train.py [--d 64 128 256] [--rounds 2] [--data power-law movielens]
+
+The peers (benchmarks/peers.lock.txt) get an environment of their own under build/. Libraries take turns in
+each round, on all cores; a figure is the best of the rounds. Prints Markdown tables.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from train_data import movielens_matrix, power_law_matrix, split
+
+HERE = Path(__file__).parent
+BUILD = HERE.parent / "build" / "benchmarks"
+PEERS = BUILD / "peers"
+MOVIELENS = HERE.parent / "data" / "ml-latest-small" / "ratings.csv"
+
+CONTESTANTS = {
+    "ours, CG": ("ours", "cg"),
+    "irspack, CG": ("irspack", "CG"),
+    "implicit, CG": ("implicit", "CG"),
+    "ours, Cholesky": ("ours", "cholesky"),
+    "irspack, Cholesky": ("irspack", "CHOLESKY"),
+    "ours, iALS++": ("ours", "ialspp"),
+    "irspack, iALS++": ("irspack", "IALSPP"),
+}
+# What each library asks for, or sets itself when it is imported before NumPy.
+ENVIRONMENT = {
+    "ours": {"OPENBLAS_THREAD_TIMEOUT": "4"},
+    "irspack": {},
+    "implicit": {"OPENBLAS_NUM_THREADS": "1"},
+}
+# The peer whose quality after this many iterations is what everyone has to reach.
+RIVAL = "irspack, CG"
+RIVAL_ITERATIONS = 8
+
+
+def peers_python() -> Path:
+    """Return the interpreter of the peers' environment, made on first use."""
+    python = PEERS / "bin" / "python"
+    if not (PEERS / "complete").exists():
+        venv.create(PEERS, with_pip=True, clear=True)
+        lock = HERE / "peers.lock.txt"
+        subprocess.run([python, "-m", "pip", "install", "-q", "--require-hashes", "-r", lock], check=True)
+        (PEERS / "complete").touch()
+    return python
+
+
+def prepare(name: str) -> Path:
+    """Return the folder of a data set's training and test matrix, made on first use."""
+    folder = BUILD / name
+    if not (folder / "test.npz").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        matrix = power_law_matrix() if name == "power-law" else movielens_matrix(MOVIELENS)
+        for part, content in zip(("train", "test"), split(matrix), strict=True):
+            sparse.save_npz(folder / f"{part}.npz", content)
+    return folder
+
+
+def run(contestant: str, data: Path, d: int, iterations: int) -> dict[str, Any]:
+    """Train one contestant in a process of its own and return what it printed."""
+    library, solver = CONTESTANTS[contestant]
+    python = Path(sys.executable) if library == "ours" else peers_python()
+    script = str(HERE / "train_contestant.py")
+    command = [
+        str(python),
+        script,
+        library,
+        solver,
+        str(data),
+        "--d",
+        str(d),
+        "--iterations",
+        str(iterations),
+    ]
+    environment = os.environ | ENVIRONMENT[library]
+    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment)
+    result: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
+    return result
+
+
+def machine_limit() -> tuple[float, float]:
+    """Return GFLOP/s of a large float32 matrix product and GB/s of a large copy, on all cores."""
+    square = np.ones((2048, 2048), np.float32)
+    long = np.ones(64 << 20, np.float32)
+    copy = np.empty_like(long)
+    product, moved = [], []
+    for _ in range(5):
+        began = time.perf_counter()
+        square @ square
+        product.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        np.copyto(copy, long)
+        moved.append(time.perf_counter() - began)
+    return 2 * 2048**3 / min(product) / 1e9, 2 * long.nbytes / min(moved) / 1e9
+
+
+def iterations_to(target: float, result: dict[str, Any]) -> float:
+    """Return the iterations until the quality is reached; infinite if it never was."""
+    reached = np.flatnonzero(np.array(result["ndcg"]) >= target)
+    return float(reached[0] + 1) if reached.size else float("inf")
+
+
+def seconds_to(target: float, result: dict[str, Any]) -> float:
+    """Return the seconds of training until the quality is reached; infinite if it never was."""
+    needed = iterations_to(target, result)
+    return float(sum(result["seconds"][: int(needed)])) if np.isfinite(needed) else needed
+
+
+def cpu_seconds(result: dict[str, Any]) -> float:
+    """Return the median CPU seconds of an iteration after the first, which also holds what comes before."""
+    return float(np.median(result["cpu_seconds"][1:]))
+
+
+def compare(data: str, d: int, contestants: list[str], rounds: int, iterations: int) -> None:
+    """Print the table of one data set and d."""
+    folder = prepare(data)
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name in contestants:
+            results[name].append(run(name, folder, d, iterations))
+    rival = results[RIVAL][0]
+    target = rival["ndcg"][RIVAL_ITERATIONS - 1]
+    best = {name: min(seconds_to(target, result) for result in of) for name, of in results.items()}
+    cpu = {name: min(map(cpu_seconds, of)) for name, of in results.items()}
+    cpu_best = {name: cpu[name] * iterations_to(target, of[0]) for name, of in results.items()}
+    entries = sparse.load_npz(folder / "train.npz").nnz
+    print(f"\n{data}, {entries:,} training entries, d = {d}; NDCG@20 to reach {target:.4f}\n")
+    print(
+        "| | s per iteration | CPU s per iteration | NDCG@20 at the end | s to equal NDCG@20 | ratio "
+        "| CPU s to equal NDCG@20 | ratio | peak MiB | top-20 of all, s |"
+    )
+    print("|" + "---|" * 10)
+    for name, of in results.items():
+        iteration = min(float(np.median(result["seconds"])) for result in of)
+        rank = min(result["rank_seconds"] for result in of)
+        shown_rank = f"{rank:.2f}" if CONTESTANTS[name][0] != "irspack" else ""
+        print(
+            f"| {name} | {iteration:.3f} | {cpu[name]:.3f} | {of[0]['ndcg'][-1]:.4f} "
+            f"| {best[name]:.2f} | {best[name] / best[RIVAL]:.2f} | {cpu_best[name]:.2f} "
+            f"| {cpu_best[name] / cpu_best[RIVAL]:.2f} | {of[0]['peak_mib']:.0f} | {shown_rank} |",
+            flush=True,
+        )
+    if "ours, CG" in results:
+        # Two steps: the residual (4d), a step (4d), the last step without its residual (2d), on both sides.
+        work = 2 * entries * 10 * d / 1e9
+        fastest = min(float(np.median(result["seconds"])) for result in results["ours, CG"])
+        flops, bandwidth = machine_limit()
+        traffic = 2 * entries * 4 * d / 1e9
+        print(
+            f"\nOurs, CG: {work:.1f} GFLOP an iteration at {work / fastest:.0f} GFLOP/s "
+            f"({work / fastest / flops:.0%} of this machine's matrix product, {flops:.0f} GFLOP/s); "
+            f"factor rows fetched at {traffic / fastest:.0f} GB/s, "
+            f"where a copy of main memory moves {bandwidth:.0f} GB/s."
+        )
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--d", type=int, nargs="+", default=[64, 128, 256])
+    parser.add_argument("--data", nargs="+", default=["power-law", "movielens"])
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--iterations", type=int, default=10)
+    parser.add_argument("--contestants", nargs="+", default=list(CONTESTANTS), metavar="NAME")
+    arguments = parser.parse_args()
+    for data in arguments.data:
+        for d in arguments.d:
+            compare(data, d, arguments.contestants, arguments.rounds, arguments.iterations)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""One library in the training benchmark: trains, and prints a JSON object of its times and qualities.
+
+Runs in whichever environment has the library. The quality is measured by the same code for all and outside
+of the times.
+"""
+
+import argparse
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse
+
+ALPHA0, REGULARIZATION = 0.1, 0.001
+K = 20
+_SCORED_USERS = 10_000
+_USERS_AT_ONCE = 1_000
+
+Observer = Callable[[float, np.ndarray, np.ndarray], None]
+
+
+def ndcg(users: np.ndarray, items: np.ndarray, train: sparse.csr_array, test: sparse.csr_array) -> float:
+    """Return NDCG@20 over the users with held-out items, evenly drawn if there are many."""
+    chosen = np.flatnonzero(np.diff(test.indptr))
+    chosen = chosen[:: max(1, len(chosen) // _SCORED_USERS)]
+    discounts = 1 / np.log2(np.arange(2, K + 2))
+    gains = []
+    for start in range(0, len(chosen), _USERS_AT_ONCE):
+        block = chosen[start : start + _USERS_AT_ONCE]
+        scores = users[block] @ items.T
+        seen = train[block].tocoo()
+        scores[seen.row, seen.col] = -np.inf
+        best = np.argpartition(-scores, K, axis=1)[:, :K]
+        order = np.argsort(-np.take_along_axis(scores, best, 1), axis=1)
+        best = np.take_along_axis(best, order, 1)
+        wanted = test[block].toarray() > 0
+        ideal = np.cumsum(discounts)[np.minimum(wanted.sum(axis=1), K) - 1]
+        gains.append(np.take_along_axis(wanted, best, 1) @ discounts / ideal)
+    return float(np.concatenate(gains).mean())
+
+
+def ours(
+    train: sparse.csr_array, d: int, iterations: int, observe: Observer, solver: str
+) -> Callable[[], None]:
+    """Train this project's library."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from trainer.config import TrainConfig
+    from trainer.fit import fit
+    from trainer.matrix import InteractionMatrix
+    from trainer.model import Model
+
+    matrix = InteractionMatrix.from_scipy(train)
+    config = TrainConfig(
+        latent_factors=d,
+        num_iters=iterations,
+        regularization=REGULARIZATION,
+        # Their loss weighs entries 1 + alpha0 and has the targets 1 / (1 + alpha0); ours is that, rescaled.
+        unobs_weight=ALPHA0 / (1 + ALPHA0),
+        solver=solver,  # type: ignore[arg-type]
+    )
+    # Load the kernels, as the peers' are by importing them.
+    fit(
+        InteractionMatrix.from_scipy(train[:100]),
+        TrainConfig(latent_factors=d, num_iters=1, solver=config.solver),
+    )
+    models: list[Model] = []
+
+    def validation(model: Model) -> float:
+        models.append(model)
+        return 0.0
+
+    fit(
+        matrix,
+        config,
+        validation=validation,
+        on_iteration=lambda it: observe(it.seconds, models[-1].user_factors, models[-1].item_factors),
+    )
+    model = models[-1]
+    model.recommend(np.arange(10), K)
+    return lambda: model.recommend(np.arange(train.shape[0]), K)
+
+
+def irspack(
+    train: sparse.csr_array, d: int, iterations: int, observe: Observer, solver: str
+) -> Callable[[], None]:
+    """Train irspack's iALS."""
+    from irspack.recommenders.ials import IALSRecommender
+
+    recommender = IALSRecommender(
+        sparse.csr_matrix(train),
+        n_components=d,
+        alpha0=ALPHA0,
+        reg=REGULARIZATION,
+        nu=1.0,
+        solver_type=solver,
+    )
+    trainer = recommender._create_trainer()
+    for _ in range(iterations):
+        began = time.perf_counter()
+        trainer.run_epoch()
+        seconds = time.perf_counter() - began
+        observe(seconds, np.asarray(trainer.core_trainer.user), np.asarray(trainer.core_trainer.item))
+    return lambda: None
+
+
+def implicit(
+    train: sparse.csr_array, d: int, iterations: int, observe: Observer, solver: str
+) -> Callable[[], None]:
+    """Train implicit's ALS: weights 10 and 1 are 1 and 0.1, and the mean of the scaled lambda is its own."""
+    from implicit.cpu.als import AlternatingLeastSquares
+
+    users, items = train.shape
+    mean_mass = train.nnz / users + ALPHA0 * items
+    model = AlternatingLeastSquares(
+        factors=d,
+        regularization=REGULARIZATION / ALPHA0 * mean_mass,
+        alpha=1 / ALPHA0,
+        iterations=iterations,
+        use_cg=solver == "CG",
+        random_state=1,
+    )
+    csr = sparse.csr_matrix(train)
+    model.fit(
+        csr,
+        show_progress=False,
+        callback=lambda _, seconds, __: observe(seconds, model.user_factors, model.item_factors),
+    )
+    return lambda: model.recommend(np.arange(users), csr, N=K, filter_already_liked_items=True)
+
+
+LIBRARIES = {"ours": ours, "irspack": irspack, "implicit": implicit}
+
+
+def main() -> None:
+    """Train on the matrices in a folder and print the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("library", choices=LIBRARIES)
+    parser.add_argument("solver")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--d", type=int, required=True)
+    parser.add_argument("--iterations", type=int, required=True)
+    arguments = parser.parse_args()
+    train = sparse.csr_array(sparse.load_npz(arguments.data / "train.npz"))
+    test = sparse.csr_array(sparse.load_npz(arguments.data / "test.npz"))
+    seconds: list[float] = []
+    cpu_seconds: list[float] = []
+    qualities: list[float] = []
+    watched = time.process_time()
+
+    def observe(elapsed: float, users: np.ndarray, items: np.ndarray) -> None:
+        nonlocal watched
+        seconds.append(elapsed)
+        cpu_seconds.append(time.process_time() - watched)
+        qualities.append(ndcg(users, items, train, test))
+        watched = time.process_time()
+
+    rank = LIBRARIES[arguments.library](train, arguments.d, arguments.iterations, observe, arguments.solver)
+    began = time.perf_counter()
+    rank()
+    print(
+        json.dumps(
+            {
+                "seconds": seconds,
+                "cpu_seconds": cpu_seconds,
+                "ndcg": qualities,
+                "rank_seconds": time.perf_counter() - began,
+                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""Where the SQL of the steps runs: BigQuery, or DuckDB inside the process. One SQL for both, BigQuery's."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from components.engines.sql import Checked
+
+Parameters = Mapping[str, Any]
+"""Values of the ``@name`` parameters of a query: str, int, float."""
+
+
+class Engine(Protocol):
+    """Runs BigQuery SQL over tables that it knows by short names."""
+
+    def table(self, name: str) -> Checked:
+        """Return the quoted name by which SQL refers to the table ``name``."""
+        ...
+
+    def create(self, name: str, sql: str, parameters: Parameters | None = None) -> None:
+        """Make (or replace) the table ``name`` of a query's rows."""
+        ...
+
+    def fetch(self, sql: str, parameters: Parameters | None = None) -> pa.Table:
+        """Return the rows of a query, which must fit in memory, in no order."""
+        ...
+
+    def stream(self, sql: str, parameters: Parameters | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a query as record batches."""
+        ...

@@ -1,0 +1,277 @@
+"""BigQuery: query jobs under a cost cap, and their rows through the Storage Read API in parallel."""
+
+import contextlib
+import logging
+import os
+import queue
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+import pyarrow as pa
+from google.api_core import exceptions
+from google.auth.credentials import AnonymousCredentials
+from google.auth.exceptions import GoogleAuthError
+from google.cloud import bigquery, bigquery_storage
+from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
+
+from components.engines import Parameters
+from components.engines.sql import Checked, quoted, used_parameters
+from trainer.errors import InputError, WalsError
+
+logger = logging.getLogger(__name__)
+
+DOLLARS_PER_TEBIBYTE = 6.25
+"""List price of on-demand analysis in most regions, https://cloud.google.com/bigquery/pricing, 2026-11."""
+
+_STREAMS = 8
+_BATCHES_WAITING = 16
+_LABELS = {"application": "wals"}
+_ARROW_TYPES = {
+    "INTEGER": "int64",
+    "STRING": "string",
+    "FLOAT": "double",
+    "TIMESTAMP": "timestamp[us, tz=UTC]",
+}
+_TYPES = {str: "STRING", int: "INT64", float: "FLOAT64"}
+
+
+@dataclass
+class Cost:
+    """What the queries of an engine have used so far.
+
+    Attributes:
+        bytes_billed: of all queries.
+        slot_milliseconds: of all queries.
+    """
+
+    bytes_billed: int = 0
+    slot_milliseconds: int = 0
+
+
+class BigQuery:
+    """Runs query jobs and reads their results; an `Engine`.
+
+    Attributes:
+        cost: of the queries so far.
+    """
+
+    def __init__(
+        self, *, project: str, location: str, dataset: str, prefix: str, maximum_bytes_billed: int
+    ) -> None:
+        """Connect.
+
+        With ``BIGQUERY_EMULATOR_HOST`` (REST, a URL) and ``BIGQUERY_STORAGE_EMULATOR_HOST`` (gRPC,
+        ``host:port``) in the environment it speaks to an emulator without credentials.
+
+        Args:
+            project: that runs and pays for the queries. Without one of ours, Vertex AI's own would be used.
+            location: of the data, such as "EU"; "" to let BigQuery find it out.
+            dataset: ``project.dataset`` for the tables of `create`; "" if there are none.
+            prefix: of the names of those tables.
+            maximum_bytes_billed: refuse a query that would read more; 0 for no bound.
+
+        Raises:
+            WalsError: there are no credentials.
+        """
+        self.cost = Cost()
+        self._dataset = dataset
+        self._prefix = prefix
+        self._adopted: dict[str, str] = {}
+        self._maximum_bytes_billed = maximum_bytes_billed
+        self._project = project
+        emulated = "BIGQUERY_EMULATOR_HOST" in os.environ
+        with one_line(project):
+            self._client = bigquery.Client(
+                project=project,
+                location=location or None,
+                credentials=AnonymousCredentials() if emulated else None,  # type: ignore[no-untyped-call]
+            )
+            if emulated:
+                channel = grpc.insecure_channel(os.environ["BIGQUERY_STORAGE_EMULATOR_HOST"])
+                self._reader = bigquery_storage.BigQueryReadClient(  # type: ignore[no-untyped-call]
+                    transport=BigQueryReadGrpcTransport(channel=channel)
+                )
+            else:
+                self._reader = bigquery_storage.BigQueryReadClient()  # type: ignore[no-untyped-call]
+
+    def describe(self, table: str) -> tuple[dict[str, str], bool]:
+        """Return the type of each column of ``project.dataset.table``, and whether it has snapshots.
+
+        Views and wildcards have none.
+
+        Raises:
+            InputError: there is no such table.
+            WalsError: it may not be read.
+        """
+        with one_line(table):
+            if table.endswith("*"):
+                return self.query_schema(f"SELECT * FROM {quoted('source', table)}"), False  # noqa: S608
+            found = self._client.get_table(table)
+            return {field.name: field.field_type for field in found.schema}, found.table_type == "TABLE"
+
+    def columns(self, name: str) -> list[dict[str, str]]:
+        """Return name and Arrow type of each column of the table ``name`` of `create`."""
+        with one_line(self._path(name)):
+            schema = self._client.get_table(self._path(name)).schema
+        return [{"name": field.name, "type": _ARROW_TYPES[field.field_type]} for field in schema]
+
+    def now(self) -> str:
+        """Return the time on BigQuery's clock, as text that it reads as a timestamp."""
+        (row,) = self.fetch("SELECT CURRENT_TIMESTAMP() AS now").to_pylist()
+        return str(row["now"].isoformat(" ", "microseconds"))
+
+    def query_schema(self, sql: str, parameters: Parameters | None = None) -> dict[str, str]:
+        """Return the type of each column of a query, without running it."""
+        with one_line("query"):
+            job = self._client.query(sql, self._config(sql, parameters, dry_run=True))
+            return {field.name: field.field_type for field in job.schema or ()}
+
+    def table(self, name: str) -> Checked:
+        """See `Engine.table`."""
+        return quoted("table", self._path(name))
+
+    def create(
+        self,
+        name: str,
+        sql: str,
+        parameters: Parameters | None = None,
+        lifetime: timedelta = timedelta(days=1),
+    ) -> None:
+        """See `Engine.create`; the table is deleted after its lifetime."""
+        with one_line(self._path(name)):
+            config = self._config(sql, parameters)
+            config.destination = self._path(name)
+            config.write_disposition = bigquery.WriteDisposition.WRITE_TRUNCATE
+            self._run(sql, config)
+            table = self._client.get_table(self._path(name))
+            table.expires = datetime.now(UTC) + lifetime
+            self._client.update_table(table, ["expires"])
+
+    def fetch(self, sql: str, parameters: Parameters | None = None) -> pa.Table:
+        """See `Engine.fetch`."""
+        session = self._session(sql, parameters)
+        schema = pa.ipc.read_schema(pa.py_buffer(session.arrow_schema.serialized_schema))
+        return pa.Table.from_batches(self._read(session), schema)
+
+    def stream(self, sql: str, parameters: Parameters | None = None) -> Iterator[pa.RecordBatch]:
+        """See `Engine.stream`. The rows come in no order, from several streams at once."""
+        yield from self._read(self._session(sql, parameters))
+
+    def adopt(self, name: str, table: str) -> None:
+        """Know a table that is already in the dataset as ``name``."""
+        self._adopted[name] = table
+
+    def _path(self, name: str) -> str:
+        return f"{self._dataset}.{self._adopted.get(name, self._prefix + name)}"
+
+    def _config(
+        self, sql: str, parameters: Parameters | None, *, dry_run: bool = False
+    ) -> bigquery.QueryJobConfig:
+        return bigquery.QueryJobConfig(
+            query_parameters=[
+                bigquery.ScalarQueryParameter(name, _TYPES[type(value)], value)
+                for name, value in used_parameters(sql, parameters).items()
+            ],
+            labels=_LABELS,
+            dry_run=dry_run,
+            use_query_cache=not dry_run,
+        )
+
+    def _run(self, sql: str, config: bigquery.QueryJobConfig) -> bigquery.QueryJob:
+        self._check_cost(sql, config)
+        job = self._client.query(sql, config)
+        job.result(page_size=1)
+        self.cost.bytes_billed += job.total_bytes_billed or 0
+        self.cost.slot_milliseconds += job.slot_millis or 0
+        return job
+
+    def _check_cost(self, sql: str, config: bigquery.QueryJobConfig) -> None:
+        """Refuse a query before it costs anything, and have BigQuery refuse what the estimate missed."""
+        dry = bigquery.QueryJobConfig(
+            query_parameters=config.query_parameters, dry_run=True, use_query_cache=False
+        )
+        estimate = self._client.query(sql, dry).total_bytes_processed or 0
+        price = estimate / 2**40 * DOLLARS_PER_TEBIBYTE
+        if estimate:
+            logger.info("query reads %s bytes (about $%.2f on demand)", f"{estimate:,}", price)
+        if not self._maximum_bytes_billed:
+            return
+        if estimate > self._maximum_bytes_billed:
+            raise InputError(
+                "maximum_bytes_billed",
+                self._maximum_bytes_billed,
+                f"the query would read {estimate:,} bytes (about ${price:.2f})",
+                "raise it or narrow the query",
+            )
+        config.maximum_bytes_billed = self._maximum_bytes_billed
+
+    def _session(self, sql: str, parameters: Parameters | None) -> Any:
+        with one_line("query"):
+            job = self._run(sql, self._config(sql, parameters))
+            return self._reader.create_read_session(
+                parent=f"projects/{self._project}",
+                read_session=bigquery_storage.ReadSession(
+                    table=job.destination.to_bqstorage(), data_format=bigquery_storage.DataFormat.ARROW
+                ),
+                max_stream_count=_STREAMS,
+            )
+
+    def _read(self, session: Any) -> Iterator[pa.RecordBatch]:
+        """Read all streams of a session at once.
+
+        The client takes a broken stream up again at the row after the last one it got, so that no row is
+        lost and none comes twice.
+        """
+        batches: queue.Queue[pa.RecordBatch | None] = queue.Queue(_BATCHES_WAITING)
+        stopped = False
+
+        def read(name: str) -> None:
+            try:
+                stream = self._reader.read_rows(name)  # type: ignore[no-untyped-call]
+                for page in stream.rows(session).pages:
+                    if stopped:
+                        return
+                    batches.put(page.to_arrow())
+            finally:
+                batches.put(None)
+
+        with one_line("query"), ThreadPoolExecutor(_STREAMS) as executor:
+            reading = [executor.submit(read, stream.name) for stream in session.streams]
+            try:
+                running = len(reading)
+                while running:
+                    batch = batches.get()
+                    if batch is None:
+                        running -= 1
+                    elif batch.num_rows:
+                        yield batch
+                for one in reading:
+                    one.result()
+            finally:
+                stopped = True
+                while not all(one.done() for one in reading):
+                    with contextlib.suppress(queue.Empty):
+                        batches.get(timeout=0.1)
+
+
+@contextlib.contextmanager
+def one_line(what: str) -> Iterator[None]:
+    """Turn BigQuery's errors about ``what`` into one line that says whether the user can mend it."""
+    try:
+        yield
+    except exceptions.NotFound as error:
+        raise InputError("BigQuery", what, "does not exist (or not in this location)", "check it") from error
+    except exceptions.BadRequest as error:
+        raise InputError("BigQuery", what, _message(error), "mend the query or its parameters") from error
+    except exceptions.Forbidden as error:
+        raise WalsError(f"BigQuery refuses {what}: {_message(error)}") from error
+    except (exceptions.GoogleAPIError, GoogleAuthError) as error:
+        raise WalsError(f"BigQuery failed on {what}: {_message(error)}") from error
+
+
+def _message(error: Exception) -> str:
+    return str(getattr(error, "message", None) or error)

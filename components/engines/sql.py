@@ -1,0 +1,159 @@
+"""SQL files as templates into which nothing but checked text can be put.
+
+The files are BigQuery SQL with Jinja placeholders for names and ``@name`` query parameters for values. A
+placeholder prints `Checked` text only, so a string of the user can never become SQL by accident.
+"""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import sqlglot
+from sqlglot import exp
+
+from trainer.errors import InputError
+
+_FORBIDDEN = "`\\"
+_LONGEST_NAME = 300
+
+_OF_A_FILTER = (
+    exp.Column,
+    exp.Identifier,
+    exp.Literal,
+    exp.Boolean,
+    exp.Null,
+    exp.Paren,
+    exp.Tuple,
+    exp.And,
+    exp.Or,
+    exp.Not,
+    exp.Neg,
+    exp.EQ,
+    exp.NEQ,
+    exp.GT,
+    exp.GTE,
+    exp.LT,
+    exp.LTE,
+    exp.Is,
+    exp.In,
+    exp.Between,
+    exp.Like,
+    exp.Add,
+    exp.Sub,
+    exp.Mul,
+    exp.Div,
+    exp.Lower,
+    exp.Upper,
+)
+
+
+class Checked(str):
+    """SQL that has been checked and quoted; the only thing a template prints."""
+
+    __slots__ = ()
+
+
+def quoted(field: str, name: str) -> Checked:
+    """Quote an identifier for BigQuery.
+
+    Args:
+        field: the parameter that the name came from, for the error.
+        name: of a column or a table (whose parts dots separate).
+
+    Raises:
+        InputError: the name is empty or too long, or has a backtick, a backslash or a control character.
+    """
+    if not name or len(name) > _LONGEST_NAME:
+        raise InputError(field, name, f"is not 1 to {_LONGEST_NAME} characters", "give a valid name")
+    if any(character in _FORBIDDEN or not character.isprintable() for character in name):
+        raise InputError(
+            field,
+            name,
+            "has a backtick, a backslash or a control character",
+            "rename it, or select it under another name",
+        )
+    return Checked(f"`{name}`")
+
+
+def checked_filter(field: str, condition: str, columns: Collection[str]) -> Checked:
+    """Check a condition on the rows of a source.
+
+    Comparisons, ``AND``, ``OR``, ``NOT``, ``IN``, ``BETWEEN``, ``LIKE``, ``IS NULL``, arithmetic, ``LOWER``
+    and ``UPPER`` over columns and literals pass; queries and other functions do not.
+
+    Args:
+        field: the parameter that the condition came from, for the error.
+        condition: a BigQuery SQL expression.
+        columns: that it may name.
+
+    Raises:
+        InputError: it is no such condition.
+    """
+    try:
+        tree = sqlglot.parse_one(condition, read="bigquery")
+    except sqlglot.errors.SqlglotError as error:
+        raise InputError(field, condition, "is not one SQL condition", "mend it") from error
+    for node in tree.walk():
+        if not isinstance(node, _OF_A_FILTER):
+            kind = type(node).__name__.lower()
+            raise InputError(field, condition, f"may not have a {kind} in it", "compare columns with values")
+        if isinstance(node, exp.Column) and (node.name not in columns or node.table):
+            raise InputError(
+                field,
+                condition,
+                f"{node.sql()} is none of the columns {', '.join(columns)}",
+                "name one of them",
+            )
+    return Checked(f"({tree.sql('bigquery', identify=True, comments=False)})")
+
+
+def checked_query(field: str, query: str) -> Checked:
+    """Check that a text is one SELECT, to be read from as a table.
+
+    Raises:
+        InputError: it is not.
+    """
+    try:
+        tree = sqlglot.parse_one(query, read="bigquery")
+    except sqlglot.errors.SqlglotError as error:
+        raise InputError(field, query, "is not one SQL query", "mend it") from error
+    if not isinstance(tree, exp.Query):
+        raise InputError(field, query, "is not a SELECT", "give a query that yields the interactions")
+    return Checked(f"({tree.sql('bigquery', comments=False)})")
+
+
+def _only_checked(value: object) -> object:
+    if not isinstance(value, Checked):
+        raise TypeError(f"a template may print checked SQL only, not {value!r}")
+    return value
+
+
+def render(folder: Path, template: str, **context: Any) -> str:
+    """Return the BigQuery SQL of the file ``template`` in ``folder``.
+
+    Args:
+        folder: of the SQL files; a file may include others of it.
+        template: file name.
+        context: `Checked` text to print, and anything to decide by.
+    """
+    environment = jinja2.Environment(  # noqa: S701 - escaping is for HTML; `finalize` guards SQL
+        loader=jinja2.FileSystemLoader(folder),
+        undefined=jinja2.StrictUndefined,
+        finalize=_only_checked,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**context)
+
+
+def to_duckdb(sql: str) -> str:
+    """Translate BigQuery SQL to DuckDB's; ``@name`` becomes ``$name``."""
+    (statement,) = sqlglot.transpile(sql, read="bigquery", write="duckdb")
+    return statement
+
+
+def used_parameters(sql: str, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return those of ``parameters`` that the BigQuery SQL refers to."""
+    names = {node.name for node in sqlglot.parse_one(sql, read="bigquery").find_all(exp.Parameter)}
+    return {name: value for name, value in (parameters or {}).items() if name in names}

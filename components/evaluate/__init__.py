@@ -1,0 +1,1 @@
+"""Evaluation: the model on the holdout, beside a popularity baseline."""

@@ -1,0 +1,93 @@
+"""The evaluation report: one HTML file with its pictures inside, as the consoles show it in a frame."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from components.pictures import svg
+from trainer.files import replacing
+
+_WALS, _BASELINE = "#1a6fb5", "#b8bec6"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of the model beside the baseline's.
+
+    Attributes:
+        label: as people write it, such as ``Recall@20``.
+        model: the model's value.
+        baseline: the popularity baseline's value, or None where it has none.
+    """
+
+    label: str
+    model: float
+    baseline: float | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the report shows.
+
+    Attributes:
+        comparisons: a row each in the table of metrics.
+        ranking: those of them drawn as bars; all lie between 0 and 1.
+        objective: the training objective after each iteration.
+        facts: names and values of the data and the configuration.
+    """
+
+    comparisons: Sequence[Comparison]
+    ranking: Sequence[Comparison]
+    objective: Sequence[float]
+    facts: Sequence[tuple[str, str]]
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write ``report`` to ``path`` as a self-contained HTML file."""
+    environment = Environment(
+        loader=PackageLoader("components.evaluate", "."), autoescape=True, undefined=StrictUndefined
+    )
+    html = environment.get_template("report.html").render(
+        report=report, ranking=svg(_ranking(report.ranking)), objective=svg(_objective(report.objective))
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(html, "utf-8")
+
+
+def _ranking(comparisons: Sequence[Comparison]) -> Figure:
+    figure, axes = _figure()
+    places = range(len(comparisons))
+    axes.bar(
+        [place - 0.2 for place in places], [c.model for c in comparisons], 0.38, color=_WALS, label="WALS"
+    )
+    axes.bar(
+        [place + 0.2 for place in places],
+        [c.baseline or 0.0 for c in comparisons],
+        0.38,
+        color=_BASELINE,
+        label="popularity",
+    )
+    axes.set_xticks(list(places), [c.label for c in comparisons])
+    axes.legend(frameon=False)
+    return figure
+
+
+def _objective(objective: Sequence[float]) -> Figure:
+    figure, axes = _figure()
+    axes.plot(range(1, len(objective) + 1), objective, color=_WALS, marker="o", markersize=3)
+    axes.set_xlabel("iteration")
+    axes.set_ylabel("objective")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def _figure() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5.2, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes

@@ -1,0 +1,1 @@
+"""The first step: interactions out of files or a warehouse."""

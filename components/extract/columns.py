@@ -1,0 +1,159 @@
+"""Finding the user, item, rating and timestamp among a source's columns."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+from trainer.errors import InputError
+
+_SPELLINGS = {
+    "user_column": ("userid", "user", "uid", "customerid", "visitorid"),
+    "item_column": ("itemid", "item", "iid", "movieid", "productid", "contentid", "articleid", "bookid"),
+    "rating_column": ("rating", "ratings", "score", "stars"),
+    "timestamp_column": ("timestamp", "ts", "eventtime", "eventtimestamp", "time", "date", "datetime"),
+}
+
+_INTEGERS = {
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "UTINYINT",
+    "USMALLINT",
+    "UINTEGER",
+    "INT64",
+    "INT32",
+}
+_TIMES = ("TIMESTAMP", "DATE")
+_FRACTIONS = ("FLOAT", "DOUBLE", "DECIMAL", "NUMERIC", "BIGNUMERIC", "REAL")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a source by what they hold.
+
+    Attributes:
+        user: column of the user ids.
+        item: column of the item ids.
+        rating: column of the ratings.
+        timestamp: column of the times, or "" where there is none.
+        types: BigQuery type by column, of these columns.
+    """
+
+    user: str
+    item: str
+    rating: str
+    timestamp: str
+    types: Mapping[str, str]
+
+    def with_text(self, columns: Iterable[str]) -> Self:
+        """Return the same columns, those named read as text."""
+        return replace(self, types={**self.types, **dict.fromkeys(columns, "STRING")})
+
+
+def by_position(schema: Mapping[str, str]) -> dict[str, str]:
+    """Return the columns of a file without header: user, item, rating and, if it is there, timestamp.
+
+    Raises:
+        InputError: there are fewer than three columns.
+    """
+    if len(schema) < 3:
+        raise InputError(
+            "source",
+            ", ".join(schema),
+            "has fewer than three columns",
+            "give user, item and rating, delimited",
+        )
+    return dict(zip(_SPELLINGS, schema, strict=False))
+
+
+def find_columns(
+    schema: Mapping[str, str],
+    *,
+    user_column: str = "",
+    item_column: str = "",
+    rating_column: str = "",
+    timestamp_column: str = "",
+) -> Columns:
+    """Match the columns that the user named, and find by their usual spellings those left "".
+
+    Args:
+        schema: the source's columns and their types (DuckDB's or BigQuery's names).
+        user_column: of the user ids.
+        item_column: of the item ids.
+        rating_column: of the ratings.
+        timestamp_column: of the times; the only one that a source need not have.
+
+    Raises:
+        InputError: a column is missing, is found twice, or has a type that cannot be what it is to be.
+    """
+    named = {
+        "user_column": user_column,
+        "item_column": item_column,
+        "rating_column": rating_column,
+        "timestamp_column": timestamp_column,
+    }
+    found = {field: _find(field, name, list(schema)) for field, name in named.items()}
+    types = {
+        found["user_column"]: _id_type("user_column", found["user_column"], schema),
+        found["item_column"]: _id_type("item_column", found["item_column"], schema),
+    }
+    if found["timestamp_column"]:
+        types[found["timestamp_column"]] = _time_type(found["timestamp_column"], schema)
+    return Columns(
+        found["user_column"],
+        found["item_column"],
+        found["rating_column"],
+        found["timestamp_column"],
+        types,
+    )
+
+
+def _find(field: str, name: str, columns: list[str]) -> str:
+    option = "--" + field.replace("_", "-")
+    listed = ", ".join(columns)
+    if name:
+        if name not in columns:
+            raise InputError(
+                field, name, f"is not among the columns {listed}", f"name one with {option} NAME"
+            )
+        return name
+    for spelling in _SPELLINGS[field]:
+        matches = [column for column in columns if _plain(column) == spelling]
+        if len(matches) > 1:
+            raise InputError(field, ", ".join(matches), "may each be meant", f"choose one with {option} NAME")
+        if matches:
+            return matches[0]
+    if field == "timestamp_column":
+        return ""
+    raise InputError(
+        field, "", f"none of the columns {listed} has a usual name for it", f"map one with {option} NAME"
+    )
+
+
+def _plain(column: str) -> str:
+    return "".join(character for character in column.lower() if character.isalnum())
+
+
+def _id_type(field: str, column: str, schema: Mapping[str, str]) -> str:
+    kind = schema[column].upper()
+    if kind in _INTEGERS:
+        return "INT64"
+    if kind.startswith(_FRACTIONS):
+        raise InputError(
+            field, column, f"holds fractions ({kind.lower()}), no ids", "convert it to integers or strings"
+        )
+    return "STRING"
+
+
+def _time_type(column: str, schema: Mapping[str, str]) -> str:
+    kind = schema[column].upper()
+    if kind in _INTEGERS:
+        return "INT64"
+    if kind.startswith(_TIMES):
+        return "TIMESTAMP"
+    if kind.startswith(("VARCHAR", "STRING")):
+        return "STRING"
+    raise InputError(
+        "timestamp_column", column, f"holds {kind.lower()}, no times", "convert it to timestamps or seconds"
+    )

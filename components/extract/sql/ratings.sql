@@ -1,0 +1,11 @@
+-- One row of the source is one rating: files, tables with mapped columns, and queries of the user's own.
+SELECT
+  CAST({{ user }} AS {% if user_type == "INT64" %}INT64{% else %}STRING{% endif %}) AS user_id,
+  CAST({{ item }} AS {% if item_type == "INT64" %}INT64{% else %}STRING{% endif %}) AS item_id,
+  SAFE_CAST({{ rating }} AS FLOAT64) AS rating
+{% if timestamp %},
+  {% include "event_time.sql" %}
+  AS event_time
+{% endif %}
+FROM {% include "source.sql" %}
+{% include "rows.sql" %}

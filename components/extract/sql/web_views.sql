@@ -1,0 +1,19 @@
+-- Google Analytics 360 sessions (ga_sessions_*): the seconds from a page hit to the visit's next one, for
+-- the item that a custom dimension of the hit names. How long a visit's last page was read nobody knows.
+SELECT
+  user_id,
+  item_id,
+  (next_hit - hit) / 1000 AS rating,
+  TIMESTAMP_MICROS(visit_start * 1000000 + hit * 1000) AS event_time
+FROM (
+  SELECT
+    {{ user }} AS user_id,
+    (SELECT d.value FROM UNNEST(h.customDimensions) AS d WHERE d.index = CAST(@item_key AS INT64)) AS item_id,
+    visitStartTime AS visit_start,
+    h.time AS hit,
+    LEAD(h.time) OVER (PARTITION BY {{ user }}, visitId, visitStartTime ORDER BY h.hitNumber) AS next_hit
+  FROM {% include "source.sql" %}, UNNEST(hits) AS h
+  {% include "rows.sql" %}
+    AND h.type = 'PAGE'
+)
+WHERE next_hit IS NOT NULL

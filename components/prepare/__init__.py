@@ -1,0 +1,1 @@
+"""The second step: dense indices, a holdout and the sparse matrix."""

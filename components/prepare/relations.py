@@ -1,0 +1,150 @@
+"""The relational work of preparation, for any engine: what is kept, dense indices, and the split."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from components.engines import Engine
+from components.engines.sql import Checked, quoted, render
+from components.prepare.kernels import INTERACTION, TIMED_INTERACTION
+from components.prepare.options import Options
+from trainer.vocabulary import Vocabulary
+
+_SQL = Path(__file__).parent / "sql"
+_RANGES = 1024
+_SIDES = ("user", "item")
+
+
+def keep_core(engine: Engine, interactions: str, options: Options) -> str:
+    """Leave out users and items of too few or too many interactions, until all that stay have enough.
+
+    Counts are of distinct items of a user, and of distinct users of an item.
+
+    Args:
+        engine: to run on.
+        interactions: name of the table.
+        options: with the bounds.
+
+    Returns:
+        The name of the table of what is left.
+    """
+    if not options.needs_core:
+        return interactions
+    maximum = options.max_user_interactions
+    engine.create(
+        "pairs",
+        render(_SQL, "pairs.sql", interactions=engine.table(interactions), maximum=bool(maximum)),
+        {"maximum": maximum},
+    )
+    minimums = dict(zip(_SIDES, (options.min_user_interactions, options.min_item_interactions), strict=True))
+    before: list[int] = []
+    other = ""
+    while True:
+        sizes = []
+        for side, opposite in (_SIDES, _SIDES[::-1]):
+            sql = render(
+                _SQL,
+                "active.sql",
+                pairs=engine.table("pairs"),
+                column=quoted("column", f"{side}_id"),
+                other_column=quoted("column", f"{opposite}_id"),
+                other=other and engine.table(other),
+            )
+            other = f"active_{side}s"
+            engine.create(other, sql, {"minimum": minimums[side]})
+            sizes.append(_single(engine, f"SELECT COUNT(*) AS size FROM {engine.table(other)}")["size"])  # noqa: S608
+        if sizes == before:
+            break
+        before = sizes
+    tables = {name: engine.table(name) for name in (interactions, "active_users", "active_items")}
+    tables["interactions"] = tables.pop(interactions)
+    engine.create("kept", render(_SQL, "kept.sql", **tables))
+    return "kept"
+
+
+def number(
+    engine: Engine, kept: str, side: str, *, is_text: bool, seed: int
+) -> tuple[Vocabulary, NDArray[np.int64]]:
+    """Make the table ``users`` or ``items`` of dense indices and hashes.
+
+    Args:
+        engine: to run on.
+        kept: name of the table of interactions.
+        side: "user" or "item".
+        is_text: whether the ids are strings.
+        seed: of the hashes.
+
+    Returns:
+        The ids, and (ids,) how many interactions each has.
+    """
+    context: dict[str, Any] = {"kept": engine.table(kept), "column": quoted("column", f"{side}_id")}
+    bounds = _single(engine, render(_SQL, "bounds.sql", **context))
+    low, high = bounds["lowest"], bounds["highest"]
+    parameters: dict[str, Any] = {"seed": str(seed), "kind": side, "prefix_length": 1, "range_width": 1}
+    if low is not None and is_text:
+        parameters["prefix_length"] = len(os.path.commonprefix([low, high])) + 2  # noqa: RUF071 - of ids
+    elif low is not None:
+        parameters["range_width"] = (high - low) // _RANGES + 1
+    engine.create(f"{side}s", render(_SQL, "ids.sql", is_text=is_text, **context), parameters)
+    query = f"SELECT id, interactions, position FROM {engine.table(f'{side}s')}"  # noqa: S608 - a name
+    table = engine.fetch(query).sort_by("position")
+    return Vocabulary(table["id"].combine_chunks()), table["interactions"].to_numpy()
+
+
+def days_of(engine: Engine, kept: str) -> list[tuple[int, int, int]]:
+    """Return day (from 1970), interactions and newest microsecond of each day with interactions."""
+    rows = engine.fetch(render(_SQL, "times.sql", kept=engine.table(kept))).to_pylist()
+    return [(row["day"], row["interactions"], row["newest"]) for row in rows]
+
+
+def encoded(
+    engine: Engine, kept: str, options: Options, parameters: dict[str, int | float]
+) -> Iterator[NDArray[Any]]:
+    """Yield all interactions with dense indices and their part of the split, in no order.
+
+    Args:
+        engine: to run on; has the tables ``users`` and ``items`` of `number`.
+        kept: name of the table of interactions.
+        options: with the split.
+        parameters: of `Options.parameters`.
+
+    Returns:
+        Arrays of dtype `TIMED_INTERACTION` where only the last of a pair counts, else `INTERACTION`.
+    """
+    tables: dict[str, Checked] = {name: engine.table(name) for name in ("users", "items")}
+    tables["kept"] = engine.table(kept)
+    if options.split == "last":
+        engine.create("latest", render(_SQL, "latest.sql", **tables), parameters)
+        tables["latest"] = engine.table("latest")
+    with_time = options.duplicates == "last"
+    sql = render(
+        _SQL,
+        "encode.sql",
+        split=f"{options.split}.sql",
+        with_time=with_time,
+        half_life=bool(options.half_life_days),
+        **tables,
+    )
+    dtype = TIMED_INTERACTION if with_time else INTERACTION
+    for batch in engine.stream(sql, parameters):
+        yield _interactions(batch, dtype)
+
+
+def _interactions(batch: pa.RecordBatch, dtype: Any) -> NDArray[Any]:
+    array = np.empty(batch.num_rows, dtype)
+    for field in dtype.names:
+        array[field] = batch.column(_COLUMNS[field]).to_numpy(zero_copy_only=False)
+    return array
+
+
+_COLUMNS = {"row": "user_index", "column": "item_index", "value": "rating", "part": "part", "time": "time"}
+
+
+def _single(engine: Engine, sql: str) -> dict[str, Any]:
+    (row,) = engine.fetch(sql).to_pylist()
+    return dict(row)

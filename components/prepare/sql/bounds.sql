@@ -1,0 +1,1 @@
+SELECT MIN({{ column }}) AS lowest, MAX({{ column }}) AS highest FROM {{ kept }}

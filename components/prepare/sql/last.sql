@@ -1,0 +1,1 @@
+  CASE WHEN latest.user_id IS NULL THEN 0 ELSE 1 END

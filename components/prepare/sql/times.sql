@@ -1,0 +1,7 @@
+-- Interactions per day (of UTC, counted from 1970).
+SELECT
+  DIV(UNIX_MICROS(event_time), 86400000000) AS day,
+  COUNT(*) AS interactions,
+  MAX(UNIX_MICROS(event_time)) AS newest
+FROM {{ kept }}
+GROUP BY 1

@@ -1,0 +1,240 @@
+"""Preparation: interactions to a sparse matrix, a holdout and the vocabularies."""
+
+import contextlib
+import hashlib
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from components.engines import Engine
+from components.engines.embedded import DuckDB
+from components.prepare.assembly import assemble
+from components.prepare.options import Options
+from components.prepare.profile import Contract, Profile, hold_to_contract
+from components.prepare.relations import days_of, encoded, keep_core, number
+from trainer.errors import InputError
+from trainer.files import MANIFEST, begin_artifact, finish_artifact, identity, read_manifest
+from trainer.vocabulary import Vocabulary, save_vocabularies
+
+logger = logging.getLogger(__name__)
+
+HOLDOUT_SCHEMA = "wals.holdout"
+HOLDOUT_SCHEMA_VERSION = 1
+
+_MOST_IDS = 2**31 - 1
+
+
+def prepare(
+    *,
+    interactions: Path,
+    training: Path,
+    holdout: Path,
+    vocabulary: Path,
+    profile: Path,
+    profile_report: Path,
+    split: str = "random",
+    holdout_fraction: float = 0.1,
+    holdout_last: int = 1,
+    holdout_from: str = "",
+    seed: int = 42,
+    duplicates: str = "mean",
+    min_user_interactions: int = 1,
+    min_item_interactions: int = 1,
+    max_user_interactions: int = 0,
+    half_life_days: float = 0.0,
+    previous_profile: str = "",
+    on_drift: str = "warn",
+    max_volume_drop: float = 0.5,
+    max_density_change: float = 2.0,
+    max_psi: float = 0.25,
+) -> dict[str, dict[str, Any]]:
+    """Write the training matrix, the holdout and the vocabularies of an interactions artifact.
+
+    The same interactions, parameters and seed give the same bytes, whatever the order of the rows, how they
+    are divided into shards, and where the SQL runs: in this process, or in BigQuery if extraction left the
+    interactions there.
+
+    Args:
+        interactions: folder of a ``wals.interactions`` artifact.
+        training: folder for the ``wals.matrix`` to train on.
+        holdout: folder for the ``wals.holdout``.
+        vocabulary: folder for the ``wals.vocabulary``.
+        profile: folder for the ``wals.profile`` of what is left to split.
+        profile_report: path for the same as HTML with a picture.
+        split: how interactions are held out. ``random``: each with probability ``holdout_fraction``.
+            ``last``: the last ``holdout_last`` items of each user who has more. ``time``: all from one
+            moment on. ``users``: all of a user, with probability ``holdout_fraction``; a fifth of them to
+            be predicted from the rest (strong generalisation).
+        holdout_fraction: share to hold out, above 0 and below 1.
+        holdout_last: items to hold out of each user, for split ``last``.
+        holdout_from: the moment (ISO 8601, UTC) for split ``time``; "" for the midnight after which comes
+            the share nearest to ``holdout_fraction``.
+        seed: of the split.
+        duplicates: how repeated interactions of a user with an item become one value: ``sum``, ``mean``,
+            ``max`` or ``last``.
+        min_user_interactions: users with fewer distinct items are left out.
+        min_item_interactions: items with fewer distinct users are left out. Both are applied until they hold
+            together (the k-core).
+        max_user_interactions: users with more distinct items, such as bots, are left out first; 0 for no
+            bound.
+        half_life_days: halve the weight of a rating for each such time before the newest one; 0 for none.
+        previous_profile: folder of the profile of an earlier run, here or on Cloud Storage, to compare with;
+            "" for none.
+        on_drift: what to do where the two differ by more than the next three allow: ``warn``, or ``fail``
+            before anything is trained.
+        max_volume_drop: share of the earlier number of interactions that may be missing.
+        max_density_change: factor by which the density may grow or shrink.
+        max_psi: population stability index up to which the ratings and the interactions per user may drift.
+
+    Returns:
+        Metadata of each output, by its name.
+
+    Raises:
+        InputError: a parameter is out of its range, fewer than two users or items are left, or an output
+            cannot be written.
+        WalsError: BigQuery failed or refused.
+    """
+    options = Options(
+        split=split,
+        holdout_fraction=holdout_fraction,
+        holdout_last=holdout_last,
+        holdout_from=holdout_from,
+        seed=seed,
+        duplicates=duplicates,
+        min_user_interactions=min_user_interactions,
+        min_item_interactions=min_item_interactions,
+        max_user_interactions=max_user_interactions,
+        half_life_days=half_life_days,
+    )
+    options.check()
+    contract = Contract(max_volume_drop, max_density_change, max_psi)
+    contract.check(on_drift)
+    manifest = read_manifest(interactions, "wals.interactions", 1)
+    _check_times(options, manifest)
+    for folder in (training, holdout, vocabulary):
+        begin_artifact(folder)
+    with (
+        _engine(interactions, manifest, options) as (engine, table),
+        tempfile.TemporaryDirectory(prefix="wals-") as scratch,
+    ):
+        logger.info("%s interactions to prepare", f"{manifest['rows']:,}")
+        kept = keep_core(engine, table, options)
+        kinds = {column["name"]: column["type"] for column in manifest["columns"]}
+        (users, user_counts), (items, item_counts) = (
+            number(engine, kept, side, is_text=kinds[f"{side}_id"] == "string", seed=seed)
+            for side in ("user", "item")
+        )
+        _check_sizes(len(users), len(items))
+        found = Profile.of(engine, kept, kinds, user_counts, item_counts)
+        hold_to_contract(found, contract, previous_profile, on_drift, profile, profile_report)
+        parameters = options.parameters(days_of(engine, kept) if options.needs_time else [])
+        matrices = assemble(
+            encoded(engine, kept, options, parameters),
+            Path(scratch),
+            user_counts,
+            item_counts,
+            [training, *(holdout / part for part in options.parts)],
+            duplicates,
+        )
+    entries = dict(zip(("training", *options.parts), (matrix["entries"] for matrix in matrices), strict=True))
+    if not entries["training"] or not entries["targets"]:
+        (training / MANIFEST).unlink()
+        raise InputError(
+            "split",
+            split,
+            f"leaves {entries['training']} interactions to train on and {entries['targets']} to predict",
+            "change its parameters, or give more interactions",
+        )
+    return _finish(training, holdout, vocabulary, users, items, options, entries)
+
+
+def _finish(
+    training: Path,
+    holdout: Path,
+    vocabulary: Path,
+    users: Vocabulary,
+    items: Vocabulary,
+    options: Options,
+    entries: dict[str, int],
+) -> dict[str, dict[str, Any]]:
+    save_vocabularies(vocabulary, users, items)
+    content = {
+        "split": options.split,
+        "seed": options.seed,
+        "fraction": options.holdout_fraction,
+        "entries": entries["targets"],
+        "history_entries": entries.get("history", 0),
+    }
+    finish_artifact(holdout, HOLDOUT_SCHEMA, HOLDOUT_SCHEMA_VERSION, content)
+    logger.info(
+        "%s users, %s items, %s interactions to train on, %s to predict",
+        *(f"{n:,}" for n in (len(users), len(items), entries["training"], entries["targets"])),
+    )
+    shape = {"users": len(users), "items": len(items)}
+    density = entries["training"] / (len(users) * len(items))
+    return {
+        "training": {**shape, "entries": entries["training"], "density": density, **identity(training, 1)},
+        "holdout": {**shape, **content, **identity(holdout, HOLDOUT_SCHEMA_VERSION)},
+        "vocabulary": {**shape, **identity(vocabulary, 1)},
+    }
+
+
+def _check_times(options: Options, manifest: dict[str, Any]) -> None:
+    if not options.needs_time:
+        return
+    if "event_time" not in {column["name"] for column in manifest["columns"]}:
+        raise InputError(
+            options.needs_time,
+            "",
+            "needs times",
+            "extract them: map their column with --timestamp-column NAME",
+        )
+    if manifest["rows_without_time"]:
+        raise InputError(
+            options.needs_time,
+            "",
+            f"needs times, and {manifest['rows_without_time']:,} interactions have none",
+            "mend or filter them",
+        )
+
+
+def _check_sizes(users: int, items: int) -> None:
+    sizes = f"{users:,} users, {items:,} items"
+    if not users or not items:
+        raise InputError(
+            "min_user_interactions, min_item_interactions, max_user_interactions",
+            sizes,
+            "nothing is left",
+            "lower the first two, or raise the third",
+        )
+    if users == 1 or items == 1:
+        raise InputError("interactions", sizes, "are too few to learn from", "give at least two of each")
+    if max(users, items) > _MOST_IDS:
+        raise InputError("interactions", sizes, f"are more than {_MOST_IDS:,}", "filter them")
+
+
+@contextlib.contextmanager
+def _engine(folder: Path, manifest: dict[str, Any], options: Options) -> Iterator[tuple[Engine, str]]:
+    """Yield the engine where the interactions are, and the name of their table."""
+    staged = manifest.get("staged")
+    if staged:
+        from components.engines.bigquery import BigQuery  # slow to import, and most runs have no use for it
+
+        # Names that follow from the work let a retry write over what an earlier attempt left.
+        digest = hashlib.sha256(repr((staged["table"], options)).encode()).hexdigest()[:12]
+        engine = BigQuery(
+            project=staged["project"],
+            location=staged["location"],
+            dataset=staged["dataset"],
+            prefix=f"wals_{digest}_",
+            maximum_bytes_billed=staged["maximum_bytes_billed"],
+        )
+        engine.adopt("interactions", staged["table"])
+        yield engine, "interactions"
+        return
+    with DuckDB.open(ordered=False) as database:
+        files = [str(folder / shard["path"]) for shard in manifest["shards"]]
+        database.connection.read_parquet(files).create_view("interactions")
+        yield database, "interactions"

@@ -1,0 +1,1 @@
+"""Publishing: every user's best items as files that other systems read."""

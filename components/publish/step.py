@@ -1,0 +1,82 @@
+"""Publishing: the top-k items of every user as Parquet that other systems read."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from trainer.errors import InputError
+from trainer.files import begin_artifact, finish_artifact, identity, replacing, sha256
+from trainer.model import Model
+
+SCHEMA = "wals.recommendations"
+SCHEMA_VERSION = 1
+_ROWS_PER_SHARD = 5_000_000
+
+logger = logging.getLogger(__name__)
+
+
+def check_top_k(top_k: int) -> None:
+    """Refuse a ``top_k`` below one.
+
+    Raises:
+        InputError: naming the parameter.
+    """
+    if top_k < 1:
+        raise InputError("top_k", top_k, "is below 1", "give how many items each user is to get, such as 10")
+
+
+def publish(*, model: Path, recommendations: Path, top_k: int) -> dict[str, Any]:
+    """Write ``top_k`` recommendations for each user of a model.
+
+    The artifact (``wals.recommendations`` v1) is sharded Parquet with the columns ``user_id``, ``item_id``
+    (of the vocabulary's types), ``score`` (float32) and ``rank`` (int32, from 1), ordered by the user's
+    index and then by rank. Items that the user interacted with in training are left out; a user to whom
+    fewer items remain gets fewer rows. Users without training interactions get none, as the model knows
+    nothing of them.
+
+    Args:
+        model: folder of a ``wals.model`` artifact.
+        recommendations: folder to write.
+        top_k: how many items per user, at least 1.
+
+    Returns:
+        The artifact's metadata: rows, users (those with recommendations), top_k, checksum and schema version.
+
+    Raises:
+        InputError: ``top_k`` is below 1, or a folder cannot be read or written.
+    """
+    check_top_k(top_k)
+    fitted = Model.load(model)
+    begin_artifact(recommendations)
+    known = np.flatnonzero(np.diff(fitted.seen.indptr))
+    block = max(1, _ROWS_PER_SHARD // top_k)
+    shards: list[dict[str, Any]] = []
+    for start in range(0, len(known), block):
+        table = _recommend(fitted, known[start : start + block], top_k)
+        path = recommendations / f"part-{len(shards):05d}.parquet"
+        with replacing(path) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+        shards.append({"path": path.name, "rows": table.num_rows, "sha256": sha256(path)})
+        logger.info("published %d of %d users", min(start + block, len(known)), len(known))
+    content = {"rows": sum(shard["rows"] for shard in shards), "users": len(known), "top_k": top_k}
+    finish_artifact(recommendations, SCHEMA, SCHEMA_VERSION, {**content, "shards": shards})
+    return {**content, **identity(recommendations, SCHEMA_VERSION)}
+
+
+def _recommend(model: Model, users: NDArray[np.int64], top_k: int) -> pa.Table:
+    items, scores = model.recommend(users, top_k)
+    kept = items >= 0
+    ranks = np.broadcast_to(np.arange(1, items.shape[1] + 1, dtype=np.int32), items.shape)
+    return pa.table(
+        {
+            "user_id": model.users.ids.take(np.repeat(users, kept.sum(axis=1))),
+            "item_id": model.items.ids.take(items[kept]),
+            "score": pa.array(scores[kept]),
+            "rank": pa.array(ranks[kept]),
+        }
+    )

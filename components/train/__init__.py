@@ -1,0 +1,1 @@
+"""Training: the interaction matrix in, the model out."""

@@ -1,0 +1,190 @@
+"""A study: trials of hyper-parameters, what to try next, and which was best.
+
+Optuna keeps a study in a data base; ours travels between the steps of a pipeline as a list of trials,
+JSON objects with
+
+    number          from 0
+    parameters      of `trainer.config.TrainConfig`, those that are tuned
+    values          the validation metric after so many iterations, by their number as text
+    pruned          whether it was stopped early
+    rungs           what Optuna's successive halving notes at its rungs
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, QMCSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from trainer.config import LINEAR, TrainConfig
+from trainer.errors import InputError
+
+FIRST_RUNG = 2
+"""Iterations after which a trial can first be stopped; the next rungs are twice as far each."""
+
+_LEAST_FACTORS = 8
+
+
+def search_space(config: TrainConfig, max_latent_factors: int) -> dict[str, BaseDistribution]:
+    """Return what is tuned and in which range; the weighting's part depends on the kind of feedback.
+
+    Args:
+        config: the run's, whose feedback and ``wt_type`` stay as they are.
+        max_latent_factors: the most factors that may be tried; at least 8.
+
+    Raises:
+        InputError: ``max_latent_factors`` is below 8.
+    """
+    if max_latent_factors < _LEAST_FACTORS:
+        raise InputError(
+            "max_latent_factors", max_latent_factors, f"is below {_LEAST_FACTORS}", "give 32 or more"
+        )
+    space: dict[str, BaseDistribution] = {
+        "latent_factors": IntDistribution(_LEAST_FACTORS, max_latent_factors, log=True),
+        "regularization": FloatDistribution(1e-4, 10.0, log=True),
+        "regularization_exponent": FloatDistribution(0.0, 1.0),
+        "unobs_weight": FloatDistribution(1e-3, 1.0, log=True),
+    }
+    if config.feedback == "implicit":
+        space["alpha"] = FloatDistribution(0.0, 10.0)
+    elif config.wt_type == LINEAR:
+        space["feature_wt_factor"] = FloatDistribution(1.0, 500.0, log=True)
+    else:
+        space["feature_wt_exp"] = FloatDistribution(1e-2, 10.0, log=True)
+    return space
+
+
+def suggest(
+    *,
+    trials: Sequence[Mapping[str, Any]],
+    config: Mapping[str, Any],
+    width: int,
+    max_latent_factors: int,
+) -> list[dict[str, Any]]:
+    """Return the next candidates, to be tried side by side.
+
+    The first round is the configuration as it is and then points of a Sobol sequence, which cover the space
+    evenly; later rounds come from a tree-structured Parzen estimator over the trials so far (Bergstra et
+    al. 2011). The same trials and seed give the same candidates.
+
+    Args:
+        trials: of the rounds before.
+        config: parameters of :class:`trainer.config.TrainConfig`, the run's own; its seed is the study's.
+        width: how many candidates; at least 1.
+        max_latent_factors: see `search_space`.
+
+    Returns:
+        Objects with ``number``, ``parameters`` and ``rungs_before``, which a trial's `Pruner` compares with.
+
+    Raises:
+        InputError: ``width`` is below 1, ``max_latent_factors`` is too low, or a parameter cannot be used.
+    """
+    start = TrainConfig.from_dict(config)
+    if width < 1:
+        raise InputError("width", width, "is below 1", "give how many trials may run side by side")
+    space = search_space(start, max_latent_factors)
+    study = _study(trials, space, _sampler(len(trials), start.seed))
+    if not trials:
+        study.enqueue_trial(_within(start, space))
+    asked = [study.ask(space) for _ in range(width)]
+    before = [trial["rungs"] for trial in trials]
+    return [{"number": trial.number, "parameters": trial.params, "rungs_before": before} for trial in asked]
+
+
+class Pruner:
+    """Decides, rung by rung, whether a trial goes on: asynchronous successive halving (Li et al. 2020)."""
+
+    def __init__(self, rungs_before: Sequence[Mapping[str, float]]) -> None:
+        """Compare with trials of which ``rungs_before`` has what their pruners noted."""
+        self._study = _study(
+            [{"pruned": True, "values": {"0": 0.0}, "rungs": rungs} for rungs in rungs_before], {}, None
+        )
+        self._trial = self._study.ask()
+
+    def stops(self, iterations: int, value: float) -> bool:
+        """Take note of the metric after so many iterations, and say whether the trial should stop.
+
+        A trial goes on past a rung when its value is in the better half of all that have reached it.
+        """
+        self._trial.report(value, iterations)
+        return self._trial.should_prune()
+
+    def rungs(self) -> dict[str, float]:
+        """Return what later trials' pruners need to know of this one."""
+        return dict(self._study.get_trials(deepcopy=False)[-1].system_attrs)
+
+
+def best(trials: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the trial with the highest last value among those that were not stopped early.
+
+    Raises:
+        InputError: there is none.
+    """
+    whole = [trial for trial in trials if not trial["pruned"]]
+    if not whole:
+        raise InputError("trials", len(trials), "has no trial that ran to its end", "try more")
+    return max(whole, key=last_value)
+
+
+def parameters_of(trial: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a trial or candidate, with integers that came through JSON as 32.0 as such."""
+    parameters = dict(trial["parameters"])
+    return {**parameters, "latent_factors": int(parameters["latent_factors"])}
+
+
+def last_value(trial: Mapping[str, Any]) -> float:
+    """Return a trial's validation metric after its last iteration."""
+    values: Mapping[str, float] = trial["values"]
+    return values[max(values, key=int)]
+
+
+def as_optuna(trials: Sequence[Mapping[str, Any]], config: TrainConfig) -> optuna.Study:
+    """Return the trials as a study of Optuna's, for its pictures."""
+    most = max(parameters_of(trial)["latent_factors"] for trial in trials)
+    return _study(trials, search_space(config, most), None)
+
+
+def _study(
+    trials: Sequence[Mapping[str, Any]],
+    space: Mapping[str, BaseDistribution],
+    sampler: BaseSampler | None,
+) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    pruner = SuccessiveHalvingPruner(min_resource=FIRST_RUNG, reduction_factor=2)
+    study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
+    study.add_trials([_frozen(trial, space) for trial in trials])
+    return study
+
+
+def _frozen(trial: Mapping[str, Any], space: Mapping[str, BaseDistribution]) -> FrozenTrial:
+    return optuna.trial.create_trial(
+        state=TrialState.PRUNED if trial["pruned"] else TrialState.COMPLETE,
+        value=last_value(trial),
+        params=parameters_of(trial) if space else {},
+        distributions=dict(space),
+        intermediate_values={int(step): value for step, value in trial["values"].items()},
+        system_attrs=dict(trial["rungs"]),
+    )
+
+
+def _sampler(past: int, seed: int) -> BaseSampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if not past:
+            return QMCSampler(scramble=True, seed=seed)
+        # A round asks for several at once: the constant liar keeps them apart. Another seed for each round.
+        return TPESampler(n_startup_trials=0, multivariate=True, constant_liar=True, seed=seed + past)
+
+
+def _within(config: TrainConfig, space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+    """Return the configuration's own values, moved into the space where they lie outside."""
+    values = config.to_dict()
+    return {
+        name: min(max(values[name], distribution.low), distribution.high)
+        for name, distribution in space.items()
+        if isinstance(distribution, IntDistribution | FloatDistribution)
+    }

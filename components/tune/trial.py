@@ -1,0 +1,106 @@
+"""A trial: train with a candidate's parameters, rung by rung, and judge on a validation set."""
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from components.tune.study import FIRST_RUNG, Pruner, parameters_of
+from trainer.config import TrainConfig
+from trainer.errors import InputError
+from trainer.fit import fit
+from trainer.matrix import InteractionMatrix
+from trainer.metrics import ndcg_at_k
+from trainer.model import Model
+
+_VALIDATION_FRACTION = 0.1
+
+logger = logging.getLogger(__name__)
+
+
+def run_trial(
+    *,
+    matrix: Path,
+    candidate: Mapping[str, Any],
+    config: Mapping[str, Any],
+    eval_k: int,
+) -> dict[str, Any]:
+    """Train one candidate and return the trial.
+
+    A tenth of the training matrix, the same for every trial of a seed, is the validation set; the pipeline's
+    holdout stays untouched for the final evaluation. Training goes from rung to rung (2, 4, 8, ... iterations
+    up to the configured number), each going on from the factors of the last, and ends early when the pruner
+    says so.
+
+    Args:
+        matrix: folder of the ``wals.matrix`` artifact of training interactions.
+        candidate: of `components.tune.study.suggest`.
+        config: the other parameters of :class:`trainer.config.TrainConfig`.
+        eval_k: the validation metric is NDCG at this length.
+
+    Returns:
+        The trial; see `components.tune.study`.
+
+    Raises:
+        InputError: a parameter cannot be used, or the matrix is not the artifact it should be.
+    """
+    # A trial tells of its rungs, which the iterations between them would drown.
+    logging.getLogger("trainer.fit").setLevel(logging.WARNING)
+    tuned = TrainConfig.from_dict({**config, **parameters_of(candidate)})
+    training, validation = _split(InteractionMatrix.open(matrix).to_scipy(), tuned.seed)
+    number = int(candidate["number"])
+    pruner = Pruner(candidate["rungs_before"])
+    values: dict[str, float] = {}
+    pruned = False
+    for iterations, model in _rungs(training, tuned):
+        values[str(iterations)] = _ndcg(model, validation, eval_k)
+        logger.info(
+            "trial %d: NDCG@%d %.4f after %d iterations",
+            *(number, eval_k, values[str(iterations)], iterations),
+        )
+        # The last rung ends the trial anyway; a trial that got there is whole.
+        pruned = iterations < tuned.num_iters and pruner.stops(iterations, values[str(iterations)])
+        if pruned:
+            break
+    return {
+        "number": number,
+        "parameters": candidate["parameters"],
+        "values": values,
+        "pruned": pruned,
+        "rungs": pruner.rungs(),
+    }
+
+
+def _split(matrix: sparse.csr_array, seed: int) -> tuple[sparse.csr_array, sparse.csr_array]:
+    held_out = np.random.default_rng(seed).random(matrix.nnz) < _VALIDATION_FRACTION
+    if not held_out.any() or held_out.all():
+        raise InputError("matrix", matrix.nnz, "has too few entries to hold some out", "tune on more data")
+    return _only(matrix, ~held_out), _only(matrix, held_out)
+
+
+def _only(matrix: sparse.csr_array, kept: Any) -> sparse.csr_array:
+    indptr = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
+    return sparse.csr_array((matrix.data[kept], matrix.indices[kept], indptr), shape=matrix.shape)
+
+
+def _rungs(training: sparse.csr_array, config: TrainConfig) -> Iterator[tuple[int, Model]]:
+    """Yield the model after 2, 4, 8, ... and finally all iterations."""
+    interactions = InteractionMatrix.from_scipy(training)
+    model: Model | None = None
+    done, rung = 0, FIRST_RUNG
+    while done < config.num_iters:
+        upto = min(rung, config.num_iters)
+        model = fit(interactions, dataclasses.replace(config, num_iters=upto - done), warm_start=model)
+        done, rung = upto, rung * 2
+        yield done, model
+
+
+def _ndcg(model: Model, validation: sparse.csr_array, k: int) -> float:
+    users = np.flatnonzero(np.diff(validation.indptr))
+    indptr = np.concatenate([[0], validation.indptr[1:][users]])
+    recommended, _ = model.recommend(users, k)
+    return ndcg_at_k(recommended, indptr, validation.indices)

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Builds the steps' images as PREFIX/STEP:VERSION.
+#   containers/build.sh [STEP...]      default: every step
+#   PREFIX=wals                        registry and repository
+#   ACCELERATOR=cpu                    gpu puts CUDA libraries into the images that train (linux/amd64 only)
+#   BASE_IMAGE=...                     default: the one that containers/base-image names
+#   REVISION=...                       git revision; asked of git unless given (a source archive has no git)
+#   DOCKER=docker                      the client
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+mapfile -t steps < <(printf '%s\n' components/*/component.py | cut -d / -f 2)
+prefix=${PREFIX:-wals}
+accelerator=${ACCELERATOR:-cpu}
+base=${BASE_IMAGE:-$(<containers/base-image)}
+docker=${DOCKER:-docker}
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
+revision=${REVISION:-$(git describe --always --abbrev=40 --dirty --exclude '*')}
+
+fail() {
+  echo "build.sh: error: $1" >&2
+  exit 2
+}
+
+case $accelerator in
+  cpu | gpu) ;;
+  *) fail "ACCELERATOR '$accelerator' is neither cpu nor gpu" ;;
+esac
+for step in "$@"; do
+  [[ " ${steps[*]} " == *" $step "* ]] || fail "'$step' is not a step; give some of: ${steps[*]}"
+done
+[ $# -gt 0 ] && steps=("$@")
+
+for step in "${steps[@]}"; do
+  target=step lock=$step
+  [ "$step" != train ] || target=train
+  if [ "$accelerator" = gpu ] && [ -f "requirements/$step-gpu.lock.txt" ]; then
+    lock=$step-gpu
+  fi
+  DOCKER_BUILDKIT=1 "$docker" build . \
+    --file containers/Dockerfile --target "$target" \
+    --build-arg BASE_IMAGE="$base" --build-arg LOCK="$lock" --build-arg STEP="$step" \
+    --build-arg VERSION="$version" --build-arg REVISION="$revision" \
+    --tag "$prefix/$step:$version" --quiet >/dev/null
+  "$docker" image inspect --format '{{index .RepoTags 0}}  {{.Size}}' "$prefix/$step:$version" |
+    awk '{printf "%s  %.0f MB\n", $1, $2 / 1e6}'
+done

@@ -1,0 +1,26 @@
+# A mail to the billing account's administrators at half, nine tenths and all of the budget.
+resource "google_billing_budget" "monthly" {
+  count           = var.budget == null ? 0 : 1
+  billing_account = var.budget.billing_account
+  display_name    = "WALS pipeline"
+
+  budget_filter {
+    projects = ["projects/${data.google_project.this.number}"]
+  }
+
+  amount {
+    specified_amount {
+      currency_code = var.budget.currency
+      units         = var.budget.amount
+    }
+  }
+
+  dynamic "threshold_rules" {
+    for_each = [0.5, 0.9, 1.0]
+    content {
+      threshold_percent = threshold_rules.value
+    }
+  }
+
+  depends_on = [google_project_service.enabled]
+}

@@ -1,0 +1,101 @@
+# Who may do what, and why, is in README.md; keep the two together.
+
+# The account that the steps run as.
+resource "google_service_account" "steps" {
+  account_id   = "wals-pipeline"
+  display_name = "Steps of the WALS pipeline"
+  depends_on   = [google_project_service.enabled]
+}
+
+locals {
+  steps = google_service_account.steps.member
+  steps_roles = [
+    "roles/aiplatform.user",
+    "roles/bigquery.jobUser",
+    "roles/bigquery.readSessionUser",
+    "roles/logging.logWriter",
+  ]
+  sources = setunion(var.source_datasets, google_bigquery_dataset.source[*].dataset_id)
+  # Composer submits runs as people do. Keys that are known before the account is made.
+  submitters = merge(
+    { for operator in var.operators : operator => operator },
+    { for account in google_service_account.composer : "composer" => account.member },
+  )
+}
+
+resource "google_project_iam_member" "steps" {
+  for_each = toset(local.steps_roles)
+  project  = var.project
+  role     = each.value
+  member   = local.steps
+}
+
+resource "google_storage_bucket_iam_member" "steps" {
+  bucket = google_storage_bucket.pipeline.name
+  role   = "roles/storage.objectUser"
+  member = local.steps
+}
+
+resource "google_bigquery_dataset_iam_member" "steps_read" {
+  for_each   = local.sources
+  dataset_id = each.value
+  role       = "roles/bigquery.dataViewer"
+  member     = local.steps
+}
+
+resource "google_bigquery_dataset_iam_member" "steps_stage" {
+  dataset_id = google_bigquery_dataset.staging.dataset_id
+  role       = "roles/bigquery.dataEditor"
+  member     = local.steps
+}
+
+resource "google_artifact_registry_repository_iam_member" "steps" {
+  repository = google_artifact_registry_repository.images.name
+  location   = var.region
+  role       = "roles/artifactregistry.reader"
+  member     = local.steps
+}
+
+# A step that is a custom job starts it under the same account.
+resource "google_service_account_iam_member" "steps" {
+  service_account_id = google_service_account.steps.name
+  role               = "roles/iam.serviceAccountUser"
+  member             = local.steps
+}
+
+resource "google_project_iam_member" "submitters" {
+  for_each = local.submitters
+  project  = var.project
+  role     = "roles/aiplatform.user"
+  member   = each.value
+}
+
+resource "google_service_account_iam_member" "submitters" {
+  for_each           = local.submitters
+  service_account_id = google_service_account.steps.name
+  role               = "roles/iam.serviceAccountUser"
+  member             = each.value
+}
+
+resource "google_storage_bucket_iam_member" "submitters" {
+  for_each = local.submitters
+  bucket   = google_storage_bucket.pipeline.name
+  role     = "roles/storage.objectUser"
+  member   = each.value
+}
+
+resource "google_artifact_registry_repository_iam_member" "operators_images" {
+  for_each   = var.operators
+  repository = google_artifact_registry_repository.images.name
+  location   = var.region
+  role       = "roles/artifactregistry.writer"
+  member     = each.value
+}
+
+resource "google_artifact_registry_repository_iam_member" "submitters_templates" {
+  for_each   = local.submitters
+  repository = google_artifact_registry_repository.templates.name
+  location   = var.region
+  role       = each.key == "composer" ? "roles/artifactregistry.reader" : "roles/artifactregistry.writer"
+  member     = each.value
+}

@@ -1,0 +1,116 @@
+locals {
+  services = [
+    "aiplatform.googleapis.com",
+    "artifactregistry.googleapis.com",
+    "bigquery.googleapis.com",
+    "bigquerystorage.googleapis.com",
+    "compute.googleapis.com",
+    "iam.googleapis.com",
+    "storage.googleapis.com",
+  ]
+  optional_services = concat(
+    var.composer ? ["composer.googleapis.com"] : [],
+    var.budget == null ? [] : ["billingbudgets.googleapis.com"],
+  )
+}
+
+resource "google_project_service" "enabled" {
+  for_each = toset(concat(local.services, local.optional_services))
+  service  = each.value
+  # Others in the project may use them, too.
+  disable_on_destroy = false
+}
+
+data "google_project" "this" {
+  project_id = var.project
+}
+
+# What runs write: their artifacts and, without a template repository, templates.
+resource "google_storage_bucket" "pipeline" {
+  name                        = "${var.project}-wals"
+  location                    = var.region
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+
+  lifecycle_rule {
+    condition {
+      age = var.artifact_days
+      # Vertex AI writes a run's artifacts under the project's number.
+      matches_prefix = ["runs/${data.google_project.this.number}/"]
+    }
+    action {
+      type = "Delete"
+    }
+  }
+
+  lifecycle_rule {
+    condition {
+      age = 7
+    }
+    action {
+      type = "AbortIncompleteMultipartUpload"
+    }
+  }
+
+  depends_on = [google_project_service.enabled]
+}
+
+# The images of the steps.
+resource "google_artifact_registry_repository" "images" {
+  repository_id = "wals"
+  location      = var.region
+  format        = "DOCKER"
+  description   = "Images of the steps"
+
+  cleanup_policies {
+    id     = "delete-untagged"
+    action = "DELETE"
+    condition {
+      tag_state  = "UNTAGGED"
+      older_than = "2592000s"
+    }
+  }
+
+  depends_on = [google_project_service.enabled]
+}
+
+# The compiled pipelines, as `wals upload` puts them there.
+resource "google_artifact_registry_repository" "templates" {
+  repository_id = "wals-templates"
+  location      = var.region
+  format        = "KFP"
+  description   = "Compiled pipelines"
+  depends_on    = [google_project_service.enabled]
+}
+
+# The table that `wals` reads by default, empty; only if var.default_source.
+resource "google_bigquery_dataset" "source" {
+  count       = var.default_source ? 1 : 0
+  dataset_id  = "staging"
+  location    = var.bigquery_location
+  description = "Ratings to train recommendations on"
+  depends_on  = [google_project_service.enabled]
+}
+
+resource "google_bigquery_table" "source" {
+  count       = var.default_source ? 1 : 0
+  dataset_id  = google_bigquery_dataset.source[0].dataset_id
+  table_id    = "recommendation_training"
+  description = "One rating a row"
+
+  schema = jsonencode([
+    { name = "userId", type = "STRING", mode = "REQUIRED" },
+    { name = "itemId", type = "STRING", mode = "REQUIRED" },
+    { name = "rating", type = "FLOAT", mode = "REQUIRED" },
+  ])
+}
+
+# Interactions that are kept in BigQuery between the steps, with --staging-dataset.
+resource "google_bigquery_dataset" "staging" {
+  dataset_id                      = "wals_staging"
+  location                        = var.bigquery_location
+  description                     = "Interactions on their way through the pipeline"
+  default_table_expiration_ms     = 7 * 24 * 3600 * 1000
+  default_partition_expiration_ms = 7 * 24 * 3600 * 1000
+  depends_on                      = [google_project_service.enabled]
+}

@@ -1,0 +1,21 @@
+output "platform" {
+  description = "The section `platform` of a config for `wals`, such as config/prod.yaml."
+  value = {
+    target              = "vertex"
+    project             = var.project
+    region              = var.region
+    pipeline_root       = "${google_storage_bucket.pipeline.url}/runs"
+    service_account     = google_service_account.steps.email
+    template_repository = "https://${var.region}-kfp.pkg.dev/${var.project}/${google_artifact_registry_repository.templates.repository_id}"
+  }
+}
+
+output "image_prefix" {
+  description = "Where `make push` pushes the images of the steps."
+  value       = "${var.region}-docker.pkg.dev/${var.project}/${google_artifact_registry_repository.images.repository_id}"
+}
+
+output "dags" {
+  description = "Folder of Cloud Composer that airflow/dags is copied to; null without Composer."
+  value       = one(google_composer_environment.airflow[*].config[0].dag_gcs_prefix)
+}

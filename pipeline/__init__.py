@@ -1,0 +1,1 @@
+"""Pipeline definitions, the platforms they compile for, and the ``wals`` command."""

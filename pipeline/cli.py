@@ -1,0 +1,87 @@
+"""The ``wals`` command."""
+
+import importlib
+import logging
+import sys
+from typing import Any
+
+import click
+
+from trainer.errors import WalsError
+
+_COMMANDS = {
+    "run": ("pipeline.commands.run", "Run the compiled pipeline on this machine: no cloud, no Docker."),
+    "tune": ("pipeline.commands.tune", "Search for better training parameters on this machine."),
+    "compile": ("pipeline.commands.compile", "Write the pipeline specs to upload to Vertex AI or Kubeflow."),
+    "check": ("pipeline.commands.check", "Tell every problem of a run before anything is paid for."),
+    "submit": ("pipeline.commands.submit", "Run a pipeline on Vertex AI or Kubeflow."),
+    "schedule": ("pipeline.commands.schedule", "Run a pipeline at set times on Vertex AI or Kubeflow."),
+    "runs": ("pipeline.commands.runs", "List the runs, show one, or follow it to its end."),
+    "compare": ("pipeline.commands.compare", "Show parameters and metrics of runs side by side."),
+    "cancel": ("pipeline.commands.cancel", "Ask a run to stop."),
+    "upload": ("pipeline.commands.upload", "Put a compiled pipeline where runs can be made from it."),
+    "recommend": ("pipeline.commands.recommend", "Show a user's recommendations from a trained model."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that imports a command's module only when that command is called.
+
+    Importing kfp takes over a second, which only the commands that need it should spend.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = importlib.import_module(_COMMANDS[cmd_name][0]).command
+        assert isinstance(command, click.Command)  # noqa: S101 - narrows the type for the checker
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_text) for name, (_, help_text) in _COMMANDS.items()])
+
+
+@click.group(
+    cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(package_name="wals-pipeline", prog_name="wals")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def wals(debug: bool) -> None:
+    """Train recommendations with weighted alternating least squares (WALS), as a pipeline.
+
+    \b
+    Try it on the ratings that come with it:
+      wals run --source data/ml-latest-small/ratings.csv
+    """
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(message)s")
+
+
+def run_command(command: click.Command, arguments: list[str], name: str) -> int:
+    """Run a click command and return its exit code; an error becomes one line on standard error.
+
+    With ``--debug`` among the arguments an error keeps its traceback.
+    """
+    if "--debug" in arguments:
+        return int(command.main(arguments, prog_name=name, standalone_mode=False) or 0)
+    try:
+        return int(command.main(arguments, prog_name=name, standalone_mode=False) or 0)
+    except click.ClickException as error:
+        return _fail(name, error.format_message(), 2)
+    except WalsError as error:
+        return _fail(name, str(error), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail(name, "interrupted", 130)
+
+
+def _fail(name: str, message: str, exit_code: int) -> int:
+    click.echo(f"{name}: error: {' '.join(message.split())}", err=True)
+    return exit_code
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Entry point of the ``wals`` command."""
+    sys.exit(run_command(wals, sys.argv[1:] if arguments is None else arguments, "wals"))

@@ -1,0 +1,69 @@
+"""``wals compile``, and ``python compile.py``."""
+
+from functools import partial
+from pathlib import Path
+
+import click
+
+from components.images import DEFAULT_PREFIX, DEFAULT_TAG, image
+from pipeline.compiling import PIPELINES, compile_pipeline
+from pipeline.pinned import pinned_images
+from pipeline.targets import TARGETS
+from trainer.errors import InputError
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--target", "targets", type=click.Choice(list(TARGETS)), multiple=True, help="Platform; all without it."
+)
+@click.option(
+    "--pipeline",
+    "pipelines",
+    type=click.Choice(list(PIPELINES)),
+    multiple=True,
+    help="Pipeline; all without it.",
+)
+@click.option(
+    "--output-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("build"),
+    show_default=True,
+    help="Folder for the specs.",
+)
+@click.option(
+    "--image-prefix",
+    default=DEFAULT_PREFIX,
+    show_default=True,
+    help="Registry and repository of the step images, such as europe-docker.pkg.dev/PROJECT/wals.",
+)
+@click.option("--tag", default=DEFAULT_TAG, show_default=True, help="Tag of the step images.")
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File that `make push` wrote, to name the images by digest instead of by prefix and tag.",
+)
+@click.option(
+    "--settings",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="YAML file with limits, GPUs, retries, caching and custom jobs by step; wants one --target.",
+)
+def command(
+    targets: tuple[str, ...],
+    pipelines: tuple[str, ...],
+    output_dir: Path,
+    image_prefix: str,
+    tag: str,
+    images: Path | None,
+    settings: Path | None,
+) -> None:
+    """Write the pipeline specs to upload to Vertex AI or Kubeflow."""
+    chosen = [TARGETS[name] for name in targets or TARGETS]
+    if settings:
+        if len(chosen) != 1:
+            raise InputError("settings", str(settings), "fits one platform only", "name it with --target")
+        chosen = [chosen[0].with_settings(settings)]
+    image_of = pinned_images(images) if images else partial(image, prefix=image_prefix, tag=tag)
+    for pipeline in pipelines or PIPELINES:
+        for target in chosen:
+            path = compile_pipeline(pipeline, target, output_dir, image_of)
+            click.echo(f"{path}\n  upload to {target.upload_hint}")

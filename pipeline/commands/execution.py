@@ -1,0 +1,121 @@
+"""What ``wals run`` and ``wals tune`` share: a compiled pipeline on this machine, with its results."""
+
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import click
+from rich.console import Console
+
+from pipeline.commands.parameters import Command, parameter_options
+from pipeline.compiling import compile_pipeline
+from pipeline.local import run_compiled
+from pipeline.progress import RunDisplay
+from pipeline.results import metrics_table, read_titles, recommendations_table
+from pipeline.targets import KUBEFLOW
+from pipeline.training import check_parameters
+from trainer.matrix import InteractionMatrix
+from trainer.model import Model
+
+_SHOWN = 8
+
+
+def local_run_options(pipeline: str) -> Callable[[Command], Command]:
+    """Return a decorator that gives a command the pipeline's parameters and the options of a local run."""
+    options = (
+        parameter_options(pipeline),
+        click.option(
+            "--titles",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="CSV file with ids in its first column and a column title, to show titles instead of ids.",
+        ),
+        click.option(
+            "--output-dir",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="Folder for everything the run writes.  [default: runs/DATE-TIME]",
+        ),
+        click.option(
+            "--runner",
+            type=click.Choice(["subprocess", "docker"]),
+            default="subprocess",
+            show_default=True,
+            help="Run a step as a process of this machine, or in a container (after `make images`).",
+        ),
+    )
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def run_here(
+    pipeline: str,
+    steps: Sequence[str],
+    parameters: dict[str, Any],
+    *,
+    titles: Path | None,
+    output_dir: Path | None,
+    runner: str,
+    html: Mapping[str, str] = MappingProxyType({}),
+    tell: Callable[[Console, Mapping[str, Any]], None] | None = None,
+) -> None:
+    """Compile a pipeline, run the spec on this machine, and show the results.
+
+    Args:
+        pipeline: its name.
+        steps: the steps to show, in order.
+        parameters: the pipeline's.
+        titles: CSV file of titles, or None.
+        output_dir: for everything the run writes; ``runs/DATE-TIME`` if None.
+        runner: ``subprocess`` or ``docker``.
+        html: file name by the pipeline's HTML outputs, beside those that every run has.
+        tell: shows more of the outputs, before the metrics.
+
+    Raises:
+        InputError: a parameter or an option cannot be used.
+        WalsError: a step failed.
+    """
+    check_parameters(parameters)
+    names = read_titles(titles) if titles else {}
+    folder = output_dir or Path("runs") / datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
+    # Bound to today's stdout, which kfp.local's narration is redirected from.
+    console = Console(file=sys.stdout)
+    spec = compile_pipeline(pipeline, KUBEFLOW, folder)
+    console.print(f"Running {spec} on {parameters['source']}", markup=False, highlight=False, soft_wrap=True)
+    run_steps = run_compiled
+    if runner == "docker":
+        from pipeline.docker import absolute_source, docker_runner
+
+        parameters["source"] = absolute_source(parameters["source"])
+        run_steps = partial(run_compiled, runner=partial(docker_runner, spec, parameters["source"]))
+    with RunDisplay(console, steps) as display:
+        outputs = run_steps(spec, parameters, folder, display.show)
+    results = _collect(folder, outputs, html)
+    if tell:
+        tell(console, outputs)
+    console.print(metrics_table(outputs["metrics"].metadata))
+    training = InteractionMatrix.open(Path(outputs["training"].path))
+    console.print(recommendations_table(Model.load(results["model"]), training, names, _SHOWN))
+    for name, path in results.items():
+        console.print(f"{name:<16} {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _collect(folder: Path, outputs: Mapping[str, Any], html: Mapping[str, str]) -> dict[str, Path]:
+    """Give the results of a finished run short names in its folder, and return those paths."""
+    results = {name: folder / name for name in ("model", "recommendations", "profile")}
+    for name, link in results.items():
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path(outputs[name].path).relative_to(folder.absolute()))
+    for name, file in {"profile_report": "profile.html", **html, "report": "report.html"}.items():
+        # A copy: browsers tell HTML by the suffix of the file itself, which the artifact has not.
+        results[name] = folder / file
+        shutil.copyfile(outputs[name].path, results[name])
+    return results

@@ -1,0 +1,109 @@
+"""Running a compiled pipeline's steps in containers of this machine, each in its own image."""
+
+import codecs
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kfp import local
+from kfp.local import docker_task_handler
+
+from trainer.errors import InputError
+
+# The client that kfp itself speaks to the engine with.
+docker = docker_task_handler.docker
+
+_WILDCARDS = frozenset("*?[")
+
+
+@contextlib.contextmanager
+def docker_runner(spec: Path, source: str) -> Iterator[local.DockerRunner]:
+    """Yield the runner that ``kfp.local`` runs steps in containers with; it works inside the block only.
+
+    Containers run as this user, so that what they write belongs to them, and see nothing of this machine
+    but the run's own folder and, read-only, the source.
+
+    Args:
+        spec: the compiled pipeline, whose images must be on this machine: none is pulled, for a name
+            without a registry would come from a public one, from whoever has that name there.
+        source: the pipeline's source, as :func:`absolute_source` gives it.
+
+    Raises:
+        InputError: no engine answers, or an image is missing.
+    """
+    _check_engine(_images(spec))
+    mounts = [
+        docker.types.Mount(target=str(path), source=str(path), type="bind", read_only=True)
+        for path in _local_paths(source)
+    ]
+    kfp_function = docker_task_handler.run_docker_container
+    docker_task_handler.run_docker_container = _run_container
+    try:
+        yield local.DockerRunner(user=f"{os.getuid()}:{os.getgid()}", mounts=mounts)
+    finally:
+        docker_task_handler.run_docker_container = kfp_function
+
+
+def absolute_source(source: str) -> str:
+    """Return a source so that it means the same in every working folder."""
+    return source if "://" in source else str(Path(source).absolute())
+
+
+def _local_paths(source: str) -> list[Path]:
+    """Return what of this machine a source names: one path, or none when it is elsewhere or missing."""
+    if "://" in source:
+        return []
+    path = Path(source)
+    while _WILDCARDS & set(str(path)):
+        path = path.parent
+    return [path] if path.exists() else []
+
+
+def _images(spec: Path) -> list[str]:
+    executors = yaml.safe_load(spec.read_text("utf-8"))["deploymentSpec"]["executors"]
+    return sorted({executor["container"]["image"] for executor in executors.values()})
+
+
+def _check_engine(images: Sequence[str]) -> None:
+    try:
+        with contextlib.closing(docker.from_env()) as client:
+            for image in images:
+                client.images.get(image)
+    except docker.errors.ImageNotFound as error:
+        raise InputError(
+            "image", image, "is not on this machine", "build the images with `make images`"
+        ) from error
+    except docker.errors.DockerException as error:
+        raise InputError(
+            "runner",
+            "docker",
+            f"has no engine to run containers ({error})",
+            "start Docker, or run without it",
+        ) from error
+
+
+def _run_container(
+    client: Any, image: str, command: Sequence[str], volumes: Mapping[str, Any], **arguments: Any
+) -> int:
+    """Run a container to its end, print its log and return its exit code.
+
+    Takes the place of kfp's own function (2.17.0), which starts containers with ``auto_remove`` and reads
+    "no such container" as exit code 0: a step that fails counts as a success when its container is
+    gone before kfp asks how it ended. Here a container stays until its exit code is known. And as on
+    Kubernetes and Vertex AI, a component's command replaces the image's entry point.
+    """
+    container = client.containers.create(
+        image, entrypoint=command[:1], command=command[1:], volumes=volumes, **arguments
+    )
+    try:
+        container.start()
+        # A chunk of the log may end inside a character.
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        for chunk in container.logs(stream=True, follow=True):
+            print(decoder.decode(chunk), end="")
+        return int(container.wait()["StatusCode"])
+    finally:
+        container.remove(force=True)

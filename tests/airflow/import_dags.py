@@ -1,0 +1,24 @@
+"""Run by Airflow's interpreter: import the DAGs and print what they are, as JSON."""
+
+import json
+import os
+import warnings
+
+from airflow.dag_processing.dagbag import DagBag
+
+folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    bag = DagBag(folder)
+dags = {
+    name: {
+        "schedule": dag.schedule,
+        "catchup": dag.catchup,
+        "tasks": {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks},
+        "retries": sorted({task.retries for task in dag.tasks}),
+        "alerts": all(bool(task.on_failure_callback) for task in dag.tasks),
+    }
+    for name, dag in bag.dags.items()
+}
+told = [f"{warning.filename}: {warning.message}" for warning in caught if warning.filename.startswith(folder)]
+print(json.dumps({"errors": bag.import_errors, "warnings": told, "dags": dags}))

@@ -1,0 +1,138 @@
+"""Emulators of Google Cloud, run as servers of their own and spoken to by the real clients."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import bigquery, storage
+
+from trainer.files import sha256
+
+_LOCK = Path(__file__).parent / "emulators" / "requirements.lock.txt"
+_BUILD = Path(__file__).parents[2] / "build" / "emulators"
+_REQUIRED = "WALS_REQUIRE_EMULATORS"
+_PROJECT = "test-project"
+
+
+@pytest.fixture(scope="session")
+def emulators():
+    """Return the virtual environment of the emulators, made once for each lock."""
+    folder = _BUILD / sha256(_LOCK)[:12]
+    if not (folder / "whole").exists():
+        try:
+            _install(folder)
+        except (OSError, subprocess.CalledProcessError) as error:
+            reason = f"no emulators: {getattr(error, 'stderr', '') or error}"
+            if os.environ.get(_REQUIRED):
+                pytest.fail(reason)
+            pytest.skip(reason)
+        (folder / "whole").touch()
+    return folder
+
+
+def _install(folder):
+    uv = Path(sys.executable).with_name("uv")
+    python = folder / "bin" / "python"
+    extensions = ("httpfs", "icu", "ducklake", "spatial")
+    imports = "".join(f"; duckdb_extensions.import_extension('{name}')" for name in extensions)
+    for command in (
+        [uv, "venv", "-q", "--clear", "--python", _python_3_13(), folder],
+        [uv, "pip", "install", "-q", "--python", python, "--no-deps", "--require-hashes", "-r", _LOCK],
+        [python, "-c", f"import duckdb_extensions{imports}"],
+    ):
+        # The extensions go to the home folder, which here is the environment's own.
+        environment = {**os.environ, "HOME": str(folder)} if command[0] == python else None
+        subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+
+
+def _python_3_13():
+    """The emulators' own packages want Python 3.13, whatever ours is."""
+    installed = Path("~/.pyenv/versions").expanduser().glob("3.13*/bin/python3.13")
+    for python in (os.environ.get("PYTHON_3_13"), shutil.which("python3.13"), *installed):
+        if python and subprocess.run([python, "--version"], capture_output=True).returncode == 0:
+            return python
+    raise FileNotFoundError("Python 3.13 is neither on the PATH nor named by PYTHON_3_13")
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class Server:
+    """A process that serves HTTP until the end of a `with` block."""
+
+    def __init__(self, command, address, environment, log):
+        self._command, self._address, self._environment, self._log = command, address, environment, log
+
+    def __enter__(self):
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [str(part) for part in self._command], env=self._environment, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            assert self._process.poll() is None, self._log.read_text()
+            try:
+                urllib.request.urlopen(self._address, timeout=5)
+            except urllib.error.HTTPError:
+                return self
+            except OSError:
+                time.sleep(0.1)
+            else:
+                return self
+        raise AssertionError(self._log.read_text())
+
+    def __exit__(self, *_):
+        self._process.terminate()
+        self._process.wait()
+
+
+@pytest.fixture(scope="session")
+def _bigquery_server(emulators, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bigquery")
+    rest, grpc = free_port(), free_port()
+    command = [
+        emulators / "bin" / "local-bigquery",
+        *("--host", "127.0.0.1", "--port", rest, "--grpc-port", grpc),
+        *("--project", _PROJECT, "--dataset", "main", "--data-dir", folder, "serve"),
+    ]
+    environment = {**os.environ, "HOME": str(emulators)}
+    with Server(command, f"http://127.0.0.1:{rest}/", environment, folder / "log"):
+        yield SimpleNamespace(rest=f"http://127.0.0.1:{rest}", grpc=f"127.0.0.1:{grpc}")
+
+
+@pytest.fixture
+def warehouse(_bigquery_server, monkeypatch, request):
+    """A BigQuery with an empty dataset: its client, the project and ``project.dataset``."""
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", _bigquery_server.rest)
+    monkeypatch.setenv("BIGQUERY_STORAGE_EMULATOR_HOST", _bigquery_server.grpc)
+    client = bigquery.Client(_PROJECT, credentials=AnonymousCredentials())
+    dataset = f"{_PROJECT}.d{abs(hash(request.node.nodeid))}"
+    client.create_dataset(dataset)
+    yield SimpleNamespace(client=client, project=_PROJECT, dataset=dataset)
+    client.delete_dataset(dataset, delete_contents=True)
+
+
+@pytest.fixture
+def bucket(emulators, tmp_path, monkeypatch):
+    """The empty Cloud Storage bucket ``gs://bucket``."""
+    (server,) = emulators.rglob("fake-gcs-server-linux-amd64")
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [server, *("-scheme", "http", "-host", "127.0.0.1", "-port", port, "-backend", "memory")]
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
+    # With it gcsfs asks the emulator for what it does not serve, and waits.
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    with Server(command, f"{address}/storage/v1/b", dict(os.environ), tmp_path / "log"):
+        yield storage.Client(_PROJECT, AnonymousCredentials()).create_bucket("bucket")

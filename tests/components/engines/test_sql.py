@@ -1,0 +1,73 @@
+"""Checked SQL: what a user gives cannot become SQL of its own."""
+
+import pytest
+
+from components.engines.sql import checked_filter, checked_query, quoted, render, to_duckdb
+from trainer.errors import InputError
+
+COLUMNS = ("rating", "country", "user")
+
+
+@pytest.mark.parametrize("name", ["", "a`; DROP TABLE b; --", "a\\", "a\nb", "x" * 301])
+def test_names_that_cannot_be_quoted_are_refused(name):
+    with pytest.raises(InputError, match="user_column"):
+        quoted("user_column", name)
+
+
+@pytest.mark.parametrize("name", ["user", 'who\'s "that"?', "a; DROP TABLE b", "ключ"])
+def test_other_names_stay_names(name):
+    sql = f"SELECT {quoted('user_column', name)} FROM t"
+    assert to_duckdb(sql) == 'SELECT "{}" FROM t'.format(name.replace('"', '""'))
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "rating > 3",
+        "country IN ('DE', 'FR') AND NOT rating IS NULL",
+        "LOWER(country) LIKE 'd%' OR rating BETWEEN 1 AND 2 + 3",
+    ],
+)
+def test_conditions_pass(condition):
+    assert checked_filter("row_filter", condition, COLUMNS).startswith("(")
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "",
+        "rating >",
+        "1 = 1; DROP TABLE ratings",
+        "1 = 1) OR (1 = 1",
+        "rating IN (SELECT 1)",
+        "EXISTS (SELECT 1)",
+        "rating = 1 UNION ALL SELECT 2",
+        "country = read_text('/etc/passwd')",
+        "other.rating = 1",
+        "password = 'x'",
+        "rating = @seed",
+        "rating = (SELECT MAX(rating) FROM ratings)",
+    ],
+)
+def test_anything_else_is_no_condition(condition):
+    with pytest.raises(InputError, match="row_filter"):
+        checked_filter("row_filter", condition, COLUMNS)
+
+
+def test_comments_do_not_survive():
+    assert "x" not in checked_filter("row_filter", "rating = 1 -- x", COLUMNS)
+
+
+@pytest.mark.parametrize(
+    "query", ["", "DROP TABLE a", "SELECT 1; DELETE FROM a WHERE TRUE", "UPDATE a SET b = 1 WHERE TRUE"]
+)
+def test_a_query_is_one_select(query):
+    with pytest.raises(InputError, match="query"):
+        checked_query("query", query)
+
+
+def test_a_template_prints_checked_text_only(tmp_path):
+    (tmp_path / "a.sql").write_text("SELECT {{ column }}")
+    with pytest.raises(TypeError):
+        render(tmp_path, "a.sql", column="1; DROP TABLE b")
+    assert render(tmp_path, "a.sql", column=quoted("column", "b")) == "SELECT `b`"

@@ -1,0 +1,387 @@
+"""The same SQL over the same rows in DuckDB and in BigQuery, an emulator behind the real clients."""
+
+import datetime
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from google.api_core import exceptions
+from google.cloud import bigquery
+from google.cloud.bigquery_storage_v1.services.big_query_read import client as gapic
+
+from components.extract.step import extract
+from trainer.errors import InputError, WalsError
+from trainer.files import MANIFEST
+
+UTC = datetime.UTC
+
+
+def interactions(folder):
+    """The rows of an interactions artifact, sorted."""
+    table = pq.read_table(sorted(folder.glob("part-*.parquet")))
+    return sorted(tuple(row.values()) for row in table.to_pylist())
+
+
+def load(warehouse, name, table):
+    """Load an Arrow table as a BigQuery table; return its source."""
+    path = f"{warehouse.dataset}.{name}"
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    options = bigquery.ParquetOptions()
+    options.enable_list_inference = True
+    config = bigquery.LoadJobConfig(source_format="PARQUET", parquet_options=options)
+    warehouse.client.load_table_from_file(pa.BufferReader(sink.getvalue()), path, job_config=config).result()
+    return f"bq://{path}"
+
+
+@pytest.fixture
+def both(warehouse, tmp_path):
+    """Extract a table with both engines; return the rows that each gives."""
+
+    def run(table, *, name="source", source=None, **arguments):
+        pq.write_table(table, tmp_path / "source.parquet")
+        extract(source=str(tmp_path / "source.parquet"), output=tmp_path / "local", **arguments)
+        loaded = load(warehouse, name, table)
+        extract(source=source or loaded, output=tmp_path / "remote", **arguments)
+        return interactions(tmp_path / "local"), interactions(tmp_path / "remote")
+
+    return run
+
+
+def ratings(rows=3_000):
+    rng = np.random.default_rng(0)
+    seconds = rng.integers(1_500_000_000, 1_600_000_000, rows)
+    return pa.table(
+        {
+            "userId": rng.integers(-50, 50, rows),
+            "itemId": [f"item {number}" for number in rng.integers(0, 30, rows)],
+            "rating": rng.integers(1, 6, rows).astype(float),
+            "timestamp": pa.array(seconds, pa.int64()),
+            "country": rng.choice(["DE", "FR", "US"], rows).tolist(),
+        }
+    )
+
+
+def test_ratings(both):
+    local, remote = both(
+        ratings(),
+        row_filter="country IN ('DE', 'FR') AND rating > 1",
+        window_start="2018-01-01",
+        window_end="2019-06-30T12:00Z",
+    )
+    assert local == remote
+    wanted = ratings().to_pandas()
+    start, end = (pd.Timestamp(text).timestamp() for text in ("2018-01-01T00:00Z", "2019-06-30T12:00Z"))
+    wanted = wanted[
+        (wanted["country"] != "US") & (wanted["rating"] > 1) & wanted["timestamp"].between(start, end - 1)
+    ]
+    assert len(local) == len(wanted) > 100
+
+
+def test_units_of_time(both):
+    moment = datetime.datetime(2020, 2, 29, 12, 30, 15, tzinfo=UTC)
+    seconds = int(moment.timestamp())
+    table = pa.table(
+        {
+            "user": [1, 2, 3],
+            "item": [1, 2, 3],
+            "rating": [1.0] * 3,
+            "time": [seconds, seconds * 1000, seconds * 1_000_000],
+        }
+    )
+    local, remote = both(table)
+    assert local == remote
+    assert {row[3] for row in local} == {moment}
+
+
+def test_user_ratings_have_a_default_table(warehouse, tmp_path):
+    client = warehouse.client
+    client.create_dataset("staging", exists_ok=True)
+    table = ratings(20)
+    config = bigquery.LoadJobConfig(write_disposition="WRITE_TRUNCATE")
+    client.load_table_from_dataframe(
+        table.to_pandas(), f"{warehouse.project}.staging.recommendation_training", job_config=config
+    ).result()
+    extract(source=f"bq://{warehouse.project}", data_type="user_ratings", output=tmp_path / "out")
+    assert len(interactions(tmp_path / "out")) == 20
+
+
+def hits(*times, dimension=7):
+    return [
+        {
+            "hitNumber": number,
+            "time": time,
+            "type": kind,
+            "customDimensions": [{"index": 1, "value": "x"}, {"index": dimension, "value": item}]
+            if item
+            else [],
+        }
+        for number, (time, item, kind) in enumerate(times, 1)
+    ]
+
+
+def test_web_views(both):
+    hit = pa.struct(
+        {
+            "hitNumber": pa.int64(),
+            "time": pa.int64(),
+            "type": pa.string(),
+            "customDimensions": pa.list_(pa.struct({"index": pa.int64(), "value": pa.string()})),
+        }
+    )
+    table = pa.table(
+        {
+            "fullVisitorId": ["ann", "ann", "bob"],
+            "visitId": [1, 2, 1],
+            "visitStartTime": [1_600_000_000, 1_600_100_000, 1_600_000_000],
+            "hits": pa.array(
+                [
+                    hits(
+                        (0, "a", "PAGE"),
+                        (4_000, "b", "PAGE"),
+                        (5_000, "b", "EVENT"),
+                        (9_000, "a", "PAGE"),
+                        (9_500, "c", "PAGE"),
+                    ),
+                    hits((0, "a", "PAGE"), (2_500, None, "PAGE"), (3_000, "a", "PAGE")),
+                    hits((0, "a", "PAGE")),
+                ],
+                pa.list_(hit),
+            ),
+        }
+    )
+    local, remote = both(table, data_type="web_views", item_key="7")
+    assert local == remote
+    assert [row[:3] for row in local] == [("ann", "a", 7.0), ("ann", "b", 5.0)]
+    assert local[0][3] == datetime.datetime.fromtimestamp(1_600_100_000, UTC)
+
+
+PARAMETER = pa.struct(
+    {"key": pa.string(), "value": pa.struct({"string_value": pa.string(), "int_value": pa.int64()})}
+)
+
+
+def events(*found):
+    """A table of the export: of each event the name, its time in seconds, the item and the engagement."""
+    parameters = []
+    for _, _, item, engagement in found:
+        parameters.append([{"key": "item", "value": item}])
+        if engagement:
+            parameters[-1].append({"key": "engagement_time_msec", "value": {"int_value": engagement}})
+    return pa.table(
+        {
+            "event_name": [name for name, *_ in found],
+            "event_timestamp": [time * 1_000_000 for _, time, *_ in found],
+            "user_pseudo_id": ["ann"] * len(found),
+            "event_params": pa.array(parameters, pa.list_(PARAMETER)),
+        }
+    )
+
+
+@pytest.mark.parametrize(("event_rating", "ratings"), [("count", [1.0, 2.0]), ("engagement", [0.0, 4.5])])
+def test_ga4(both, event_rating, ratings):
+    table = events(
+        ("read", 1_600_000_000, {"string_value": "a"}, 1_500),
+        ("read", 1_600_000_001, {"string_value": "a"}, 3_000),
+        ("click", 1_600_000_002, {"string_value": "a"}, 9_000),
+        ("read", 1_600_000_003, {"int_value": 5}, 0),
+    )
+    local, remote = both(
+        table, data_type="ga4", item_key="item", event_name="read", event_rating=event_rating
+    )
+    assert local == remote
+    assert [row[:2] for row in local] == [("ann", "5"), ("ann", "a")]
+    assert [row[2] for row in local] == ratings
+
+
+def test_tables_of_days_outside_the_window_are_not_read(warehouse, tmp_path):
+    day = 1_600_041_600  # 2020-09-14
+    for number in range(-3, 4):
+        event = ("read", day + number * 86_400, {"string_value": f"day {number}"}, 0)
+        load(warehouse, f"events_202009{14 + number}", events(event))
+    source = f"bq://{warehouse.dataset}.events_*"
+    arguments = {"data_type": "ga4", "item_key": "item", "event_name": "read"}
+    extract(source=source, output=tmp_path / "all", **arguments)
+    assert len(interactions(tmp_path / "all")) == 7
+    extract(
+        source=source,
+        output=tmp_path / "window",
+        window_start="2020-09-13",
+        window_end="2020-09-15",
+        **arguments,
+    )
+    assert [row[1] for row in interactions(tmp_path / "window")] == ["day -1", "day 0"]
+    jobs = warehouse.client.list_jobs(max_results=30)
+    values = {
+        parameter.name: parameter.value
+        for job in jobs
+        if job.job_type == "query" and warehouse.dataset in job.query
+        for parameter in job.query_parameters
+    }
+    assert (values["first_suffix"], values["last_suffix"]) == ("20200912", "20200916")
+
+
+def test_query(warehouse, tmp_path):
+    table = ratings()
+    pq.write_table(table, tmp_path / "source.parquet")
+    loaded = load(warehouse, "source", table).removeprefix("bq://")
+    select = "SELECT userId AS user, itemId AS item, COUNT(*) AS rating FROM {} GROUP BY 1, 2"
+    extract(
+        source=str(tmp_path / "source.parquet"),
+        data_type="query",
+        query=select.format("source"),
+        output=tmp_path / "local",
+    )
+    extract(
+        source=f"bq://{warehouse.project}",
+        data_type="query",
+        query=select.format(f"`{loaded}`"),
+        output=tmp_path / "remote",
+    )
+    assert interactions(tmp_path / "local") == interactions(tmp_path / "remote")
+    counts = table.to_pandas().groupby(["userId", "itemId"]).size()
+    assert [row[2] for row in interactions(tmp_path / "local")] == counts.sort_index().tolist()
+
+
+def test_a_broken_stream_is_taken_up_where_it_broke(warehouse, tmp_path, monkeypatch):
+    table = pa.table({"user": np.arange(200_000), "item": np.arange(200_000) % 7, "rating": np.ones(200_000)})
+    source = load(warehouse, "source", table)
+    real = gapic.BigQueryReadClient.read_rows
+    broken = []
+
+    def breaking(self, *, read_stream, offset, **arguments):
+        responses = real(self, read_stream=read_stream, offset=offset, **arguments)
+        if offset == 0:
+            yield next(responses)
+            broken.append(read_stream)
+            raise exceptions.ServiceUnavailable("the connection was reset")
+        yield from responses
+
+    monkeypatch.setattr(gapic.BigQueryReadClient, "read_rows", breaking)
+    extract(source=source, output=tmp_path / "out")
+    assert broken
+    assert [row[0] for row in interactions(tmp_path / "out")] == list(range(200_000))
+
+
+def test_a_stream_that_stays_broken_publishes_nothing(warehouse, tmp_path, monkeypatch):
+    source = load(warehouse, "source", ratings(10))
+
+    def denied(self, **_):
+        raise exceptions.PermissionDenied("no bigquery.readsessions.getData")
+
+    monkeypatch.setattr(gapic.BigQueryReadClient, "read_rows", denied)
+    with pytest.raises(WalsError, match="readsessions") as caught:
+        extract(source=source, output=tmp_path / "out")
+    assert caught.value.exit_code == 1
+    assert not (tmp_path / "out" / MANIFEST).exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (exceptions.Forbidden("no bigquery.jobs.create"), "refuses.*jobs.create"),
+        (exceptions.Forbidden("Quota exceeded"), "Quota exceeded"),
+        (exceptions.TooManyRequests("Rate limit"), "Rate limit"),
+        (exceptions.InternalServerError("try\nlater"), "try later"),
+    ],
+)
+def test_refusals_are_one_line(warehouse, tmp_path, monkeypatch, error, message):
+    source = load(warehouse, "source", ratings(10))
+
+    def refused(*_, **__):
+        raise error
+
+    monkeypatch.setattr(bigquery.Client, "query", refused)
+    with pytest.raises(WalsError, match=message) as caught:
+        extract(source=source, output=tmp_path / "out")
+    assert caught.value.exit_code == 1
+
+
+def test_snapshot_reads_the_table_as_it_was(warehouse, tmp_path):
+    source = load(warehouse, "source", ratings(10))
+    (row,) = warehouse.client.query("SELECT CURRENT_TIMESTAMP() AS now").result()
+    load(warehouse, "source", ratings(10))
+    before = extract(source=source, output=tmp_path / "before", snapshot=row.now.isoformat())
+    after = extract(source=source, output=tmp_path / "after")
+    assert (before["rows"], after["rows"]) == (10, 20)
+    assert datetime.datetime.fromisoformat(before["snapshot"]) == row.now
+
+
+def test_the_cost_cap_holds_before_anything_runs(warehouse, tmp_path, monkeypatch):
+    source = load(warehouse, "source", ratings(10))
+    real = bigquery.Client.query
+    asked = []
+
+    class DryRun:
+        total_bytes_processed = 3 * 2**40
+
+    def query(self, sql, job_config=None, **arguments):
+        asked.append(job_config.dry_run)
+        return DryRun() if job_config.dry_run else real(self, sql, job_config, **arguments)
+
+    monkeypatch.setattr(bigquery.Client, "query", query)
+    with pytest.raises(InputError, match=r"3,298,534,883,328 bytes \(about \$18.75\)"):
+        extract(source=source, output=tmp_path / "out", maximum_bytes_billed=10**12, snapshot="2026-01-01")
+    assert asked == [True]
+
+
+def test_jobs_carry_labels_and_the_cap(warehouse, tmp_path):
+    source = load(warehouse, "source", ratings(10))
+    extract(source=source, output=tmp_path / "out", maximum_bytes_billed=10**9)
+    jobs = [job for job in warehouse.client.list_jobs(max_results=20) if job.job_type == "query"]
+    (job,) = [job for job in jobs if warehouse.dataset in job.query and not job.dry_run]
+    assert job.labels == {"application": "wals"}
+    assert job.maximum_bytes_billed == 10**9
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("bq://test-project.nowhere.table", "does not exist"),
+        ("bq://test-project.nowhere", "give bq://PROJECT.DATASET.TABLE"),
+        ("bq://test-project.d.t` WHERE FALSE; DROP TABLE `x", "give bq://PROJECT.DATASET.TABLE"),
+        ("bq://test-project.d.t; DROP TABLE x", "give bq://PROJECT.DATASET.TABLE"),
+    ],
+)
+def test_unusable_tables(warehouse, tmp_path, source, message):
+    with pytest.raises(InputError, match=message):
+        extract(source=source, output=tmp_path / "out")
+
+
+def test_columns_and_windows_are_values_and_names_only(warehouse, tmp_path):
+    source = load(warehouse, "source", ratings(10))
+    for arguments in (
+        {"user_column": "userId`, (SELECT 1) AS `x"},
+        {"row_filter": "TRUE) OR (TRUE"},
+        {"row_filter": "rating IN (SELECT 1)"},
+        {"window_start": "2020-01-01' OR '1' = '1"},
+    ):
+        with pytest.raises(InputError):
+            extract(source=source, output=tmp_path / "out", **arguments)
+    assert warehouse.client.get_table(source.removeprefix("bq://")).num_rows == 10
+
+
+def test_rows_without_ids_or_ratings_are_refused(warehouse, tmp_path):
+    table = pa.table({"user": ["a", " "], "item": [1, 2], "rating": [1.0, 2.0]})
+    source = load(warehouse, "source", table)
+    with pytest.raises(InputError, match="no user id"):
+        extract(source=source, output=tmp_path / "out")
+    with pytest.raises(InputError, match="no user id"):
+        extract(source=source, output=tmp_path / "out", staging_dataset=warehouse.dataset)
+    assert not (tmp_path / "out" / MANIFEST).exists()
+
+
+def test_cloud_storage(bucket, tmp_path):
+    for name, rows in (("a", 50), ("b", 60)):
+        pq.write_table(ratings(rows), tmp_path / "part.parquet")
+        bucket.blob(f"ratings/{name}.parquet").upload_from_filename(tmp_path / "part.parquet")
+    for source, rows in (
+        ("gs://bucket/ratings/a.parquet", 50),
+        ("gs://bucket/ratings/*.parquet", 110),
+        ("gs://bucket/ratings", 110),
+    ):
+        assert extract(source=source, output=tmp_path / "out")["rows"] == rows
+    with pytest.raises(InputError, match="no such file"):
+        extract(source="gs://bucket/none.csv", output=tmp_path / "out")

@@ -1,0 +1,72 @@
+"""Assembly of matrices in blocks."""
+
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.prepare import assembly
+from components.prepare.kernels import TIMED_INTERACTION
+from trainer.matrix import InteractionMatrix
+
+INTERACTIONS = st.lists(
+    st.tuples(
+        st.integers(0, 6),
+        st.integers(0, 4),
+        st.integers(-3, 3),
+        st.integers(0, 1),
+        st.integers(0, 2),
+    ),
+    max_size=60,
+)
+
+
+def expected(interactions, duplicates, part):
+    """The merged entries of a part, the slow and obvious way."""
+    of_pair = defaultdict(list)
+    for row, column, value, its_part, time in interactions:
+        of_pair[row, column].append((its_part, time, value))
+    matrix = np.zeros((7, 5))
+    for pair, found in of_pair.items():
+        lowest = min(its_part for its_part, _, _ in found)
+        if lowest != part:
+            continue
+        here = [(time, value) for its_part, time, value in found if its_part == lowest]
+        values = [value for _, value in here]
+        matrix[pair] = {
+            "sum": sum(values),
+            "mean": sum(values) / len(values),
+            "max": max(values),
+            "last": max(here)[1],
+        }[duplicates]
+    return matrix
+
+
+@pytest.mark.parametrize("duplicates", assembly.DUPLICATES)
+@pytest.mark.parametrize("block", [4, 1 << 22])
+@settings(max_examples=25, deadline=None)
+@given(interactions=INTERACTIONS, batches=st.integers(1, 4))
+def test_merges_as_the_obvious_way_does(tmp_path_factory, duplicates, block, interactions, batches):
+    folder = tmp_path_factory.mktemp("assembly")
+    (folder / "scratch").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assembly, "_BLOCK_INTERACTIONS", block)
+        array = np.array(interactions, TIMED_INTERACTION)
+        assembly.assemble(
+            np.array_split(array, batches),
+            folder / "scratch",
+            np.bincount(array["row"], minlength=7),
+            np.bincount(array["column"], minlength=5),
+            [folder / "0", folder / "1"],
+            duplicates,
+        )
+    for part in (0, 1):
+        matrix = InteractionMatrix.open(folder / str(part))
+        wanted = expected(interactions, duplicates, part)
+        np.testing.assert_allclose(matrix.to_scipy().toarray(), wanted, rtol=1e-6)
+        transposed = InteractionMatrix(5, 7, matrix.by_column, matrix.by_row).to_scipy().toarray()
+        np.testing.assert_allclose(transposed, wanted.T, rtol=1e-6)
+    if block == 4 and len(interactions) > 20:
+        assert len(matrix.by_row) > 1

@@ -1,0 +1,96 @@
+"""Preparation in BigQuery gives the very matrix that preparation in this process gives."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from components.extract.step import extract
+from components.prepare.step import prepare
+from trainer.errors import InputError
+from trainer.files import MANIFEST
+
+PARTS = ("training", "holdout", "vocabulary")
+
+
+def load(warehouse, text_ids):
+    rng = np.random.default_rng(3)
+    rows = 4_000
+    users, items = rng.integers(-300, 300, rows), (rng.random(rows) ** 2 * 90).astype(int)
+    frame = pd.DataFrame(
+        {
+            "userId": [f"user {user}" for user in users] if text_ids else users * 10**15,
+            "itemId": [f"{item:x}é" for item in items] if text_ids else items,
+            "rating": rng.integers(1, 6, rows).astype(float),
+            "timestamp": pd.Timestamp("2026-01-01", tz="UTC")
+            + pd.to_timedelta(rng.integers(0, 10**7, rows), unit="s").astype("timedelta64[us]"),
+        }
+    )
+    path = f"{warehouse.dataset}.ratings"
+    warehouse.client.load_table_from_dataframe(frame, path).result()
+    return f"bq://{path}"
+
+
+def prepare_in(folder, **options):
+    prepare(
+        interactions=folder / "interactions",
+        **{part: folder / part for part in PARTS},
+        profile=folder / "profile",
+        profile_report=folder / "profile.html",
+        **options,
+    )
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for part in PARTS
+        for file in sorted((folder / part).rglob("*"))
+        if file.is_file()
+    }
+
+
+@pytest.mark.parametrize(
+    ("text_ids", "options"),
+    [
+        (False, {}),
+        (True, {"duplicates": "last", "min_user_interactions": 4, "min_item_interactions": 6}),
+        (False, {"split": "last", "holdout_last": 2, "max_user_interactions": 15}),
+        (True, {"split": "time", "half_life_days": 20.0, "duplicates": "max"}),
+        (True, {"split": "users", "duplicates": "sum"}),
+    ],
+)
+def test_same_bytes_wherever_the_sql_runs(warehouse, tmp_path, text_ids, options):
+    source = load(warehouse, text_ids)
+    extract(source=source, output=tmp_path / "here" / "interactions")
+    staged = extract(
+        source=source, output=tmp_path / "there" / "interactions", staging_dataset=warehouse.dataset
+    )
+    assert (staged["rows"], staged["shards"]) == (4_000, 0)
+    here, there = prepare_in(tmp_path / "here", **options), prepare_in(tmp_path / "there", **options)
+    assert "training/by_row/00000.values.npy" in here
+    assert here == there
+
+
+def test_a_retry_writes_over_the_tables_of_the_attempt_before_which_expire(warehouse, tmp_path):
+    extract(
+        source=load(warehouse, text_ids=False),
+        output=tmp_path / "interactions",
+        staging_dataset=warehouse.dataset,
+    )
+    first = prepare_in(tmp_path)
+    tables = {table.table_id for table in warehouse.client.list_tables(warehouse.dataset)}
+    assert prepare_in(tmp_path) == first
+    assert {table.table_id for table in warehouse.client.list_tables(warehouse.dataset)} == tables
+    ours = [table for table in tables if table.startswith("wals_")]
+    assert len(ours) > 2
+    assert all(warehouse.client.get_table(f"{warehouse.dataset}.{table}").expires for table in ours)
+
+
+def test_a_staged_table_that_is_gone_is_one_line(warehouse, tmp_path):
+    extract(
+        source=load(warehouse, text_ids=False),
+        output=tmp_path / "interactions",
+        staging_dataset=warehouse.dataset,
+    )
+    for table in warehouse.client.list_tables(warehouse.dataset):
+        warehouse.client.delete_table(table)
+    with pytest.raises(InputError, match="does not exist"):
+        prepare_in(tmp_path)
+    assert not (tmp_path / "training" / MANIFEST).exists()

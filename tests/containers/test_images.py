@@ -1,0 +1,88 @@
+"""What the steps' images are like."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from components.images import DEFAULT_TAG, image
+
+pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("images")]
+
+ROOT = Path(__file__).parents[2]
+STEPS = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
+TRAINING = ("train", "tune")
+Run = Callable[..., CompletedProcess[str]]
+# All that a platform which locks containers down has to give.
+LOCKED = (
+    "--rm",
+    "--read-only",
+    "--tmpfs",
+    "/tmp",
+    "--cap-drop",
+    "ALL",
+    "--security-opt",
+    "no-new-privileges",
+)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_help_is_there(docker: Run, step: str) -> None:
+    result = docker("run", *LOCKED, image(step), "--help")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("usage: ")
+
+
+def test_the_train_image_runs_the_trainer(docker: Run) -> None:
+    result = docker("run", *LOCKED, image("train"))
+    assert result.returncode == 2
+    assert "the following arguments are required: --job-dir" in result.stderr
+
+
+@pytest.mark.parametrize("user", ["", "10001:10001", "4711:0"])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_loads_on_a_read_only_file_system_as_any_user(docker: Run, step: str, user: str) -> None:
+    code = f"import os, components.{step}; assert os.getuid(); print(os.listdir('/tmp'))"
+    chosen = ("--user", user) if user else ()
+    result = docker("run", *LOCKED, *chosen, "--entrypoint", "python3", image(step), "-c", code)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_nothing_that_builds_is_left_inside(docker: Run, step: str) -> None:
+    looked_for = "for tool in cc gcc g++ make git; do command -v $tool; done; ls /root/.cache /tmp; true"
+    result = docker("run", *LOCKED, "--user", "0", "--entrypoint", "sh", image(step), "-c", looked_for)
+    assert result.stdout.split() == ["/tmp:"]
+    result = docker("run", *LOCKED, "--entrypoint", "python3", image(step), "-m", "pip", "--version")
+    assert "No module named pip" in result.stderr
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_labels_say_what_was_built_from_what(docker: Run, step: str) -> None:
+    labels = json.loads(docker("inspect", "--format", "{{json .Config.Labels}}", image(step)).stdout)
+    name = "org.opencontainers.image"
+    assert labels[f"{name}.title"] == f"wals/{step}"
+    assert labels[f"{name}.version"] == DEFAULT_TAG
+    assert labels[f"{name}.licenses"] == "Apache-2.0"
+    assert len(labels[f"{name}.revision"].removesuffix("-dirty")) == 40
+    assert labels[f"{name}.base.name"]
+
+
+@pytest.mark.parametrize("step", [step for step in STEPS if step not in TRAINING])
+def test_only_images_that_train_are_large(docker: Run, step: str) -> None:
+    assert int(docker("inspect", "--format", "{{.Size}}", image(step)).stdout) < 1e9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "named"),
+    [(["deploy"], {}, "'deploy' is not a step"), ([], {"ACCELERATOR": "tpu"}, "ACCELERATOR 'tpu'")],
+)
+def test_building_refuses_what_it_does_not_know(
+    script: Run, arguments: list[str], environment: dict[str, str], named: str
+) -> None:
+    result = script("build.sh", *arguments, **environment)
+    assert result.returncode == 2
+    assert result.stderr.startswith("build.sh: error: ")
+    assert named in result.stderr

@@ -1,0 +1,111 @@
+"""Pushing images to a real registry, and compiling with what it says."""
+
+import json
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+import yaml
+
+from components.images import image
+from pipeline.cli import run_command
+from pipeline.commands.compile import command
+
+pytestmark = pytest.mark.docker
+
+ROOT = Path(__file__).parents[2]
+Run = Callable[..., CompletedProcess[str]]
+STEPS = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a registry of this machine (Debian's docker-registry)."""
+    folder = tmp_path_factory.mktemp("registry")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"127.0.0.1:{port}"
+    configuration = {
+        "version": 0.1,
+        "storage": {"filesystem": {"rootdirectory": str(folder)}},
+        "http": {"addr": address},
+    }
+    (folder / "registry.yml").write_text(yaml.safe_dump(configuration), "utf-8")
+    with subprocess.Popen(
+        ["docker-registry", "serve", folder / "registry.yml"], stderr=subprocess.DEVNULL
+    ) as server:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                assert server.poll() is None, "the registry ended"
+                assert time.monotonic() < deadline, "the registry does not listen"
+                time.sleep(0.1)
+        yield address
+        server.terminate()
+
+
+@pytest.fixture(scope="module")
+def small_images(docker: Run) -> Iterator[str]:
+    """Prefix of images that have the steps' names and labels, and little in them."""
+    for step in STEPS:
+        recipe = f"FROM scratch\nLABEL step={step} org.opencontainers.image.revision={REVISION}\n"
+        result = docker("build", "--tag", image(step, "wals-test-push"), "-", stdin=recipe)
+        assert result.returncode == 0, result.stderr
+    yield "wals-test-push"
+    docker("rmi", *(image(step, "wals-test-push") for step in STEPS))
+
+
+def test_the_pushed_digests_are_compiled_into_the_spec(
+    registry: str, small_images: str, script: Run, docker: Run, tmp_path: Path
+) -> None:
+    written = tmp_path / "build" / "images.json"
+    result = script("push.sh", f"{registry}/wals/", PREFIX=small_images, OUTPUT=str(written))
+    assert result.returncode == 0, result.stderr
+    pinned = json.loads(written.read_text("utf-8"))["images"]
+    assert list(pinned) == list(STEPS)
+    for step, reference in pinned.items():
+        assert re.fullmatch(rf"{registry}/wals/{step}@sha256:[0-9a-f]{{64}}", reference)
+        assert docker("pull", reference).returncode == 0
+        assert docker("pull", f"{registry}/wals/{step}:{REVISION}").returncode == 0
+
+    arguments = [
+        "--target",
+        "vertex",
+        "--pipeline",
+        "wals-train",
+        "--output-dir",
+        str(tmp_path),
+        "--images",
+        str(written),
+    ]
+    assert run_command(command, arguments, "compile.py") == 0
+    spec = yaml.safe_load((tmp_path / "wals-train.vertex.yaml").read_text("utf-8"))
+    executors = spec["deploymentSpec"]["executors"]
+    assert {
+        name.removeprefix("exec-"): executor["container"]["image"] for name, executor in executors.items()
+    } == {step: pinned[step] for step in ("extract", "prepare", "train", "evaluate", "publish")}
+
+
+def test_an_unreachable_registry_leaves_no_file(small_images: str, script: Run, tmp_path: Path) -> None:
+    written = tmp_path / "images.json"
+    result = script("push.sh", "127.0.0.1:9/wals", PREFIX=small_images, OUTPUT=str(written))
+    assert result.returncode == 1
+    assert f"push.sh: error: 127.0.0.1:9/wals/{STEPS[0]}" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_that_were_not_built_are_named(script: Run, tmp_path: Path) -> None:
+    result = script("push.sh", "127.0.0.1:9/wals", PREFIX="none", OUTPUT=str(tmp_path / "images.json"))
+    assert result.returncode == 2
+    assert f"there is no image none/{STEPS[0]}:" in result.stderr
+    assert "containers/build.sh" in result.stderr

@@ -1,0 +1,74 @@
+"""The locks that the images are made from."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+REQUIREMENTS = ROOT / "requirements"
+STEPS = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
+GPU = ["train-gpu", "tune-gpu"]
+LOCKS = [*STEPS, *GPU]
+# Imports a step where only the given distributions are to be found, and our own packages.
+PROBE = """
+import importlib, importlib.metadata, pkgutil, re, sys
+
+step, *installed = sys.argv[1:]
+owners = importlib.metadata.packages_distributions()
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        found = {re.sub("[-_.]+", "-", owner).lower() for owner in owners.get(name, ())}
+        if found and not found & {*installed, "wals-pipeline"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+importlib.import_module("components.runtime")
+for module in pkgutil.iter_modules([f"components/{step}"], f"components.{step}."):
+    if not module.name.endswith(".component"):
+        importlib.import_module(module.name)
+        print(module.name)
+"""
+
+
+def pinned(lock: str) -> dict[str, set[str]]:
+    """Return the versions of a lock by normalised name; several where they depend on the Python version."""
+    versions: dict[str, set[str]] = {}
+    for name, version in re.findall(
+        r"^([\w.-]+)==([^\s;]+)", (REQUIREMENTS / f"{lock}.lock.txt").read_text("utf-8"), re.MULTILINE
+    ):
+        versions.setdefault(normalised(name), set()).add(version)
+    return versions
+
+
+def normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_the_lock_has_what_the_step_imports(step: str) -> None:
+    command = [sys.executable, "-c", PROBE, step, *pinned(step)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert f"components.{step}." in result.stdout
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_versions_are_those_that_were_tested(lock: str) -> None:
+    tested = pinned("dev")
+    others = {name: versions for name, versions in pinned(lock).items() if versions != tested.get(name)}
+    # The CUDA libraries are in no other lock.
+    assert all(name.startswith("nvidia-") for name in others) if lock in GPU else not others
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_package_has_hashes(lock: str) -> None:
+    for entry in re.split(r"\n(?=\S)", (REQUIREMENTS / f"{lock}.lock.txt").read_text("utf-8").strip()):
+        assert "--hash=sha256:" in entry, entry
+
+
+def test_only_training_brings_tensorflow() -> None:
+    assert {lock for lock in LOCKS if "tensorflow" in pinned(lock)} == {"train", "tune", *GPU}

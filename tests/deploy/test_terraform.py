@@ -1,0 +1,94 @@
+"""The Terraform files, read by a parser: what a plan without Google Cloud cannot tell."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import hcl2
+import pytest
+
+from components.extract.columns import find_columns
+from pipeline.environments import Vertex
+
+FOLDER = Path(__file__).parents[2] / "deploy" / "terraform"
+
+
+def unquoted(value: Any) -> Any:
+    """Return a parsed value without the quotes and blocks that the parser keeps."""
+    if isinstance(value, dict):
+        return {unquoted(key): unquoted(item) for key, item in value.items() if key != "__is_block__"}
+    if isinstance(value, list):
+        return [unquoted(item) for item in value]
+    return value.strip('"') if isinstance(value, str) else value
+
+
+@pytest.fixture(scope="module")
+def parsed() -> dict[str, list[Any]]:
+    """The blocks of all files by kind."""
+    blocks: dict[str, list[Any]] = {}
+    for file in sorted(FOLDER.glob("*.tf")):
+        for kind, found in unquoted(hcl2.loads(file.read_text("utf-8"))).items():
+            blocks.setdefault(kind, []).extend(found)
+    return blocks
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    return "\n".join(file.read_text("utf-8") for file in sorted(FOLDER.glob("*.tf")))
+
+
+def named(blocks: list[Any]) -> dict[str, Any]:
+    return {name: body for block in blocks for name, body in block.items()}
+
+
+def test_every_variable_is_described_typed_and_used(parsed: dict[str, list[Any]], text: str) -> None:
+    variables = named(parsed["variable"])
+    assert {"project", "region", "composer", "budget"} <= set(variables)
+    for name, body in variables.items():
+        assert body["description"], name
+        assert body["type"], name
+        assert re.search(rf"\bvar\.{name}\b", text), f"{name} is not used"
+    assert set(re.findall(r"\bvar\.(\w+)", text)) == set(variables)
+
+
+def test_no_project_is_named(text: str) -> None:
+    assert set(re.findall(r"\bproject\s*=\s*(.+)", text)) == {"var.project"}
+
+
+def test_every_reference_is_to_a_resource_there_is(parsed: dict[str, list[Any]], text: str) -> None:
+    there = {
+        f"{kind}.{name}" for block in parsed["resource"] for kind, body in block.items() for name in body
+    }
+    assert set(re.findall(r"\b(google_\w+\.\w+)", text)) - {"google_project.this"} <= there
+
+
+def test_the_table_of_rights_lists_every_role_given_and_no_other(text: str) -> None:
+    table = (FOLDER / "README.md").read_text("utf-8")
+    role = r"roles/[a-zA-Z.]+"
+    assert set(re.findall(role, table)) == set(re.findall(role, text))
+    assert not {"roles/owner", "roles/editor", "roles/viewer"} & set(re.findall(role, text))
+
+
+def test_the_output_is_an_environment_that_wals_takes(parsed: dict[str, list[Any]]) -> None:
+    (platform,) = [body for name, body in named(parsed["output"]).items() if name == "platform"]
+    assert set(platform["value"]) <= set(Vertex.model_fields)
+    required = {name for name, field in Vertex.model_fields.items() if field.is_required()}
+    assert required <= set(platform["value"]), json.dumps(platform)
+
+
+def test_the_bucket_is_closed_and_forgets_old_runs(parsed: dict[str, list[Any]]) -> None:
+    (bucket,) = [
+        block["google_storage_bucket"]["pipeline"]
+        for block in parsed["resource"]
+        if "google_storage_bucket" in block
+    ]
+    assert bucket["public_access_prevention"] == "enforced"
+    actions = [rule["action"][0]["type"] for rule in bucket["lifecycle_rule"]]
+    assert actions == ["Delete", "AbortIncompleteMultipartUpload"]
+
+
+def test_the_default_source_has_columns_that_extraction_finds(text: str) -> None:
+    schema = dict(re.findall(r'{ name = "(\w+)", type = "(\w+)"', text))
+    columns = find_columns(schema)
+    assert [columns.user, columns.item, columns.rating] == list(schema)

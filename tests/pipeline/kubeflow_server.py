@@ -1,0 +1,208 @@
+"""A local server that speaks the REST API of Kubeflow Pipelines, as far as the pipeline is sent through it.
+
+Request bodies are held against the models that kfp-server-api publishes. A run lives by being looked at:
+each look takes it a step further.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes, policy
+from types import SimpleNamespace
+from typing import Any
+
+import kfp_server_api
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+from tests.pipeline.serving import Call, RefusedError, Route, serving, steps_in_order
+
+_START = datetime(2026, 1, 1, tzinfo=UTC)
+_AROUND = ("root", "root-driver", "extract-driver", "executor")
+_NEVER = "1970-01-01T00:00:00Z"
+
+
+@dataclass
+class KubeflowServer:
+    """What the server holds, and how it behaves.
+
+    Attributes:
+        url: its address.
+        version: of Kubeflow Pipelines; none is told if empty, as by servers after 2.17.
+        experiments: by id, as JSON; so are the others.
+        failing_step: the step that fails; none if empty.
+        calls: ``METHOD path`` of each request.
+    """
+
+    url: str = ""
+    version: str = "2.17.0"
+    experiments: dict[str, Any] = field(default_factory=dict)
+    runs: dict[str, Any] = field(default_factory=dict)
+    recurring: dict[str, Any] = field(default_factory=dict)
+    pipelines: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, Any] = field(default_factory=dict)
+    failing_step: str = ""
+    calls: list[str] = field(default_factory=list)
+
+    def routes(self) -> list[Route]:
+        v2 = "/apis/v2beta1"
+        one = r"/([^/:]+)"
+        return [
+            ("GET", "/apis/v1beta1/healthz", self.health),
+            ("GET", f"{v2}/experiments", lambda call: {"experiments": list(self.experiments.values())}),
+            ("POST", f"{v2}/experiments", self.create_experiment),
+            ("POST", f"{v2}/runs", self.create_run),
+            ("GET", f"{v2}/runs", self.list_runs),
+            ("GET", f"{v2}/runs{one}", self.get_run),
+            ("POST", f"{v2}/runs{one}:terminate", self.terminate_run),
+            ("POST", f"{v2}/recurringruns", self.create_recurring),
+            ("GET", f"{v2}/recurringruns", self.list_recurring),
+            ("DELETE", f"{v2}/recurringruns{one}", self.delete_recurring),
+            ("POST", f"{v2}/recurringruns{one}:(enable|disable)", self.switch_recurring),
+            ("GET", f"{v2}/pipelines", lambda call: {"pipelines": list(self.pipelines.values())}),
+            ("POST", f"{v2}/pipelines", self.create_pipeline),
+            ("POST", f"{v2}/pipelines/upload_version", self.upload_version),
+            ("GET", f"{v2}/pipelines{one}/versions", self.list_versions),
+        ]
+
+    def health(self, call: Call) -> Any:
+        if not self.version:
+            raise RefusedError(404, "Not Found")
+        return {"tag_name": self.version, "commit_sha": "unknown", "multi_user": False}
+
+    def create_experiment(self, call: Call) -> Any:
+        return _add(self.experiments, "experiment_id", _strictly(call.body, "V2beta1Experiment"))
+
+    def create_run(self, call: Call) -> Any:
+        run = _strictly(call.body, "V2beta1Run")
+        _check_spec(run)
+        _held(self.experiments, run["experiment_id"])
+        made = {"state": "PENDING", "created_at": _time(len(self.runs) * 60), "finished_at": _NEVER}
+        return _add(self.runs, "run_id", {**run, **made, "run_details": {"task_details": []}})
+
+    def list_runs(self, call: Call) -> Any:
+        assert call.query["sort_by"] == "created_at desc"
+        runs = [run for run in self.runs.values() if run["experiment_id"] == call.query["experiment_id"]]
+        return {"runs": runs[::-1][: int(call.query["page_size"])]}
+
+    def get_run(self, call: Call) -> Any:
+        run = _held(self.runs, call.match[1])
+        self._live(run)
+        return run
+
+    def terminate_run(self, call: Call) -> Any:
+        run = _held(self.runs, call.match[1])
+        run["state"], run["finished_at"] = "CANCELED", _time(30)
+        return {}
+
+    def create_recurring(self, call: Call) -> Any:
+        recurring = _strictly(call.body, "V2beta1RecurringRun")
+        _check_spec(recurring)
+        cron = recurring["trigger"]["cron_schedule"]["cron"]
+        if len(cron.split()) not in (5, 6):
+            raise RefusedError(400, f"cron {cron!r} is not valid")
+        return _add(self.recurring, "recurring_run_id", {**recurring, "status": "ENABLED"})
+
+    def list_recurring(self, call: Call) -> Any:
+        """Two pages, as a server with many has."""
+        found = [
+            item for item in self.recurring.values() if item["experiment_id"] == call.query["experiment_id"]
+        ]
+        if call.query.get("page_token"):
+            return {"recurringRuns": found[1:]}
+        return {"recurringRuns": found[:1], "next_page_token": "2" if len(found) > 1 else ""}
+
+    def delete_recurring(self, call: Call) -> Any:
+        _held(self.recurring, call.match[1])
+        del self.recurring[call.match[1]]
+        return {}
+
+    def switch_recurring(self, call: Call) -> Any:
+        _held(self.recurring, call.match[1])["status"] = (
+            "ENABLED" if call.match[2] == "enable" else "DISABLED"
+        )
+        return {}
+
+    def create_pipeline(self, call: Call) -> Any:
+        return _add(self.pipelines, "pipeline_id", _strictly(call.body, "V2beta1Pipeline"))
+
+    def upload_version(self, call: Call) -> Any:
+        _held(self.pipelines, call.query["pipelineid"])
+        head = f"Content-Type: {call.content_type}\r\n\r\n".encode()
+        (part,) = message_from_bytes(head + call.body, policy=policy.HTTP).iter_parts()
+        assert part.get_param("name", header="content-disposition") == "uploadfile"
+        version = {"name": call.query["name"], "display_name": call.query["name"]}
+        self.versions[version["name"]] = part.get_payload(decode=True)
+        return version
+
+    def list_versions(self, call: Call) -> Any:
+        _held(self.pipelines, call.match[1])
+        return {"pipeline_versions": [{"name": name, "display_name": name} for name in self.versions]}
+
+    def _live(self, run: dict[str, Any]) -> None:
+        if run["state"] not in ("PENDING", "RUNNING"):
+            return
+        run["state"] = "RUNNING"
+        waiting = steps_in_order(run["pipeline_spec"])
+        tasks = run["run_details"]["task_details"]
+        if not tasks:
+            # The server also tells of what it runs around the steps.
+            tasks += [{"display_name": name, "state": "RUNNING"} for name in _AROUND]
+        begun = tasks[len(_AROUND) :]
+        if begun:
+            failed = begun[-1]["display_name"] == self.failing_step
+            begun[-1] |= {"state": "FAILED" if failed else "SUCCEEDED", "end_time": _time(len(begun) * 2 + 1)}
+            if failed or len(begun) == len(waiting):
+                run["state"], run["finished_at"] = "FAILED" if failed else "SUCCEEDED", _time(60)
+                return
+        begins = {"display_name": waiting[len(begun)], "state": "RUNNING"}
+        tasks.append({**begins, "start_time": _time(len(begun) * 2 + 2), "end_time": _NEVER})
+
+
+@contextmanager
+def kubeflow_server() -> Iterator[KubeflowServer]:
+    """Yield a running server."""
+    server = KubeflowServer()
+
+    def refuse(status: int, message: str) -> Any:
+        return {"code": status, "message": message, "error": message}
+
+    with serving(server.routes(), refuse, server.calls) as server.url:
+        yield server
+
+
+def _strictly(body: bytes, model: str) -> dict[str, Any]:
+    """Return a body as JSON after reading it into a published model, which must know every field."""
+    content = json.loads(body)
+    known = set(getattr(kfp_server_api, model).attribute_map.values())
+    if unknown := set(content) - known:
+        raise RefusedError(400, f"unknown fields {unknown}")
+    kfp_server_api.ApiClient().deserialize(SimpleNamespace(data=body.decode()), model)
+    return dict(content)
+
+
+def _check_spec(what: dict[str, Any]) -> None:
+    spec = json_format.ParseDict(what["pipeline_spec"], pipeline_spec_pb2.PipelineSpec())
+    parameters = spec.root.input_definitions.parameters
+    given = what["runtime_config"].get("parameters", {})
+    required = {name for name, parameter in parameters.items() if not parameter.is_optional}
+    if not required <= set(given) <= set(parameters):
+        raise RefusedError(400, f"the parameters {sorted(given)} do not fit the pipeline's")
+
+
+def _add(things: dict[str, Any], id_name: str, content: dict[str, Any]) -> dict[str, Any]:
+    made = {"created_at": _time(0), **content, id_name: f"00000000-0000-0000-0000-{len(things) + 1:012}"}
+    things[made[id_name]] = made
+    return made
+
+
+def _held(things: dict[str, Any], name: str) -> Any:
+    if name not in things:
+        raise RefusedError(404, f"{name} was not found")
+    return things[name]
+
+
+def _time(seconds: int) -> str:
+    return (_START + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")

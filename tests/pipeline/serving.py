@@ -1,0 +1,93 @@
+"""A local HTTP server for tests: real sockets, with routes given as regular expressions."""
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request as a route gets it."""
+
+    match: re.Match[str]
+    query: dict[str, str]
+    body: bytes
+    content_type: str
+
+
+class RefusedError(Exception):
+    """What a route raises to answer with an error."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+Route = tuple[str, str, Callable[[Call], Any]]
+
+
+def steps_in_order(spec: dict[str, Any]) -> list[str]:
+    """Return the tasks of a compiled pipeline, each after those it depends on."""
+    tasks = spec["root"]["dag"]["tasks"]
+    return list(
+        TopologicalSorter(
+            {name: task.get("dependentTasks", []) for name, task in tasks.items()}
+        ).static_order()
+    )
+
+
+@contextmanager
+def serving(routes: list[Route], refuse: Callable[[int, str], Any], log: list[str]) -> Iterator[str]:
+    """Serve routes (method, pattern of the path, function) and yield the address.
+
+    Args:
+        routes: the first whose method and pattern fit gives the answer, as JSON or as text.
+        refuse: makes the body of an error from its status and message.
+        log: gets ``METHOD path`` of each request.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            parts = urlsplit(self.path)
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            log.append(f"{self.command} {parts.path}")
+            status, answer = 200, None
+            try:
+                for method, pattern, function in routes:
+                    match = re.fullmatch(pattern, parts.path)
+                    if method == self.command and match:
+                        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+                        answer = function(Call(match, query, body, self.headers.get("Content-Type", "")))
+                        break
+                else:
+                    raise RefusedError(404, f"no route for {self.command} {parts.path}")
+            except RefusedError as refusal:
+                status, answer = refusal.status, refuse(refusal.status, str(refusal))
+            payload = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(payload)))
+            self.end_headers()
+            self.wfile.write(payload)
+
+        do_GET = do_POST = do_DELETE = do_PATCH = _answer  # noqa: N815
+
+        def log_message(self, *_: Any) -> None:
+            """Keep the tests' output clean."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,144 @@
+"""`wals schedule` against servers that check every request."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pipeline.conftest import Result, Wals
+from tests.pipeline.kubeflow_server import KubeflowServer
+from tests.pipeline.vertex_server import VertexServer
+
+ZONE = ("--time-zone", "Europe/Berlin")
+
+
+def put(wals: Wals, config: Path, *more: str) -> Result:
+    cron = () if "--cron" in more else ("--cron", "0 21 * * MON-FRI")
+    return wals("schedule", "set", "nightly", *cron, *ZONE, "--config", config, "--yes", *more)
+
+
+def listed(wals: Wals, config: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = wals("schedule", "list", "--config", config, "--json").json
+    return found
+
+
+def test_a_schedule_is_made_once_and_shows_its_next_times(wals: Wals, config: Path) -> None:
+    first, second = put(wals, config), put(wals, config)
+    assert first.exit_code == 0, first.stderr
+    assert "Created: nightly" in first.stdout
+    assert first.stdout.count("21:00") >= 5
+    assert "Unchanged: nightly" in second.stdout
+    assert [schedule["name"] for schedule in listed(wals, config)] == ["nightly"]
+    assert "nightly" in wals("schedule", "list", "--config", config).stdout
+
+
+@pytest.mark.parametrize(
+    "change", [("--cron", "0 22 * * *"), ("-p", "num_iters=3"), ("--max-concurrent-runs", "2")]
+)
+def test_a_change_of_anything_takes_the_place_of_the_old(
+    wals: Wals, config: Path, change: tuple[str, str]
+) -> None:
+    put(wals, config)
+    (old,) = listed(wals, config)
+    result = put(wals, config, *change)
+    assert "Updated: nightly" in result.stdout, result.stderr
+    (new,) = listed(wals, config)
+    assert new["id"] != old["id"]
+    assert "Unchanged" in put(wals, config, *change).stdout
+
+
+def test_what_was_paused_stays_paused_through_a_change(wals: Wals, config: Path) -> None:
+    put(wals, config)
+    assert wals("schedule", "pause", "nightly", "--config", config).exit_code == 0
+    assert [schedule["paused"] for schedule in listed(wals, config)] == [True]
+    put(wals, config, "--cron", "5 5 * * *")
+    assert [schedule["paused"] for schedule in listed(wals, config)] == [True]
+    assert wals("schedule", "resume", "nightly", "--config", config).exit_code == 0
+    assert [schedule["paused"] for schedule in listed(wals, config)] == [False]
+
+
+def test_a_deleted_schedule_is_gone(wals: Wals, config: Path) -> None:
+    put(wals, config)
+    assert wals("schedule", "delete", "nightly", "--config", config).exit_code == 0
+    assert listed(wals, config) == []
+    for action in ("pause", "resume", "delete"):
+        result = wals("schedule", action, "nightly", "--config", config)
+        assert result.exit_code == 2
+        assert "'nightly': does not exist" in result.stderr
+
+
+def test_the_dry_run_sends_nothing(wals: Wals, config: Path, server: VertexServer | KubeflowServer) -> None:
+    assert put(wals, config, "--dry-run").json
+    assert server.calls == []
+
+
+def test_vertex_is_told_the_zone_and_bounds(wals: Wals, vertex_config: Path, vertex: VertexServer) -> None:
+    put(wals, vertex_config, "--start", "2030-01-01", "--end", "2030-07-01")
+    (schedule,) = vertex.schedules.values()
+    assert schedule["cron"] == "TZ=Europe/Berlin 0 21 * * 1,2,3,4,5"
+    assert schedule["startTime"] == "2029-12-31T23:00:00Z"
+    assert schedule["endTime"] == "2030-06-30T22:00:00Z"
+    assert schedule["maxConcurrentRunCount"] == "1"
+    wals("schedule", "pause", "nightly", "--config", vertex_config)
+    wals("schedule", "resume", "nightly", "--config", vertex_config)
+    assert schedule["catchUp"] is False
+
+
+def test_kubeflow_is_told_six_fields_and_no_catch_up(
+    wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
+) -> None:
+    put(wals, kubeflow_config, "--start", "2030-01-01")
+    (recurring,) = kubeflow.recurring.values()
+    assert recurring["trigger"]["cron_schedule"]["cron"] == "0 0 21 * * 1,2,3,4,5"
+    assert recurring["trigger"]["cron_schedule"]["start_time"].startswith("2030-01-01T00:00:00+01:00")
+    assert recurring["no_catchup"] is True
+    assert recurring["max_concurrency"] == "1"
+
+
+def test_kubeflow_refuses_a_zone_that_its_server_does_not_read(wals: Wals, kubeflow_config: Path) -> None:
+    result = wals("schedule", "set", "nightly", "--cron", "0 21 * * *", "--config", kubeflow_config, "--yes")
+    assert result.exit_code == 2
+    assert "Europe/Berlin" in result.stderr
+
+
+def test_a_name_that_exists_twice_is_refused_with_both_ids(
+    wals: Wals, config: Path, server: VertexServer | KubeflowServer
+) -> None:
+    put(wals, config)
+    held = server.schedules if isinstance(server, VertexServer) else server.recurring
+    (only,) = held.values()
+    id_name = "name" if isinstance(server, VertexServer) else "recurring_run_id"
+    twin = only[id_name].rsplit("/", 1)[0] + "/twin" if "/" in only[id_name] else "twin"
+    held[twin] = {**only, id_name: twin}
+    result = put(wals, config)
+    assert result.exit_code == 2
+    assert "twin" in result.stderr
+    assert len(held) == 2
+
+
+def test_nothing_is_set_without_a_yes(wals: Wals, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "n")
+    result = wals("schedule", "set", "nightly", "--cron", "0 21 * * *", *ZONE, "--config", config)
+    assert result.exit_code == 130
+    assert "Next runs" in result.stdout
+    assert listed(wals, config) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--cron", "0 0 21 * * *"), "6 fields"),
+        (("--cron", "nonsense"), "cron"),
+        (("--cron", "0 21 * * *", "--time-zone", "Mars/Base"), "Mars/Base"),
+        (("--cron", "0 21 * * *", "--end", "2020-01-01"), "end"),
+        (("--cron", "0 21 * * *", "--start", "tomorrow"), "tomorrow"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_sent(
+    wals: Wals, vertex_config: Path, vertex: VertexServer, arguments: tuple[str, ...], named: str
+) -> None:
+    result = wals("schedule", "set", "nightly", *arguments, "--config", vertex_config, "--yes")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert named in result.stderr
+    assert vertex.calls == []

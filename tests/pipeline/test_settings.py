@@ -1,0 +1,221 @@
+"""Settings by step, as a person compiles with them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.cli import run_command
+from pipeline.commands.compile import command
+from pipeline.settings import StepSettings
+from pipeline.targets import KUBEFLOW, TARGETS, VERTEX
+from pipeline.training import STEPS
+from trainer.errors import InputError
+
+
+def compiled(folder: Path, target: str, settings: str) -> dict[str, Any]:
+    """Return the spec that compiling with the settings gives."""
+    (folder / "settings.yaml").write_text(settings, "utf-8")
+    arguments = ["--target", target, "--output-dir", str(folder), "--settings", str(folder / "settings.yaml")]
+    assert run_command(command, arguments, "compile.py") == 0
+    (document,) = yaml.safe_load_all((folder / f"wals-train.{target}.yaml").read_text("utf-8"))
+    assert isinstance(document, dict)
+    return document
+
+
+def container(spec: dict[str, Any], step: str) -> dict[str, Any]:
+    found = spec["deploymentSpec"]["executors"][f"exec-{step}"]["container"]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_every_target_has_settings_for_every_step() -> None:
+    for target in TARGETS.values():
+        assert set(STEPS) <= set(target.steps)
+
+
+def test_limits_and_accelerators_reach_the_step_that_names_them(tmp_path: Path) -> None:
+    spec = compiled(
+        tmp_path,
+        "vertex",
+        "train: {cpu: 16, memory: 60G, accelerator: NVIDIA_L4, accelerators: 2}\nprepare: {memory: 64Gi}",
+    )
+    assert container(spec, "train")["resources"] == {
+        "accelerator": {
+            "count": "2",
+            "resourceCount": "2",
+            "resourceType": "NVIDIA_L4",
+            "type": "NVIDIA_L4",
+        },
+        "cpuLimit": 16.0,
+        "memoryLimit": 60.0,
+        "resourceCpuLimit": "16",
+        "resourceMemoryLimit": "60G",
+    }
+    assert container(spec, "prepare")["resources"]["resourceMemoryLimit"] == "64Gi"
+    assert container(spec, "prepare")["resources"]["resourceCpuLimit"] == VERTEX.steps["prepare"].cpu
+
+
+def test_a_step_without_a_gpu_says_so(tmp_path: Path) -> None:
+    spec = compiled(tmp_path, "vertex", "train: {accelerator: '', accelerators: 0}")
+    assert "accelerator" not in container(spec, "train")["resources"]
+
+
+def test_kubeflow_takes_the_resource_name_of_kubernetes(tmp_path: Path) -> None:
+    spec = compiled(tmp_path, "kubeflow", "train: {accelerator: nvidia.com/gpu, accelerators: 3}")
+    assert container(spec, "train")["resources"]["accelerator"]["resourceType"] == "nvidia.com/gpu"
+
+
+def test_retries_back_off(tmp_path: Path) -> None:
+    tasks = compiled(tmp_path, "vertex", "train: {retries: 3, retry_seconds: 30}")["root"]["dag"]["tasks"]
+    assert tasks["train"]["retryPolicy"] == {
+        "backoffDuration": "30s",
+        "backoffFactor": 2.0,
+        "backoffMaxDuration": "3600s",
+        "maxRetryCount": 3,
+    }
+    assert "retryPolicy" not in tasks["extract"]
+
+
+def test_caching_is_by_step(tmp_path: Path) -> None:
+    tasks = compiled(tmp_path, "kubeflow", "extract: {cache: false}")["root"]["dag"]["tasks"]
+    assert "enableCache" not in tasks["extract"]["cachingOptions"]
+    assert all(tasks[step]["cachingOptions"]["enableCache"] for step in STEPS if step != "extract")
+
+
+@pytest.mark.parametrize("name", VERTEX.accelerators)
+def test_the_counts_of_each_accelerator_are_those_of_machines(name: str, tmp_path: Path) -> None:
+    for count in range(1, 18):
+        path = tmp_path / f"{count}.yaml"
+        path.write_text(f"train: {{accelerator: {name}, accelerators: {count}}}", "utf-8")
+        if count in VERTEX.accelerators[name]:
+            assert VERTEX.with_settings(path).steps["train"].accelerators == count
+        else:
+            with pytest.raises(InputError, match=f"train.accelerators {count}: is no number of {name}"):
+                VERTEX.with_settings(path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ("train: {accelerator: NVIDIA_T4, accelerators: 1}", "train.accelerator 'NVIDIA_T4'"),
+        ("train: {accelerator: nvidia.com/gpu, accelerators: 1}", "train.accelerator 'nvidia.com/gpu'"),
+        ("extract: {accelerator: NVIDIA_L4}", "accelerator and accelerators go together"),
+        ("extract: {accelerators: 1}", "accelerator and accelerators go together"),
+        ("serve: {cpu: 1}", "'serve': is not a step"),
+        ("train: {cpus: 1}", "train.cpus 1: Extra inputs are not permitted"),
+        ("train: {cpu: many}", "train.cpu 'many'"),
+        ("train: {memory: 16 GB}", "train.memory '16 GB'"),
+        ("train: {memory: [16G]}", "train.memory"),
+        ("train: {cache: 0}", "train.cache 0: Input should be a valid boolean"),
+        ("train: {retries: -1}", "train.retries -1"),
+        ("train: {retries: 1.5}", "train.retries 1.5: Input should be a valid integer"),
+        ("train: {retries: true}", "train.retries True"),
+        ("train: 3", "does not map steps to settings"),
+        ("- train", "settings"),
+        ("train: {", "is not YAML"),
+        ("train: {custom_job: {spot: true}}", "train.custom_job.machine_type"),
+        ("train: {custom_job: {machine_type: big}}", "train.custom_job.machine_type 'big'"),
+        ("train: {custom_job: {machine_type: n1-standard-8, boot_disk_gb: 10}}", "boot_disk_gb 10"),
+        ("train: {custom_job: {machine_type: n1-standard-8, boot_disk_type: ssd}}", "boot_disk_type 'ssd'"),
+        ("train: {custom_job: {machine_type: n1-standard-8, timeout_seconds: 0}}", "timeout_seconds 0"),
+        ("train: {custom_job: {machine_type: n1-standard-8, network: default}}", "network 'default'"),
+        ("train: {custom_job: {machine_type: n1-standard-8, service_account: me}}", "service_account 'me'"),
+        ("train: {custom_job: {machine_type: n1-standard-8, encryption_key: k}}", "encryption_key 'k'"),
+        (
+            "train: {custom_job: {machine_type: n1-standard-8, labels: {Team: a}}}",
+            "train.custom_job.labels.Team",
+        ),
+        ("train: {custom_job: {machine_type: n1-standard-8, disk: 1}}", "train.custom_job.disk 1"),
+    ],
+)
+def test_what_vertex_would_refuse_is_refused_when_compiling(
+    settings: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "settings.yaml").write_text(settings, "utf-8")
+    arguments = [
+        "--target",
+        "vertex",
+        "--output-dir",
+        str(tmp_path),
+        "--settings",
+        f"{tmp_path}/settings.yaml",
+    ]
+    assert run_command(command, arguments, "compile.py") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("compile.py: error: ")
+    assert error.count("\n") == 1
+    assert named in error
+    assert not list(tmp_path.glob("wals-train*"))
+
+
+def test_a_custom_job_is_vertex_own(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("train: {custom_job: {machine_type: n1-standard-8}}", "utf-8")
+    with pytest.raises(InputError, match="is not to be had on kubeflow"):
+        KUBEFLOW.with_settings(path)
+
+
+def test_a_missing_file_and_two_platforms_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = ["--output-dir", str(tmp_path), "--settings", f"{tmp_path}/none.yaml"]
+    assert run_command(command, ["--target", "vertex", *missing], "compile.py") == 2
+    assert "none.yaml" in capsys.readouterr().err
+    assert run_command(command, missing, "compile.py") == 2
+    assert "--target" in capsys.readouterr().err
+
+
+def test_settings_are_over_the_platforms_own(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("", "utf-8")
+    assert VERTEX.with_settings(path) == VERTEX
+    path.write_text("publish: {memory: 4G}", "utf-8")
+    changed = VERTEX.with_settings(path).steps
+    assert changed["publish"] == StepSettings(cpu=VERTEX.steps["publish"].cpu, memory="4G")
+    assert changed["train"] == VERTEX.steps["train"]
+
+
+def images_file(folder: Path, content: object) -> Path:
+    path = folder / "images.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
+    return path
+
+
+def test_digests_are_pinned_into_the_spec(tmp_path: Path) -> None:
+    images = {step: f"eu.example.dev/p/wals/{step}@sha256:{'0' * 64}" for step in STEPS}
+    path = images_file(tmp_path, {"schema": "wals.images", "schema_version": 1, "images": images})
+    arguments = [
+        "--target",
+        "kubeflow",
+        "--pipeline",
+        "wals-train",
+        "--output-dir",
+        str(tmp_path),
+        "--images",
+        str(path),
+    ]
+    assert run_command(command, arguments, "compile.py") == 0
+    spec = yaml.safe_load((tmp_path / "wals-train.kubeflow.yaml").read_text("utf-8"))
+    assert {step: container(spec, step)["image"] for step in STEPS} == images
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("{", id="no JSON"),
+        pytest.param([], id="no mapping"),
+        pytest.param({"schema": "wals.images", "schema_version": 2, "images": {}}, id="other version"),
+        pytest.param(
+            {"schema": "wals.images", "schema_version": 1, "images": {"train": "t"}}, id="steps missing"
+        ),
+    ],
+)
+def test_a_file_of_images_that_is_none_is_refused(
+    content: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = images_file(tmp_path, content)
+    assert run_command(command, ["--output-dir", str(tmp_path), "--images", str(path)], "compile.py") == 2
+    assert "images.json" in capsys.readouterr().err

@@ -1,0 +1,30 @@
+"""`wals tune`: the compiled tuning pipeline on this machine."""
+
+import builtins
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import run_command
+from pipeline.cli import wals as cli
+
+
+def test_it_tries_chooses_and_trains_with_the_best(
+    ratings_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    original = print
+    options = "--width 2 --num-iters 4 --max-latent-factors 16 --latent-factors 8 --eval-k 5 --output-dir out"
+    exit_code = run_command(cli, ["tune", "--source", str(ratings_csv), *options.split()], "wals")
+    assert builtins.print is original, "parallel steps left kfp.local's own in its place"
+    output = capsys.readouterr()
+    assert exit_code == 0, output.out + output.err
+    trials = {
+        int(number) for number in re.findall(r"trial (\d+): NDCG@5 [\d.]+ after 2 iterations", output.out)
+    }
+    assert trials == set(range(6))
+    assert re.search(r"best of 6 trials: number \d", output.out)
+    assert re.search(r"--latent-factors \d+ --regularization", output.out)
+    assert "<svg" in (tmp_path / "out" / "study.html").read_text("utf-8")
+    assert (tmp_path / "out" / "recommendations" / "_manifest.json").exists()

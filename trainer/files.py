@@ -1,0 +1,128 @@
+"""Artifacts on disk: folders of documented files made whole by a manifest that is written last.
+
+A folder is an artifact only once its ``_manifest.json`` exists. Writers remove an old manifest first,
+write every other file, and then put the manifest in place in one step, so that a reader never takes a
+half-written folder for a whole one, also on file systems that cannot rename folders (Cloud Storage
+mounts).
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import InputError
+
+MANIFEST = "_manifest.json"
+"""Readers of Parquet folders pass over names that begin with an underscore."""
+
+_CHUNK = 1 << 20
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that becomes ``path`` when the block ends well.
+
+    The bytes are on disk (fsync) before the rename, so that after a crash ``path`` holds either its old
+    or its new content. When the block raises, the temporary file is removed and ``path`` is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as JSON with sorted keys, replacing ``path`` in one step."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n", "utf-8")
+
+
+def make_writable(folder: Path) -> None:
+    """Make ``folder`` if it is not there, and make sure that it can be written.
+
+    Raises:
+        InputError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{os.getpid()}.probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            "output folder",
+            str(folder),
+            f"cannot be written ({error.strerror})",
+            "give a folder you may write",
+        ) from error
+
+
+def begin_artifact(folder: Path) -> None:
+    """Make ``folder`` ready for writing: it exists, and no manifest of an earlier attempt is left.
+
+    Raises:
+        InputError: ``folder`` cannot be made or written.
+    """
+    make_writable(folder)
+    (folder / MANIFEST).unlink(missing_ok=True)
+
+
+def finish_artifact(folder: Path, schema: str, version: int, content: dict[str, Any]) -> None:
+    """Write the manifest that makes ``folder`` a whole artifact.
+
+    Args:
+        folder: where the artifact's files already are.
+        schema: the artifact's kind, such as ``wals.matrix``.
+        version: of that schema.
+        content: the other keys of the manifest; JSON values only.
+    """
+    write_json(folder / MANIFEST, {**content, "schema": schema, "schema_version": version})
+
+
+def read_manifest(folder: Path, schema: str, version: int) -> dict[str, Any]:
+    """Return the manifest of the artifact in ``folder``.
+
+    Raises:
+        InputError: there is no folder or no manifest (not an artifact, or one never finished), it is not
+            JSON, or it is of another schema or version.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(
+            schema, str(folder), f"has no {MANIFEST}", "give a folder that a finished run wrote"
+        ) from error
+    except ValueError as error:
+        raise InputError(
+            schema, str(path), "is not valid JSON", "run the step that wrote it again"
+        ) from error
+    found = (manifest.get("schema"), manifest.get("schema_version")) if isinstance(manifest, dict) else None
+    if found != (schema, version):
+        raise InputError(schema, str(path), f"is {found}, not {(schema, version)}", "give the right artifact")
+    return dict(manifest)
+
+
+def identity(folder: Path, version: int) -> dict[str, Any]:
+    """Return what tells an artifact from another of its kind, as metadata: checksum and schema_version.
+
+    The checksum is the SHA-256 of the manifest, which has those of the files.
+    """
+    return {"checksum": sha256(folder / MANIFEST), "schema_version": version}

@@ -1,0 +1,156 @@
+"""Training: alternate between users and items until the iterations or the progress end."""
+
+import logging
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.checkpoint import Checkpoints, State, fingerprint
+from trainer.config import TrainConfig
+from trainer.errors import InputError
+from trainer.matrix import InteractionMatrix
+from trainer.model import Iteration, Model, check_finite, seen_of
+from trainer.progress import progress
+from trainer.solvers import make_solver
+from trainer.vocabulary import Vocabulary
+from trainer.weighting import Problem
+
+logger = logging.getLogger(__name__)
+
+
+def fit(
+    matrix: InteractionMatrix,
+    config: TrainConfig,
+    *,
+    users: Vocabulary | None = None,
+    items: Vocabulary | None = None,
+    warm_start: Model | None = None,
+    checkpoints: Checkpoints | None = None,
+    validation: Callable[[Model], float] | None = None,
+    on_iteration: Callable[[Iteration], None] | None = None,
+) -> Model:
+    """Train a model.
+
+    Args:
+        matrix: training entries.
+        config: parameters.
+        users: ids of the rows; their indices if not given.
+        items: ids of the columns; their indices if not given.
+        warm_start: an earlier model whose factors are taken over by id; ids it does not know start as in a
+            new training, and ids that are gone are dropped.
+        checkpoints: where to save the run's state, and to go on from when there is one.
+        validation: metric of the model so far, larger is better; ``min_rel_progress`` is then about it.
+        on_iteration: called after each iteration.
+
+    Returns:
+        The model, with the history of its training.
+
+    Raises:
+        InputError: the matrix is empty, ids do not match it, the parameters make no well-posed problem, or
+            the warm start or the checkpoint does not fit them.
+    """
+    if matrix.entries == 0:
+        raise InputError("matrix", f"{matrix.rows} x {matrix.columns}", "has no entries", "train on some")
+    users = _vocabulary("users", users, matrix.rows)
+    items = _vocabulary("items", items, matrix.columns)
+    problem = Problem.of(config, matrix.row_counts(), matrix.column_counts())
+    _tell_of_empty("users", matrix.row_counts())
+    _tell_of_empty("items", matrix.column_counts())
+    data = fingerprint(matrix) if checkpoints else ""
+    state = checkpoints.load(config, data) if checkpoints else None
+    state = state or _initial(config, users, items, warm_start)
+    user_factors, item_factors, history = state.user_factors, state.item_factors, list(state.history)
+    solver = make_solver(config)
+    seen = seen_of(matrix.by_row)
+    with progress("iteration", config.num_iters, logger, done=len(history)) as report:
+        while len(history) < config.num_iters and not _settled(history, config.min_rel_progress):
+            began = time.perf_counter()
+            solver.sweep(matrix.by_row, problem.users, item_factors, user_factors)
+            loss = solver.sweep(matrix.by_column, problem.items, user_factors, item_factors)
+            objective = loss + _penalty(problem.users.regularization, user_factors)
+            seconds = time.perf_counter() - began
+            if not np.isfinite(objective):
+                raise InputError(
+                    "regularization", config.regularization, "lets the factors grow past float32", "raise it"
+                )
+            model = Model(config, user_factors, item_factors, users, items, seen, tuple(history))
+            metric = validation(model) if validation else None
+            history.append(Iteration(len(history) + 1, objective, seconds, metric))
+            report(_note(history[-1]))
+            if on_iteration:
+                on_iteration(history[-1])
+            if checkpoints and checkpoints.due(len(history)):
+                checkpoints.save(State(user_factors, item_factors, tuple(history)), config, data)
+    return Model(config, user_factors, item_factors, users, items, seen, tuple(history))
+
+
+def _vocabulary(side: str, given: Vocabulary | None, size: int) -> Vocabulary:
+    vocabulary = given or Vocabulary.of_range(size)
+    if len(vocabulary) != size:
+        raise InputError(
+            side, len(vocabulary), f"is not the matrix's number, {size}", "give its own vocabulary"
+        )
+    return vocabulary
+
+
+def _tell_of_empty(side: str, counts: NDArray[np.int64]) -> None:
+    if empty := int(np.sum(counts == 0)):
+        logger.warning("%d of %d %s have no entries; their factors are 0", empty, len(counts), side)
+
+
+def _initial(config: TrainConfig, users: Vocabulary, items: Vocabulary, earlier: Model | None) -> State:
+    """Return random item factors and user factors of 0, which the first sweep solves."""
+    random = np.random.default_rng(config.seed)
+    scale = np.float32(config.init_stddev / np.sqrt(config.latent_factors))
+    user_factors = np.zeros((len(users), config.latent_factors), np.float32)
+    item_factors = random.standard_normal((len(items), config.latent_factors), np.float32)
+    item_factors *= scale
+    if earlier is not None:
+        _take_over("user_factors", user_factors, users, earlier.user_factors, earlier.users)
+        _take_over("item_factors", item_factors, items, earlier.item_factors, earlier.items)
+    return State(user_factors, item_factors, ())
+
+
+def _take_over(
+    name: str,
+    factors: NDArray[np.float32],
+    ids: Vocabulary,
+    old_factors: NDArray[np.float32],
+    old_ids: Vocabulary,
+) -> None:
+    if old_factors.shape[1] != factors.shape[1]:
+        raise InputError(
+            "latent_factors",
+            factors.shape[1],
+            f"is not the earlier model's {old_factors.shape[1]}",
+            "train with the same number or without a warm start",
+        )
+    if old_ids.ids.type != ids.ids.type:
+        raise InputError(
+            "warm_start", str(old_ids.ids.type), f"ids are not {ids.ids.type}", "give a model of such ids"
+        )
+    check_finite(name, old_factors)
+    found = old_ids.index_of(ids.ids)
+    known = found >= 0
+    factors[known] = old_factors[found[known]]
+
+
+def _penalty(regularization: NDArray[np.float32], factors: NDArray[np.float32]) -> float:
+    return float(regularization.astype(np.float64) @ np.einsum("id,id->i", factors, factors))
+
+
+def _settled(history: list[Iteration], least: float) -> bool:
+    """Tell whether the last iteration made less than ``least`` of relative progress."""
+    if least == 0 or len(history) < 2:
+        return False
+    before, after = history[-2], history[-1]
+    if before.validation is not None and after.validation is not None:
+        return after.validation - before.validation < least * abs(before.validation)
+    return before.objective - after.objective < least * abs(before.objective)
+
+
+def _note(iteration: Iteration) -> str:
+    metric = "" if iteration.validation is None else f", validation {iteration.validation:.4f}"
+    return f"objective {iteration.objective:.6g}{metric}, {iteration.seconds:.2f} s"

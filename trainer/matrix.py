@@ -1,0 +1,342 @@
+"""The interaction matrix: users by items, compressed by row and by column, in memory-mapped shards.
+
+As an artifact (schema ``wals.matrix`` v1) it is a folder with both orientations:
+
+    by_row/00000.indptr.npy     int64, offsets into the shard's entries, from 0
+    by_row/00000.indices.npy    int32 (int64 past 2^31 columns), strictly ascending within a row
+    by_row/00000.values.npy     float32, finite
+    by_column/…                 the same of the transposed matrix
+    _manifest.json               rows, columns, entries; first row, rows, entries and SHA-256 of each shard
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from trainer.errors import InputError
+from trainer.files import begin_artifact, finish_artifact, read_manifest, replacing, sha256
+
+SCHEMA = "wals.matrix"
+SCHEMA_VERSION = 1
+
+Orientation = Literal["by_row", "by_column"]
+
+_PARTS = ("indptr", "indices", "values")
+_INT32_LIMIT = 2**31
+_CHECKED_AT_ONCE = 1 << 22
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Consecutive rows of a compressed sparse matrix.
+
+    Attributes:
+        first: index in the whole matrix of the shard's first row.
+        indptr: (rows + 1,) int64; entries of row ``first + i`` are ``indptr[i]`` up to ``indptr[i + 1]``.
+        indices: (entries,) int32 or int64, the columns, strictly ascending within a row.
+        values: (entries,) float32.
+    """
+
+    first: int
+    indptr: NDArray[np.int64]
+    indices: NDArray[Any]
+    values: NDArray[np.float32]
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.indptr) - 1
+
+    @property
+    def entries(self) -> int:
+        """Number of entries."""
+        return len(self.indices)
+
+    def check(self, columns: int) -> None:
+        """Make sure that solvers can trust the arrays.
+
+        Args:
+            columns: width of the whole matrix.
+
+        Raises:
+            InputError: offsets that do not match the entries, an index out of range, unsorted or duplicate
+                entries in a row, or a value that is not finite; the message gives the row.
+        """
+        indptr = self.indptr
+        if (
+            len(indptr) == 0
+            or indptr[0] != 0
+            or indptr[-1] != len(self.indices)
+            or len(self.values) != len(self.indices)
+            or np.any(np.diff(indptr) < 0)
+        ):
+            raise InputError(
+                "matrix", f"indptr of the shard from row {self.first}", "does not match the entries", _REBUILD
+            )
+        for start in range(0, self.entries, _CHECKED_AT_ONCE):
+            self._check_entries(start, min(start + _CHECKED_AT_ONCE, self.entries), columns)
+
+    def _check_entries(self, start: int, stop: int, columns: int) -> None:
+        indices, values = self.indices[start:stop], self.values[start:stop]
+        self._refuse(start, ~np.isfinite(values), values, "is not a finite value", "remove or mend the entry")
+        self._refuse(
+            start, (indices < 0) | (indices >= columns), indices, f"is no index below {columns}", _REBUILD
+        )
+        before = max(start - 1, 0)
+        rising = np.zeros(stop - before, bool)
+        rising[1:] = np.diff(self.indices[before:stop]) > 0
+        firsts = self.indptr[(self.indptr >= before) & (self.indptr < stop)]
+        rising[firsts - before] = True
+        self._refuse(
+            start,
+            ~rising[start - before :],
+            indices,
+            "is not above the index before it in its row",
+            "sort each row and merge its duplicates",
+        )
+
+    def _refuse(
+        self, start: int, wrong: NDArray[np.bool_], shown: NDArray[Any], problem: str, remedy: str
+    ) -> None:
+        if wrong.any():
+            at = int(np.argmax(wrong))
+            row = self.first + int(np.searchsorted(self.indptr, start + at, side="right")) - 1
+            raise InputError(f"matrix row {row}", shown[at].item(), problem, remedy)
+
+
+_REBUILD = "build the matrix again"
+
+
+@dataclass(frozen=True)
+class InteractionMatrix:
+    """Users (rows) by items (columns), with float32 values, readable by row and by column.
+
+    Attributes:
+        rows: number of users.
+        columns: number of items.
+        by_row: shards of the matrix in row order.
+        by_column: shards of the transposed matrix in column order.
+    """
+
+    rows: int
+    columns: int
+    by_row: Sequence[Shard]
+    by_column: Sequence[Shard]
+
+    @property
+    def entries(self) -> int:
+        """Number of entries."""
+        return sum(shard.entries for shard in self.by_row)
+
+    def row_counts(self) -> NDArray[np.int64]:
+        """Return the number of entries of each row, (rows,) int64."""
+        return _counts(self.by_row)
+
+    def column_counts(self) -> NDArray[np.int64]:
+        """Return the number of entries of each column, (columns,) int64."""
+        return _counts(self.by_column)
+
+    @classmethod
+    def from_scipy(cls, matrix: Any) -> Self:
+        """Make a matrix of a SciPy sparse matrix or array of any format, without copying a canonical CSR.
+
+        Raises:
+            InputError: unsorted or duplicate entries in a row, or values that are not finite.
+        """
+        by_row = matrix.tocsr()
+        rows, columns = by_row.shape
+        row_shard = _shard_of(by_row, columns)
+        row_shard.check(columns)
+        return cls(rows, columns, [row_shard], [_shard_of(by_row.T.tocsr(), rows)])
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open the artifact in ``folder``; its arrays are memory-mapped.
+
+        Raises:
+            InputError: it is no whole ``wals.matrix`` artifact, a file is truncated or was changed, or its
+                entries cannot be trusted (see `Shard.check`).
+        """
+        manifest = read_manifest(folder, SCHEMA, SCHEMA_VERSION)
+        rows, columns = int(manifest["rows"]), int(manifest["columns"])
+        return cls(
+            rows,
+            columns,
+            _open_orientation(folder, "by_row", manifest, rows, columns),
+            _open_orientation(folder, "by_column", manifest, columns, rows),
+        )
+
+    def to_scipy(self) -> sparse.csr_array[np.float32]:
+        """Return the matrix as one CSR array in memory."""
+        indptr = np.concatenate([[0], np.cumsum(self.row_counts())])
+        indices = np.concatenate([shard.indices for shard in self.by_row])
+        values = np.concatenate([shard.values for shard in self.by_row])
+        return sparse.csr_array((values, indices, indptr), shape=(self.rows, self.columns))
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write the matrix as an artifact; see `MatrixWriter`."""
+        writer = MatrixWriter(folder, self.rows, self.columns)
+        for shard in self.by_row:
+            writer.add_rows(shard.indptr, shard.indices, shard.values)
+        for shard in self.by_column:
+            writer.add_columns(shard.indptr, shard.indices, shard.values)
+        return writer.finish()
+
+
+class MatrixWriter:
+    """Writes a ``wals.matrix`` artifact shard by shard, so that it never has to fit in memory.
+
+    Each orientation is written in order: call `add_rows` with the first rows, then the next, until all are
+    there, and `add_columns` likewise for the transposed matrix, in any interleaving; then `finish`.
+    """
+
+    def __init__(self, folder: Path, rows: int, columns: int) -> None:
+        """Begin the artifact.
+
+        Args:
+            folder: to write; an earlier artifact there is no longer one from now on.
+            rows: number of users.
+            columns: number of items.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        begin_artifact(folder)
+        self._folder = folder
+        self._shape: dict[str, tuple[int, int]] = {
+            "by_row": (rows, columns),
+            "by_column": (columns, rows),
+        }
+        self._shards: dict[str, list[dict[str, Any]]] = {"by_row": [], "by_column": []}
+        for orientation in self._shards:
+            (folder / orientation).mkdir(exist_ok=True)
+
+    def add_rows(self, indptr: NDArray[Any], indices: NDArray[Any], values: NDArray[Any]) -> None:
+        """Write the next rows as one shard.
+
+        Args:
+            indptr: (rows + 1,) offsets into the other two, from 0.
+            indices: (entries,) columns, strictly ascending within a row.
+            values: (entries,).
+
+        Raises:
+            InputError: the arrays cannot be trusted; see `Shard.check`.
+        """
+        self._add("by_row", indptr, indices, values)
+
+    def add_columns(self, indptr: NDArray[Any], indices: NDArray[Any], values: NDArray[Any]) -> None:
+        """Write the next columns as one shard; like `add_rows`, of the transposed matrix."""
+        self._add("by_column", indptr, indices, values)
+
+    def finish(self) -> dict[str, Any]:
+        """Write the manifest, which makes the artifact whole, and return it.
+
+        Raises:
+            InputError: rows or columns are missing, or the orientations do not have the same entries.
+        """
+        entries = {name: sum(shard["entries"] for shard in shards) for name, shards in self._shards.items()}
+        for orientation, (major, _) in self._shape.items():
+            written = self._next(orientation)
+            if written != major:
+                raise InputError(
+                    "matrix", written, f"is not the {major} rows of {orientation}", "write them all"
+                )
+        if entries["by_row"] != entries["by_column"]:
+            raise InputError(
+                "matrix", entries, "differ in their entries", "write one matrix in both orientations"
+            )
+        rows, columns = self._shape["by_row"]
+        content = {"rows": rows, "columns": columns, "entries": entries["by_row"], **self._shards}
+        finish_artifact(self._folder, SCHEMA, SCHEMA_VERSION, content)
+        return content
+
+    def _add(
+        self, orientation: Orientation, indptr: NDArray[Any], indices: NDArray[Any], values: NDArray[Any]
+    ) -> None:
+        columns = self._shape[orientation][1]
+        shard = Shard(
+            self._next(orientation),
+            np.asarray(indptr, np.int64),
+            np.asarray(indices, _index_type(columns)),
+            np.asarray(values, np.float32),
+        )
+        shard.check(columns)
+        number = len(self._shards[orientation])
+        digests: dict[str, str] = {}
+        for part in _PARTS:
+            path = _part_path(self._folder, orientation, number, part)
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                np.save(file, getattr(shard, part), allow_pickle=False)
+            digests[part] = sha256(path)
+        self._shards[orientation].append(
+            {"first": shard.first, "rows": shard.rows, "entries": shard.entries, "sha256": digests}
+        )
+
+    def _next(self, orientation: str) -> int:
+        return sum(shard["rows"] for shard in self._shards[orientation])
+
+
+def load_array(path: Path, digest: str) -> NDArray[Any]:
+    """Memory-map a ``.npy`` file after checking its bytes.
+
+    Args:
+        path: of the file.
+        digest: its SHA-256, from the manifest.
+
+    Raises:
+        InputError: it is missing, truncated or changed.
+    """
+    try:
+        whole = sha256(path) == digest
+    except OSError as error:
+        raise InputError("file", str(path), f"cannot be read ({error.strerror})", _RESTORE) from error
+    if not whole:
+        raise InputError("file", str(path), "is not what its manifest says (checksum)", _RESTORE)
+    # Copy on write, as the type of array for which kernels are compiled is the writable one.
+    return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
+
+
+_RESTORE = "run the step that wrote its folder again"
+
+
+def _open_orientation(
+    folder: Path, orientation: Orientation, manifest: dict[str, Any], major: int, minor: int
+) -> list[Shard]:
+    shards = []
+    for number, entry in enumerate(manifest[orientation]):
+        arrays = [
+            load_array(_part_path(folder, orientation, number, part), entry["sha256"][part])
+            for part in _PARTS
+        ]
+        shard = Shard(int(entry["first"]), *arrays)
+        shard.check(minor)
+        shards.append(shard)
+    if sum(shard.rows for shard in shards) != major:
+        raise InputError("matrix", str(folder), f"does not have {major} rows {orientation}", _REBUILD)
+    return shards
+
+
+def _part_path(folder: Path, orientation: Orientation, number: int, part: str) -> Path:
+    return folder / orientation / f"{number:05d}.{part}.npy"
+
+
+def _index_type(columns: int) -> type[np.int32] | type[np.int64]:
+    return np.int32 if columns <= _INT32_LIMIT else np.int64
+
+
+def _shard_of(csr: Any, columns: int) -> Shard:
+    return Shard(
+        0,
+        np.asarray(csr.indptr, np.int64),
+        np.asarray(csr.indices, _index_type(columns)),
+        np.asarray(csr.data, np.float32),
+    )
+
+
+def _counts(shards: Sequence[Shard]) -> NDArray[np.int64]:
+    return np.concatenate([np.diff(shard.indptr) for shard in shards] or [np.zeros(0, np.int64)])

@@ -1,0 +1,332 @@
+"""The trained model: factors with the ids they belong to, on disk and at work.
+
+As an artifact (schema ``wals.model`` v1) it is a folder of
+
+    user_factors.npy    float32 (users, d)
+    item_factors.npy    float32 (items, d)
+    users.parquet       column id, in the order of the factors
+    items.parquet       likewise
+    seen.indptr.npy     int64 (users + 1,), offsets of each user's training items
+    seen.indices.npy    int32 or int64, those items' indices, ascending within a user
+    _manifest.json       config, counts, history of the training, and the SHA-256 of each file
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from trainer.config import TrainConfig
+from trainer.errors import InputError
+from trainer.files import begin_artifact, finish_artifact, read_manifest, replacing, sha256
+from trainer.matrix import Shard, load_array
+from trainer.ranking import top_k
+from trainer.solvers import make_solver
+from trainer.vocabulary import ITEMS_FILE, USERS_FILE, Vocabulary
+from trainer.weighting import HalfProblem, entry_weights, scaled_regularization
+
+SCHEMA = "wals.model"
+SCHEMA_VERSION = 1
+
+_ARRAYS = ("user_factors", "item_factors", "seen.indptr", "seen.indices")
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One pass over users and items.
+
+    Attributes:
+        number: from 1.
+        objective: after the pass; see `trainer.config.TrainConfig`.
+        seconds: wall time of the pass.
+        validation: metric of the validation set after the pass, when there is one.
+    """
+
+    number: int
+    objective: float
+    seconds: float
+    validation: float | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The training items of each user, as compressed rows.
+
+    Attributes:
+        indptr: (users + 1,) int64 offsets into ``indices``.
+        indices: (entries,) int32 or int64 item indices, ascending within a user.
+    """
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[Any]
+
+    def rows(self, users: NDArray[Any]) -> Shard:
+        """Return the rows of ``users``, in that order."""
+        starts, counts = self.indptr[users], self.indptr[users + 1] - self.indptr[users]
+        indptr = np.concatenate([[0], np.cumsum(counts)])
+        places = np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], counts)
+        return Shard(0, indptr, self.indices[places], np.ones(len(places), np.float32))
+
+
+@dataclass(frozen=True)
+class Model:
+    """Factors of users and items.
+
+    Attributes:
+        config: that the model was trained with.
+        user_factors: (users, d) float32.
+        item_factors: (items, d) float32.
+        users: ids of the users.
+        items: ids of the items.
+        seen: training items of each user.
+        history: of the training, an entry for each iteration.
+    """
+
+    config: TrainConfig
+    user_factors: NDArray[np.float32]
+    item_factors: NDArray[np.float32]
+    users: Vocabulary
+    items: Vocabulary
+    seen: Seen
+    history: tuple[Iteration, ...] = ()
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write the model as an artifact and return its manifest.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        begin_artifact(folder)
+        arrays: tuple[NDArray[Any], ...]
+        arrays = (self.user_factors, self.item_factors, self.seen.indptr, self.seen.indices)
+        for name, array in zip(_ARRAYS, arrays, strict=True):
+            with replacing(folder / f"{name}.npy") as temporary, temporary.open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+        self.users.save(folder / USERS_FILE)
+        self.items.save(folder / ITEMS_FILE)
+        files = [f"{name}.npy" for name in _ARRAYS] + [USERS_FILE, ITEMS_FILE]
+        content = {
+            "config": self.config.to_dict(),
+            "users": len(self.users),
+            "items": len(self.items),
+            "latent_factors": self.config.latent_factors,
+            "entries": len(self.seen.indices),
+            "history": [dataclasses.asdict(iteration) for iteration in self.history],
+            "sha256": {name: sha256(folder / name) for name in files},
+        }
+        finish_artifact(folder, SCHEMA, SCHEMA_VERSION, content)
+        return content
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Open the model in ``folder``; its arrays are memory-mapped.
+
+        Raises:
+            InputError: it is no whole ``wals.model`` artifact, a file is truncated or was changed, or the
+                factors are not finite numbers of the right shape.
+        """
+        manifest = read_manifest(folder, SCHEMA, SCHEMA_VERSION)
+        digests = manifest["sha256"]
+        arrays = [load_array(folder / f"{name}.npy", digests[f"{name}.npy"]) for name in _ARRAYS]
+        for name in (USERS_FILE, ITEMS_FILE):
+            if sha256(folder / name) != digests[name]:
+                raise InputError(
+                    "file", str(folder / name), "was changed (checksum)", "train the model again"
+                )
+        model = cls(
+            TrainConfig.from_dict(manifest["config"]),
+            arrays[0],
+            arrays[1],
+            Vocabulary.load(folder / USERS_FILE),
+            Vocabulary.load(folder / ITEMS_FILE),
+            Seen(arrays[2], arrays[3]),
+            tuple(Iteration(**iteration) for iteration in manifest["history"]),
+        )
+        model._check(folder)
+        return model
+
+    def recommend(
+        self, user_indices: ArrayLike, k: int, *, mask_seen: bool = True
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return the k items that each user scores highest.
+
+        Args:
+            user_indices: (n,) indices of users.
+            k: at least 1.
+            mask_seen: leave out the user's training items.
+
+        Returns:
+            (n, k) item indices, best first, and their (n, k) scores; -1 and -inf where fewer than k remain.
+
+        Raises:
+            InputError: an index out of range, or k below 1.
+        """
+        users = _indices("user", user_indices, len(self.users))
+        _check_k(k)
+        indices = np.empty((len(users), k), np.int32)
+        scores = np.empty((len(users), k), np.float32)
+        for start in range(0, len(users), _USERS_AT_ONCE):
+            block = slice(start, start + _USERS_AT_ONCE)
+            masked = self.seen.rows(users[block]) if mask_seen else None
+            found = top_k(self.user_factors[users[block]], self.item_factors, k, masked=masked)
+            indices[block], scores[block] = found
+        return indices, scores
+
+    def recommend_for(
+        self, history: Shard, k: int, *, mask_seen: bool = True
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return the k best items for users who were not in training, from their histories.
+
+        Args:
+            history: a row for each user, as `fold_in` takes it.
+            k: at least 1.
+            mask_seen: leave out the items of the history.
+
+        Returns:
+            As `recommend` does.
+
+        Raises:
+            InputError: k below 1, or a history that cannot be used.
+        """
+        _check_k(k)
+        return top_k(self.fold_in(history), self.item_factors, k, masked=history if mask_seen else None)
+
+    def similar_items(self, item_indices: ArrayLike, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return the k items nearest to each item by the cosine of their factors, without the item itself.
+
+        Args:
+            item_indices: (n,) indices of items.
+            k: at least 1.
+
+        Returns:
+            (n, k) item indices, best first, and their (n, k) cosines; -1 and -inf where fewer than k remain.
+
+        Raises:
+            InputError: an index out of range, or k below 1.
+        """
+        items = _indices("item", item_indices, len(self.items))
+        _check_k(k)
+        itself = Shard(0, np.arange(len(items) + 1), items, np.ones(len(items), np.float32))
+        return top_k(self._directions[items], self._directions, k, masked=itself)
+
+    def fold_in(self, history: Shard) -> NDArray[np.float32]:
+        """Solve the factors of users who were not in training, exactly and with training's regularisation.
+
+        Args:
+            history: a row for each user with the indices of the items and the values.
+
+        Returns:
+            (rows, d) float32; 0 for a user without items.
+
+        Raises:
+            InputError: the history's entries cannot be used (see `Shard.check`).
+        """
+        history.check(len(self.items))
+        shard = dataclasses.replace(history, first=0)
+        counts = np.diff(shard.indptr)
+        user_weight, item_weight = entry_weights(self.config, shard.rows, self._item_counts)
+        problem = HalfProblem(
+            self.config.unobs_weight,
+            user_weight,
+            item_weight,
+            self.config.alpha if self.config.feedback == "implicit" else 0.0,
+            self.config.feedback == "implicit",
+            scaled_regularization(self.config, counts, len(self.items)),
+        )
+        factors = np.zeros((shard.rows, self.config.latent_factors), np.float32)
+        exact = dataclasses.replace(self.config, solver="cholesky")
+        make_solver(exact).sweep([shard], problem, self.item_factors, factors)
+        return factors
+
+    def predict(self, user_indices: ArrayLike, item_indices: ArrayLike) -> NDArray[np.float32]:
+        """Return the inner product of each pair's factors, the model's estimate of the pair's target.
+
+        Args:
+            user_indices: (n,) indices of users.
+            item_indices: (n,) indices of items.
+
+        Returns:
+            (n,) float32.
+
+        Raises:
+            InputError: an index out of range.
+        """
+        users = _indices("user", user_indices, len(self.users))
+        items = _indices("item", item_indices, len(self.items))
+        predicted = np.empty(len(users), np.float32)
+        for start in range(0, len(users), _PAIRS_AT_ONCE):
+            pairs = slice(start, start + _PAIRS_AT_ONCE)
+            np.einsum(
+                "nd,nd->n",
+                self.user_factors[users[pairs]],
+                self.item_factors[items[pairs]],
+                out=predicted[pairs],
+            )
+        return predicted
+
+    @cached_property
+    def _item_counts(self) -> NDArray[np.int64]:
+        return np.bincount(self.seen.indices, minlength=len(self.items)).astype(np.int64)
+
+    @cached_property
+    def _directions(self) -> NDArray[np.float32]:
+        lengths = np.linalg.norm(self.item_factors, axis=1, keepdims=True)
+        directions: NDArray[np.float32] = self.item_factors / np.maximum(lengths, np.finfo(np.float32).tiny)
+        return directions
+
+    def _check(self, folder: Path) -> None:
+        d = self.config.latent_factors
+        for name, factors, ids in (
+            ("user_factors", self.user_factors, self.users),
+            ("item_factors", self.item_factors, self.items),
+        ):
+            if factors.shape != (len(ids), d):
+                raise InputError(
+                    name, factors.shape, f"is not {(len(ids), d)} in {folder}", "train the model again"
+                )
+            check_finite(name, factors)
+
+
+_PAIRS_AT_ONCE = 1 << 17
+_USERS_AT_ONCE = 1 << 13
+
+
+def check_finite(name: str, factors: NDArray[np.float32]) -> None:
+    """Refuse factors with NaN or infinite numbers.
+
+    Raises:
+        InputError: naming the first row at fault.
+    """
+    for start in range(0, len(factors), _PAIRS_AT_ONCE):
+        wrong = ~np.isfinite(factors[start : start + _PAIRS_AT_ONCE]).all(axis=1)
+        if wrong.any():
+            row = start + int(np.argmax(wrong))
+            raise InputError(name, f"row {row}", "is not finite", "train the model again")
+
+
+def seen_of(shards: Sequence[Shard]) -> Seen:
+    """Return the entries of a matrix's rows as one piece; a single shard is not copied."""
+    if len(shards) == 1:
+        return Seen(shards[0].indptr, shards[0].indices)
+    counts = np.concatenate([np.diff(shard.indptr) for shard in shards])
+    return Seen(np.concatenate([[0], np.cumsum(counts)]), np.concatenate([shard.indices for shard in shards]))
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise InputError("k", k, "is below 1", "ask for at least one item")
+
+
+def _indices(side: str, indices: ArrayLike, size: int) -> NDArray[np.int64]:
+    checked = np.asarray(indices, np.int64).reshape(-1)
+    wrong = (checked < 0) | (checked >= size)
+    if wrong.any():
+        raise InputError(
+            f"{side} index", int(checked[wrong][0]), f"is not in the model's {size}", f"give a known {side}"
+        )
+    return checked

@@ -1,0 +1,206 @@
+"""Exact solves of blocks of coordinates: iALS++, and with one block for all of them, Cholesky.
+
+For a block B of a row's coordinates x, with s_k = v_k . x of its entries (Rendle et al. 2021, sec. 3),
+
+    H = (w0 V'V)_BB + l I + sum_k e_k v_kB v_kB'
+    g = ((w0 V'V + l I) x)_B + sum_k (e_k s_k - (w0 + e_k) t_k) v_kB
+
+the step x_B -= H^-1 g minimises the row's loss over the block and lowers it by g'H^-1 g.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.errors import InputError
+from trainer.matrix import Shard
+from trainer.solvers.kernels import (
+    adds,
+    chunk_bounds,
+    compiled,
+    dots,
+    longest_row,
+    padded,
+    prefetch,
+    read_entries,
+)
+from trainer.solvers.simd import LANES, ROWS, add_rows
+from trainer.weighting import HalfProblem
+
+
+class BlockDescent:
+    """Solves each row block by block; exactly, when one block holds all coordinates."""
+
+    def __init__(self, block: int) -> None:
+        self._block = block
+
+    def sweep(
+        self,
+        shards: Sequence[Shard],
+        problem: HalfProblem,
+        minor: NDArray[np.float32],
+        major: NDArray[np.float32],
+    ) -> float:
+        """Solve the blocks of every row in turn; see `trainer.solvers.Solver`.
+
+        Raises:
+            InputError: a row's system is singular in float32.
+        """
+        shared = np.float32(problem.unobs_weight) * (minor.T @ minor)
+        total = 0.0
+        for shard in shards:
+            rows = slice(shard.first, shard.first + shard.rows)
+            loss, singular = _sweep(
+                shard.indptr, shard.indices, shard.values,
+                problem.major_weight[rows], problem.minor_weight, np.float32(problem.value_weight),
+                problem.binary, np.float32(problem.unobs_weight), problem.regularization[rows],
+                shared, minor, major[rows], min(self._block, minor.shape[1]), chunk_bounds(shard),
+            )  # fmt: skip
+            if singular.size:
+                raise InputError(
+                    "regularization",
+                    float(problem.regularization[shard.first + singular[0]]),
+                    f"leaves the equations of row {shard.first + singular[0]} singular",
+                    "raise it",
+                )
+            total += loss
+        return total
+
+
+@compiled(parallel=True)
+def _sweep(
+    indptr: Any, indices: Any, values: Any, major_weight: Any, minor_weight: Any, value_weight: Any,
+    binary: Any, w0: Any, regularization: Any, shared: Any, minor: Any, major: Any, block: Any, bounds: Any,
+) -> Any:  # fmt: skip
+    d = minor.shape[1]
+    losses = np.zeros(len(bounds) - 1, np.float64)
+    singular = np.full(len(bounds) - 1, -1, np.int64)
+    every = np.minimum(np.arange(padded(d) + ROWS), d - 1)
+    pivots = np.minimum(np.arange(padded(block)), block - 1)
+    for chunk in numba.prange(len(bounds) - 1):
+        first, last = bounds[chunk], bounds[chunk + 1]
+        longest = longest_row(indptr, first, last)
+        rows = np.empty(longest, indices.dtype)
+        excess, weighted = np.empty(longest, np.float32), np.empty(longest, np.float32)
+        sums, scratch = np.empty(longest, np.float32), np.empty(longest, np.float32)
+        system, step = np.zeros((block, block), np.float32), np.empty(block, np.float32)
+        product = np.empty(padded(d), np.float32)
+        loss = 0.0
+        for i in range(first, last):
+            start, stop = indptr[i], indptr[i + 1]
+            if start == stop:
+                major[i] = np.float32(0)
+                continue
+            loss += read_entries(
+                indices, values, start, stop, major_weight[i], minor_weight, value_weight, binary, w0,
+                rows, excess, weighted,
+            )  # fmt: skip
+            count = padded(stop - start)
+            prefetch(minor, indices, stop, stop + count)
+            solution = major[i]
+            if block >= d:
+                # An exact solution needs no start, and from 0 there is nothing to cancel.
+                solution[:] = np.float32(0)
+            dots(minor, rows, 0, count, solution, sums)
+            for k in range(count):
+                loss += (excess[k] * sums[k] - np.float32(2) * weighted[k]) * sums[k]
+            for low in range(0, d, block):
+                high = min(low + block, d)
+                dots(shared, every[low:], 0, padded(high - low), solution, product)
+                for f in range(high - low):
+                    step[f] = product[f] + regularization[i] * solution[low + f]
+                if low == 0:
+                    for f in range(d):
+                        loss += regularization[i] * solution[f] * solution[f]
+                    loss += _quadratic(shared, every, solution, product)
+                part = minor[:, low:high]
+                for k in range(count):
+                    scratch[k] = excess[k] * sums[k] - weighted[k]
+                adds(part, rows, 0, count, scratch, step)
+                _assemble(part, rows, count, excess, shared[low:high, low:high], regularization[i], system)
+                if not _factorize(system, high - low, pivots):
+                    singular[chunk] = i
+                    break
+                loss -= _solve(system, high - low, step)
+                for f in range(high - low):
+                    solution[low + f] -= step[f]
+                if high < d:
+                    dots(part, rows, 0, count, step, scratch)
+                    for k in range(count):
+                        sums[k] -= scratch[k]
+        losses[chunk] = loss
+    return losses.sum(), singular[singular >= 0]
+
+
+@compiled()
+def _quadratic(matrix: Any, every: Any, vector: Any, product: Any) -> Any:
+    """Return vector' matrix vector."""
+    dots(matrix, every, 0, padded(len(vector)), vector, product)
+    total = np.float32(0)
+    for f in range(len(vector)):
+        total += product[f] * vector[f]
+    return total
+
+
+@compiled()
+def _assemble(
+    part: Any, rows: Any, count: Any, excess: Any, shared: Any, regularization: Any, system: Any
+) -> None:
+    """Set the upper triangle of the system H."""
+    size = part.shape[1]
+    coefficients = np.empty(ROWS, np.float32)
+    for f in range(size):
+        for g in range(size):
+            system[f, g] = shared[f, g]
+        system[f, f] += regularization
+    for group in range(0, count, ROWS):
+        for f in range(size):
+            for k in range(ROWS):
+                coefficients[k] = excess[group + k] * part[rows[group + k], f]
+            add_rows(part, rows, group, coefficients, 0, system[f], f - f % LANES)
+            for g in range(size - size % LANES, size):
+                for k in range(ROWS):
+                    system[f, g] += coefficients[k] * part[rows[group + k], g]
+
+
+@compiled()
+def _factorize(system: Any, size: Any, pivots: Any) -> Any:
+    """Replace the upper triangle by R with R'R = system, row by row; return whether it is definite."""
+    coefficients = np.empty(ROWS, np.float32)
+    tail = system.shape[1] - system.shape[1] % LANES
+    for i in range(size):
+        scale = system[i, i]
+        for group in range(0, i, ROWS):
+            for k in range(ROWS):
+                coefficients[k] = -system[group + k, i] if group + k < i else np.float32(0)
+            add_rows(system, pivots, group, coefficients, 0, system[i], i - i % LANES)
+            for g in range(tail, size):
+                for k in range(min(ROWS, i - group)):
+                    system[i, g] += coefficients[k] * system[group + k, g]
+        # What cancellation leaves of a singular pivot is rounding, not a number to divide by.
+        if not system[i, i] > np.float32(1e-7) * scale:
+            return False
+        inverse = np.float32(1) / np.sqrt(system[i, i])
+        for g in range(i, size):
+            system[i, g] *= inverse
+    return True
+
+
+@compiled()
+def _solve(factor: Any, size: Any, right: Any) -> Any:
+    """Replace ``right``, g, by H^-1 g with H = R'R; return g'H^-1 g."""
+    gain = np.float32(0)
+    for i in range(size):
+        right[i] /= factor[i, i]
+        gain += right[i] * right[i]
+        for g in range(i + 1, size):
+            right[g] -= right[i] * factor[i, g]
+    for i in range(size - 1, -1, -1):
+        total = right[i]
+        for g in range(i + 1, size):
+            total -= factor[i, g] * right[g]
+        right[i] = total / factor[i, i]
+    return gain

@@ -1,0 +1,158 @@
+"""What the CPU kernels share: entries of a row with their weights, and products with gathered rows."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.errors import InputError
+from trainer.matrix import Shard
+from trainer.solvers.simd import LANES, ROWS, add_rows, dot_rows, prefetch_row
+
+
+def _compiled_kernels() -> str:
+    """Return the folder for compiled kernels: a cache of the user, or a temporary one without a home."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    for folder in (caches, Path(tempfile.gettempdir())):
+        kernels = folder / f"wals-kernels-{os.getuid()}"
+        try:
+            kernels.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(kernels, os.W_OK):
+            return str(kernels)
+    raise InputError("XDG_CACHE_HOME", str(caches), "cannot be written", "name a folder for compiled kernels")
+
+
+# Numba makes up its attributes at run time.
+config: Any = numba.config
+
+# Beside the sources, Numba's own choice, unless they are read-only as in a container.
+if not (os.environ.get("NUMBA_CACHE_DIR") or os.access(Path(__file__).parent, os.W_OK)):
+    config.CACHE_DIR = _compiled_kernels()
+
+_FAST = {"nnan", "ninf", "nsz", "arcp", "contract", "afn", "reassoc"}
+_ORDERED = {"nnan", "nsz", "reassoc"}
+
+
+def compiled(*, parallel: bool = False, infinities: bool = False) -> Callable[[Any], Any]:
+    """Return a decorator that compiles a kernel once and keeps it on disk.
+
+    Args:
+        parallel: spread its ``prange`` loops over threads.
+        infinities: it meets infinite numbers, which the fastest arithmetic takes for impossible.
+    """
+    decorator: Callable[[Any], Any] = numba.njit(
+        fastmath=_ORDERED if infinities else _FAST,
+        cache=True,
+        error_model="numpy",
+        nogil=True,
+        parallel=parallel,
+    )
+    return decorator
+
+
+def use_threads(count: int) -> None:
+    """Let parallel kernels use this many threads from now on; 0 is one for each core.
+
+    Raises:
+        InputError: there are not so many cores.
+    """
+    cores: int = config.NUMBA_NUM_THREADS
+    if count > cores:
+        raise InputError("num_threads", count, f"is above the {cores} cores", "give fewer, or 0 for all")
+    numba.set_num_threads(count or cores)
+
+
+_TILE_BYTES = 16 << 10
+_CHUNKS = 256
+# Work for a row that does not depend on its entries, counted in entries.
+_ROW_COST = 8
+
+
+def chunk_bounds(shard: Shard) -> NDArray[np.int64]:
+    """Return the bounds of runs of rows of about equal work; each thread takes as many."""
+    cost = shard.indptr + _ROW_COST * np.arange(shard.rows + 1)
+    return np.searchsorted(cost, np.linspace(0, cost[-1], _CHUNKS + 1)).astype(np.int64)
+
+
+@compiled()
+def padded(count: Any) -> Any:
+    """Return ``count`` rounded up to whole groups of rows."""
+    return (count + ROWS - 1) // ROWS * ROWS
+
+
+@compiled()
+def tile_of(d: Any) -> Any:
+    """Return how many rows of d floats stay in the nearest cache between two uses."""
+    return max(ROWS, _TILE_BYTES // (4 * d) // ROWS * ROWS)
+
+
+@compiled()
+def longest_row(indptr: Any, first: Any, last: Any) -> Any:
+    """Return the most entries that a row from ``first`` up to ``last`` has, padded."""
+    longest = 0
+    for i in range(first, last):
+        longest = max(longest, indptr[i + 1] - indptr[i])
+    return padded(longest)
+
+
+@compiled()
+def read_entries(
+    indices: Any, values: Any, start: Any, stop: Any,
+    major_weight: Any, minor_weight: Any, value_weight: Any, binary: Any, w0: Any,
+    rows: Any, excess: Any, weighted: Any,
+) -> Any:  # fmt: skip
+    """Read a row's entries; see `trainer.weighting` for the weights.
+
+    Fills ``rows`` with the minor rows, ``excess`` with e and ``weighted`` with (w0 + e) t, all padded to
+    whole groups by entries of no weight.
+
+    Returns:
+        The row's sum of (w0 + e) t^2, float32.
+    """
+    constant = np.float32(0)
+    indices, values = indices[start:stop], values[start:stop]
+    for k in range(len(indices)):
+        j, value = indices[k], values[k]
+        e = major_weight * minor_weight[j] + value_weight * abs(value)
+        target = np.float32(value > 0) if binary else value
+        rows[k], excess[k], weighted[k] = j, e, (w0 + e) * target
+        constant += (w0 + e) * target * target
+    for k in range(len(indices), padded(len(indices))):
+        rows[k], excess[k], weighted[k] = rows[0], np.float32(0), np.float32(0)
+    return constant
+
+
+@compiled()
+def dots(minor: Any, rows: Any, start: Any, stop: Any, vector: Any, out: Any) -> None:
+    """Set ``out[k] = minor[rows[k]] . vector`` for k from ``start`` up to ``stop``, whole groups."""
+    d = minor.shape[1]
+    for group in range(start, stop, ROWS):
+        dot_rows(minor, rows, group, vector, out, group)
+        for f in range(d - d % LANES, d):
+            for k in range(group, group + ROWS):
+                out[k] += minor[rows[k], f] * vector[f]
+
+
+@compiled()
+def adds(minor: Any, rows: Any, start: Any, stop: Any, coefficients: Any, out: Any) -> None:
+    """Add ``coefficients[k] minor[rows[k]]`` to ``out`` for k from ``start`` up to ``stop``, whole groups."""
+    d = minor.shape[1]
+    for group in range(start, stop, ROWS):
+        add_rows(minor, rows, group, coefficients, group, out, 0)
+        for f in range(d - d % LANES, d):
+            for k in range(group, group + ROWS):
+                out[f] += coefficients[k] * minor[rows[k], f]
+
+
+@compiled()
+def prefetch(minor: Any, indices: Any, start: Any, stop: Any) -> None:
+    """Start bringing the minor rows of these entries near."""
+    for e in range(start, min(stop, len(indices))):
+        prefetch_row(minor, indices[e])

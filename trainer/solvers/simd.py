@@ -1,0 +1,188 @@
+"""Vector instructions for the CPU kernels: products of eight gathered rows at a time, and prefetching.
+
+Numba compiles loops well but reduces each dot product on its own and knows no prefetch. These intrinsics
+emit LLVM's portable vectors instead: eight rows share the loads of the dense vector and one tree of
+shuffles reduces all eight sums, and LLVM lowers it to whatever the processor has. They cover the columns
+of whole vectors, a multiple of `LANES`; the caller sees to the few that remain.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.core import cgutils as _cgutils
+from numba.extending import intrinsic as _intrinsic
+
+# Numba's annotations cover neither of these.
+cgutils: Any = _cgutils
+intrinsic: Any = _intrinsic
+
+LANES = 16
+ROWS = 8
+
+_FLOAT = ir.FloatType()
+_INDEX = ir.IntType(64)
+_FLOAT_BYTES = 4
+_BYTE_POINTER = ir.IntType(8).as_pointer()
+_FLAG = ir.IntType(32)
+_VECTOR = ir.VectorType(_FLOAT, LANES)
+_FAST = ("fast",)
+
+
+@intrinsic
+def dot_rows(typing_context, matrix, rows, start, vector, out, at):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    """Set ``out[at + k] = matrix[rows[start + k]] . vector`` for the 8 values of k."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values = _Arguments(context, builder, signature, arguments)
+        pointers = values.row_pointers(0, 1, 2)
+        dense, results = values.data(3), values.data(4)
+        sums = [cgutils.alloca_once_value(builder, ir.Constant(_VECTOR, None)) for _ in range(ROWS)]
+        with values.each_vector(0, ir.Constant(_INDEX, 0)) as offset:
+            shared = _load(builder, dense, offset)
+            for pointer, total in zip(pointers, sums, strict=True):
+                product = builder.fmul(_load(builder, pointer, offset), shared, flags=_FAST)
+                builder.store(builder.fadd(builder.load(total), product, flags=_FAST), total)
+        reduced = _reduce(builder, [builder.load(total) for total in sums])
+        target = builder.gep(results, [values.integer(5)])
+        builder.store(reduced, builder.bitcast(target, reduced.type.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(matrix, rows, start, vector, out, at), generate
+
+
+@intrinsic
+def add_rows(typing_context, matrix, rows, start, coefficients, at, out, first):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    """Add ``sum_k coefficients[at + k] matrix[rows[start + k]]`` to ``out``, from column ``first`` on.
+
+    ``first`` is a multiple of `LANES`.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values = _Arguments(context, builder, signature, arguments)
+        pointers = values.row_pointers(0, 1, 2)
+        scalars, result = values.data(3), values.data(5)
+        place = values.integer(4)
+        spread = []
+        for k in range(ROWS):
+            scalar = builder.load(builder.gep(scalars, [builder.add(place, ir.Constant(_INDEX, k))]))
+            lane = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), scalar, ir.Constant(_FLAG, 0))
+            spread.append(builder.shuffle_vector(lane, lane, _mask([0] * LANES)))
+        with values.each_vector(0, values.integer(6)) as offset:
+            halves = [_load(builder, result, offset), ir.Constant(_VECTOR, None)]
+            for k, (pointer, scalar) in enumerate(zip(pointers, spread, strict=True)):
+                product = builder.fmul(_load(builder, pointer, offset), scalar, flags=_FAST)
+                halves[k % 2] = builder.fadd(halves[k % 2], product, flags=_FAST)
+            _store(builder, builder.fadd(*halves, flags=_FAST), result, offset)
+        return context.get_dummy_value()
+
+    return types.void(matrix, rows, start, coefficients, at, out, first), generate
+
+
+@intrinsic
+def prefetch_row(typing_context, matrix, row):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    """Start bringing ``matrix[row]`` into the nearest cache."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values = _Arguments(context, builder, signature, arguments)
+        pointer = values.row_pointer(0, values.integer(1))
+        kind = ir.FunctionType(ir.VoidType(), [_BYTE_POINTER, _FLAG, _FLAG, _FLAG])
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        read, keep_near, data = (ir.Constant(_FLAG, number) for number in (0, 3, 1))
+        with values.each_vector(0, ir.Constant(_INDEX, 0)) as offset:
+            line = builder.bitcast(builder.gep(pointer, [offset]), _BYTE_POINTER)
+            builder.call(prefetch, [line, read, keep_near, data])
+        return context.get_dummy_value()
+
+    return types.void(matrix, row), generate
+
+
+class _Arguments:
+    """The arguments of an intrinsic as LLVM values."""
+
+    def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any) -> None:
+        self._context, self._builder = context, builder
+        self._types, self._values = signature.args, arguments
+
+    def data(self, number: int) -> Any:
+        """Return the pointer to an array's first element."""
+        return self._array(number).data
+
+    def integer(self, number: int) -> Any:
+        """Return an integer as 64 bits."""
+        return self._context.cast(self._builder, self._values[number], self._types[number], types.int64)
+
+    def row_pointer(self, matrix: int, row: Any) -> Any:
+        """Return the pointer to the first element of a row, whose elements are contiguous."""
+        strides = cgutils.unpack_tuple(self._builder, self._array(matrix).strides, 2)
+        elements = self._builder.sdiv(strides[0], ir.Constant(_INDEX, _FLOAT_BYTES))
+        return self._builder.gep(self.data(matrix), [self._builder.mul(row, elements)])
+
+    def row_pointers(self, matrix: int, rows: int, start: int) -> list[Any]:
+        """Return the pointers to the rows that 8 elements of an index array name."""
+        builder, index_type = self._builder, self._types[rows].dtype
+        first = self.integer(start)
+        pointers = []
+        for k in range(ROWS):
+            index = builder.load(builder.gep(self.data(rows), [builder.add(first, ir.Constant(_INDEX, k))]))
+            row = self._context.cast(builder, index, index_type, types.int64)
+            pointers.append(self.row_pointer(matrix, row))
+        return pointers
+
+    @contextlib.contextmanager
+    def each_vector(self, matrix: int, first: Any) -> Iterator[Any]:
+        """Emit the block as a loop over the offsets of the whole vectors of a row, from ``first``."""
+        width = self._width(matrix)
+        stop = self._builder.sub(width, self._builder.and_(width, ir.Constant(_INDEX, LANES - 1)))
+        lanes = ir.Constant(_INDEX, LANES)
+        with cgutils.for_range_slice(self._builder, first, stop, lanes, _INDEX) as (offset, _):
+            yield offset
+
+    def _array(self, number: int) -> Any:
+        return self._context.make_array(self._types[number])(
+            self._context, self._builder, self._values[number]
+        )
+
+    def _width(self, matrix: int) -> Any:
+        return cgutils.unpack_tuple(self._builder, self._array(matrix).shape, 2)[1]
+
+
+def _load(builder: Any, pointer: Any, offset: Any) -> Any:
+    place = builder.bitcast(builder.gep(pointer, [offset]), _VECTOR.as_pointer())
+    return builder.load(place, align=4)
+
+
+def _store(builder: Any, vector: Any, pointer: Any, offset: Any) -> None:
+    builder.store(vector, builder.bitcast(builder.gep(pointer, [offset]), _VECTOR.as_pointer()), align=4)
+
+
+def _reduce(builder: Any, vectors: list[Any]) -> Any:
+    """Return a vector of the sums of 8 vectors' lanes.
+
+    Each round adds the two halves of every group of lanes and packs two vectors into one, so that the
+    number of vectors halves and the groups double; what is left is 8 groups of two lanes.
+    """
+    group = LANES
+    while len(vectors) > 1:
+        half = group // 2
+        low = [start + lane for start in range(0, 2 * LANES, group) for lane in range(half)]
+        high = [lane + half for lane in low]
+        vectors = [
+            builder.fadd(
+                builder.shuffle_vector(a, b, _mask(low)),
+                builder.shuffle_vector(a, b, _mask(high)),
+                flags=_FAST,
+            )
+            for a, b in zip(vectors[::2], vectors[1::2], strict=True)
+        ]
+        group = half
+    (last,) = vectors
+    even = builder.shuffle_vector(last, last, _mask(list(range(0, LANES, 2))))
+    odd = builder.shuffle_vector(last, last, _mask(list(range(1, LANES, 2))))
+    return builder.fadd(even, odd, flags=_FAST)
+
+
+def _mask(lanes: list[int]) -> Any:
+    return ir.Constant(ir.VectorType(_FLAG, len(lanes)), lanes)

@@ -1,0 +1,135 @@
+"""Files on this machine and on Cloud Storage (``gs://``), by one set of functions."""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from trainer.errors import InputError, WalsError
+from trainer.files import replacing
+
+_COPIED_AT_ONCE = 16 << 20
+
+
+def is_remote(path: str) -> bool:
+    """Tell whether ``path`` is on Cloud Storage."""
+    return path.startswith("gs://")
+
+
+def joined(folder: str, name: str) -> str:
+    """Return the path of ``name`` in ``folder``."""
+    return f"{folder.rstrip('/')}/{name}" if folder.strip("/") else f"{folder}{name}"
+
+
+@contextlib.contextmanager
+def local_copy(field: str, path: str) -> Iterator[Path]:
+    """Yield a local path with what is at ``path``: the same if it is local, else a copy while the block runs.
+
+    Args:
+        field: the option that gave the path.
+        path: of a file or a folder.
+
+    Raises:
+        InputError: there is nothing at a remote path.
+        WalsError: Cloud Storage cannot be read.
+    """
+    if not is_remote(path):
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        target = Path(scratch) / path.rstrip("/").rpartition("/")[2]
+        with _told(field, path):
+            filesystem = _cloud_storage()
+            if filesystem.isfile(path):
+                filesystem.get_file(path, str(target))
+            else:
+                filesystem.get(joined(path, ""), f"{target}/", recursive=True)
+        yield target
+
+
+def deliver(folder: Path, field: str, destination: str, last: str) -> None:
+    """Copy a folder to ``destination``, in place of what an earlier delivery left there.
+
+    The file ``last`` is removed first and copied last, so that the destination is whole when it is there.
+
+    Args:
+        folder: local, with ``last`` among its files.
+        field: the option that gave the destination.
+        destination: local or remote folder; what else is in it stays.
+        last: name of a file in ``folder``.
+
+    Raises:
+        WalsError: the destination cannot be written.
+    """
+    with _told(field, destination):
+        store = _RemoteStore(destination) if is_remote(destination) else _LocalStore(Path(destination))
+        store.remove(last)
+        for entry in folder.iterdir():
+            store.remove(entry.name)
+        for path in sorted(folder.rglob("*"), key=lambda path: (path == folder / last, path)):
+            if path.is_file():
+                store.put(path, path.relative_to(folder).as_posix())
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file, making the folders above ``target`` and replacing it in one step."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as temporary, source.open("rb") as read, temporary.open("wb") as written:
+        shutil.copyfileobj(read, written, _COPIED_AT_ONCE)
+
+
+class _Store(Protocol):
+    def remove(self, name: str) -> None:
+        """Remove a file or a folder if it is there."""
+
+    def put(self, path: Path, name: str) -> None:
+        """Copy a local file to ``name``."""
+
+
+class _LocalStore:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def remove(self, name: str) -> None:
+        target = self._folder / name
+        if target.is_dir():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+
+    def put(self, path: Path, name: str) -> None:
+        copy_file(path, self._folder / name)
+
+
+class _RemoteStore:
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._filesystem = _cloud_storage()
+
+    def remove(self, name: str) -> None:
+        target = joined(self._folder, name)
+        if self._filesystem.exists(target):
+            self._filesystem.rm(target, recursive=True)
+
+    def put(self, path: Path, name: str) -> None:
+        self._filesystem.put_file(str(path), joined(self._folder, name))
+
+
+def _cloud_storage() -> Any:
+    import fsspec
+
+    return fsspec.filesystem("gs")
+
+
+@contextlib.contextmanager
+def _told(field: str, path: str) -> Iterator[None]:
+    """Turn the failures of file systems into one line."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(field, path, "does not exist", "check the path") from error
+    # Cloud Storage's clients raise errors of several libraries, of no common kind.
+    except Exception as error:
+        raise WalsError(f"{path}: {type(error).__name__}: {error}") from error

@@ -1,0 +1,159 @@
+"""Vocabularies: the ids behind the rows and columns of a matrix.
+
+As an artifact (schema ``wals.vocabulary`` v1) the two are a folder with ``users.parquet`` and
+``items.parquet``, one column ``id`` each, int64 or string, strictly ascending (strings by their UTF-8
+bytes). The place of an id is its index in the matrix.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from trainer.errors import InputError
+from trainer.files import begin_artifact, finish_artifact, read_manifest, replacing, sha256
+
+SCHEMA = "wals.vocabulary"
+SCHEMA_VERSION = 1
+USERS_FILE = "users.parquet"
+ITEMS_FILE = "items.parquet"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Ids in ascending order; the index of an id is its place.
+
+    Attributes:
+        ids: int64 or string, without nulls, strictly ascending.
+    """
+
+    ids: "pa.Array[Any]"
+
+    def __post_init__(self) -> None:
+        """Check the ids.
+
+        Raises:
+            InputError: ids of another type, missing ids, or ids that are not strictly ascending.
+        """
+        if not (pa.types.is_int64(self.ids.type) or pa.types.is_string(self.ids.type)):
+            raise InputError("ids", str(self.ids.type), "is neither int64 nor string", "convert the ids")
+        if self.ids.null_count:
+            raise InputError("ids", None, "is no id", "remove the rows without one")
+        rising = pc.less(self.ids[:-1], self.ids[1:])
+        if len(self.ids) > 1 and not pc.all(rising).as_py():
+            at = pc.index(rising, False).as_py()
+            raise InputError(
+                "ids", self.ids[at + 1].as_py(), "is not above the id before it", "sort the unique ids"
+            )
+
+    @classmethod
+    def of(cls, ids: Any) -> Self:
+        """Make a vocabulary of ids in any order with any number of repeats.
+
+        Args:
+            ids: integers or strings: a sequence, or a NumPy, pandas or Arrow array.
+        """
+        array = _arrow(ids)
+        target = pa.int64() if pa.types.is_integer(array.type) else pa.string()
+        unique = pc.unique(array.cast(target))
+        return cls(unique.take(pc.array_sort_indices(unique)))
+
+    @classmethod
+    def of_range(cls, size: int) -> Self:
+        """Make the vocabulary in which each id is its own index."""
+        return cls(pa.array(np.arange(size, dtype=np.int64)))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a vocabulary from a Parquet file with a column ``id``.
+
+        Raises:
+            InputError: the file is missing or damaged, has no such column, or its ids cannot be used.
+        """
+        try:
+            column = pq.read_table(path, columns=["id"]).column("id")
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise InputError(
+                "vocabulary", str(path), "is no Parquet file with a column id", "write it again"
+            ) from error
+        return cls(column.combine_chunks())
+
+    def save(self, path: Path) -> None:
+        """Write the vocabulary to a Parquet file, replacing it in one step."""
+        with replacing(path) as temporary:
+            pq.write_table(pa.table({"id": self.ids}), temporary, compression="zstd")
+
+    def index_of(self, ids: Any) -> NDArray[np.int64]:
+        """Return the index of each id, -1 where it is unknown.
+
+        Args:
+            ids: a sequence, or a NumPy, pandas or Arrow array, of ids of the vocabulary's type.
+
+        Returns:
+            (len(ids),) int64.
+
+        Raises:
+            InputError: the ids are not of the vocabulary's type.
+        """
+        try:
+            found = pc.index_in(_arrow(ids).cast(self.ids.type), value_set=self.ids)
+        except pa.ArrowException as error:
+            raise InputError(
+                "ids", ids, f"are not of type {self.ids.type}", "give ids of that type"
+            ) from error
+        return np.asarray(found.fill_null(-1), np.int64)
+
+    def take(self, indices: NDArray[Any]) -> list[Any]:
+        """Return the ids at ``indices`` as Python integers or strings."""
+        taken: list[Any] = self.ids.take(pa.array(indices)).to_pylist()
+        return taken
+
+    def parse(self, text: str) -> int | str:
+        """Return the id that a user wrote as ``text``, of the vocabulary's type.
+
+        Raises:
+            InputError: the ids are integers and ``text`` is none.
+        """
+        if pa.types.is_string(self.ids.type):
+            return text
+        try:
+            return int(text)
+        except ValueError as error:
+            raise InputError("id", text, "is not an integer as the ids are", "give an integer") from error
+
+
+def _arrow(ids: Any) -> Any:
+    return ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids)
+
+
+def save_vocabularies(folder: Path, users: Vocabulary, items: Vocabulary) -> dict[str, Any]:
+    """Write both vocabularies as an artifact and return its manifest.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    begin_artifact(folder)
+    content: dict[str, Any] = {"users": len(users), "items": len(items), "sha256": {}}
+    for name, vocabulary in ((USERS_FILE, users), (ITEMS_FILE, items)):
+        vocabulary.save(folder / name)
+        content["sha256"][name] = sha256(folder / name)
+    finish_artifact(folder, SCHEMA, SCHEMA_VERSION, content)
+    return content
+
+
+def load_vocabularies(folder: Path) -> tuple[Vocabulary, Vocabulary]:
+    """Read the users and the items of a vocabulary artifact.
+
+    Raises:
+        InputError: it is no whole ``wals.vocabulary`` artifact, or a file of it cannot be used.
+    """
+    read_manifest(folder, SCHEMA, SCHEMA_VERSION)
+    return Vocabulary.load(folder / USERS_FILE), Vocabulary.load(folder / ITEMS_FILE)

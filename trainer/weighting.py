@@ -1,0 +1,124 @@
+"""Weights, targets and regularisation: what turns a matrix into least-squares problems.
+
+The objective's weight is ``W_ij = w0 + e_ij`` on entries and w0 elsewhere, so that the normal equations of
+row i split into a part that all rows share and a part of its entries (Hu et al. 2008):
+
+    (w0 V'V + sum_j e_ij v_j v_j' + l_i I) u_i = sum_j (w0 + e_ij) t_ij v_j
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.config import LINEAR, TrainConfig
+from trainer.errors import InputError
+
+
+@dataclass(frozen=True)
+class HalfProblem:
+    """The least-squares problems of one side ("major") with the factors of the other ("minor") held fixed.
+
+    An entry of value x in major row i and minor row j has the excess weight
+    ``e_ij = major_weight[i] minor_weight[j] + value_weight |x|`` over w0.
+
+    Attributes:
+        unobs_weight: w0.
+        major_weight: (majors,) float32.
+        minor_weight: (minors,) float32.
+        value_weight: alpha.
+        binary: targets are 1 for positive values and 0 for others; else they are the values.
+        regularization: (majors,) float32, the lambda of each major row.
+    """
+
+    unobs_weight: float
+    major_weight: NDArray[np.float32]
+    minor_weight: NDArray[np.float32]
+    value_weight: float
+    binary: bool
+    regularization: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Both halves of the alternating problem: users given items, and items given users."""
+
+    users: HalfProblem
+    items: HalfProblem
+
+    @classmethod
+    def of(cls, config: TrainConfig, user_counts: NDArray[np.int64], item_counts: NDArray[np.int64]) -> Self:
+        """Derive weights and regularisation from the number of entries of each user and item.
+
+        Raises:
+            InputError: without regularisation, a user or item without entries has no unique factor; or the
+                scaled regularisation or the weights overflow.
+        """
+        user_weight, item_weight = entry_weights(config, len(user_counts), item_counts)
+        value_weight = config.alpha if config.feedback == "implicit" else 0.0
+        binary = config.feedback == "implicit"
+        user_reg = scaled_regularization(config, user_counts, len(item_counts))
+        item_reg = scaled_regularization(config, item_counts, len(user_counts))
+        w0 = config.unobs_weight
+        return cls(
+            HalfProblem(w0, user_weight, item_weight, value_weight, binary, user_reg),
+            HalfProblem(w0, item_weight, user_weight, value_weight, binary, item_reg),
+        )
+
+
+def entry_weights(
+    config: TrainConfig, users: int, item_counts: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the weights r_i of users and c_j of items whose product is an entry's weight beyond w0.
+
+    Explicit feedback has r_i = 1 and c_j by the item's entries n_j: linear, ``feature_wt_factor / n_j``, or
+    log, ``(1 / n_j) ^ feature_wt_exp``. Implicit feedback has the total weight ``1 + alpha |x|`` instead, so
+    r_i c_j = 1 - w0 and the rest comes from the value.
+
+    Returns:
+        (users,) and (items,) float32.
+    """
+    if config.feedback == "implicit":
+        item_weight = np.full(len(item_counts), 1.0 - config.unobs_weight)
+    else:
+        counts = np.maximum(item_counts, 1).astype(np.float64)
+        with np.errstate(over="ignore"):
+            if config.wt_type == LINEAR:
+                item_weight = config.feature_wt_factor / counts
+            else:
+                item_weight = (1.0 / counts) ** config.feature_wt_exp
+    return np.ones(users, np.float32), _finite("feature_wt_exp", config.feature_wt_exp, item_weight)
+
+
+def scaled_regularization(config: TrainConfig, counts: NDArray[np.int64], others: int) -> NDArray[np.float32]:
+    """Return ``lambda (n + w0 N)^nu`` of each row (Rendle et al. 2021, eq. 11).
+
+    Args:
+        config: gives lambda, nu and w0.
+        counts: (rows,) n, the entries of each row.
+        others: N, the number of rows of the other side.
+
+    Raises:
+        InputError: lambda is 0 and a row has no entries, which leaves its factor undetermined; or the
+            result overflows.
+    """
+    if config.regularization == 0 and np.any(counts == 0):
+        raise InputError(
+            "regularization",
+            config.regularization,
+            "leaves a user or item without entries undetermined",
+            "raise it above 0 or drop the empty rows and columns",
+        )
+    mass = counts + config.unobs_weight * others
+    with np.errstate(divide="ignore", over="ignore"):
+        scaled = config.regularization * mass**config.regularization_exponent
+    # A row without any weight has the factor 0 whatever its lambda.
+    scaled[mass == 0] = config.regularization
+    return _finite("regularization_exponent", config.regularization_exponent, scaled)
+
+
+def _finite(field: str, value: float, result: NDArray[np.floating]) -> NDArray[np.float32]:
+    if not np.all(np.abs(result) <= np.finfo(np.float32).max):
+        raise InputError(field, value, "makes weights overflow", "give a value nearer to 0")
+    return result.astype(np.float32)
