@@ -1,0 +1,154 @@
+package conformance
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/argoproj/argo-workflows/v4/pkg/apis/workflow/v1alpha1"
+	"gopkg.in/yaml.v3"
+)
+
+// What `make conformance` compiles.
+const specs = "../build/conformance"
+
+var source = map[string]any{"source": "s3://bucket/ratings.csv"}
+
+type object = map[string]any
+
+func read(t *testing.T, name string) []byte {
+	t.Helper()
+	spec, err := os.ReadFile(filepath.Join(specs, name))
+	if err != nil {
+		t.Fatalf("run this by `make conformance`, which compiles the specs: %v", err)
+	}
+	return spec
+}
+
+func TestEveryCompiledSpecBecomesAWorkflow(t *testing.T) {
+	paths, err := filepath.Glob(filepath.Join(specs, "*.kubeflow.yaml"))
+	if err != nil || len(paths) < 2 {
+		t.Fatalf("run this by `make conformance`, which compiles the specs: %v, %v", paths, err)
+	}
+	for _, path := range paths {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			workflow, err := Workflow(read(t, filepath.Base(path)), source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			steps := tasks(t, read(t, filepath.Base(path)))
+			for step := range steps {
+				if !hasTask(workflow.Spec.Templates, step) {
+					t.Errorf("the workflow has no task for the step %s", step)
+				}
+			}
+			t.Logf("%d templates for %d steps", len(workflow.Spec.Templates), len(steps))
+		})
+	}
+}
+
+func TestParametersAreTheRunsOwn(t *testing.T) {
+	spec := read(t, "wals-train.kubeflow.yaml")
+	given := object{"source": "s3://bucket/ratings.csv", "latent_factors": 32, "regularization": 0.5, "top_k": 7}
+	if _, err := Workflow(spec, given); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhatIsBrokenIsRefused(t *testing.T) {
+	cases := map[string]struct {
+		breaks     func(spec object)
+		parameters object
+		refusal    string
+	}{
+		"an older schema": {
+			breaks:  func(spec object) { spec["schemaVersion"] = "2.0.0" },
+			refusal: "only supports schema version 2.1.0",
+		},
+		"no name": {
+			breaks:  func(spec object) { spec["pipelineInfo"].(object)["name"] = "" },
+			refusal: "unknown template format",
+		},
+		"a field that the schema does not have": {
+			breaks:  func(spec object) { spec["colour"] = "red" },
+			refusal: "unknown template format",
+		},
+		"a step without its component": {
+			breaks:  func(spec object) { delete(spec["components"].(object), "comp-train") },
+			refusal: "comp-train",
+		},
+		"a component without its executor": {
+			breaks:  func(spec object) { delete(executors(spec), "exec-train") },
+			refusal: "exec-train",
+		},
+		"steps that wait for each other": {
+			breaks:  func(spec object) { step(spec, "train")["dependentTasks"] = []any{"prepare", "publish"} },
+			refusal: "Argo refuses the workflow",
+		},
+		"a source that is missing":    {parameters: object{}, refusal: "source"},
+		"a number that is text":       {parameters: object{"source": "s", "num_iters": "many"}, refusal: "num_iters"},
+		"a parameter that is unknown": {parameters: object{"source": "s", "colour": "red"}, refusal: "colour"},
+	}
+	for name, broken := range cases {
+		t.Run(name, func(t *testing.T) {
+			spec := parsed(t, read(t, "wals-train.kubeflow.yaml"))
+			if broken.breaks != nil {
+				broken.breaks(spec)
+			}
+			// JSON is YAML, too, and what yaml.Marshal makes of long lines its own parser cannot read.
+			text, err := json.Marshal(spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			parameters := broken.parameters
+			if parameters == nil {
+				parameters = source
+			}
+			_, err = Workflow(text, parameters)
+			if err == nil {
+				t.Fatal("it is taken")
+			}
+			if !strings.Contains(err.Error(), broken.refusal) {
+				t.Fatalf("it is refused for another reason: %v", err)
+			}
+		})
+	}
+}
+
+func parsed(t *testing.T, text []byte) object {
+	t.Helper()
+	spec := object{}
+	if err := yaml.Unmarshal(text, &spec); err != nil {
+		t.Fatal(err)
+	}
+	return spec
+}
+
+func tasks(t *testing.T, text []byte) object {
+	t.Helper()
+	return parsed(t, text)["root"].(object)["dag"].(object)["tasks"].(object)
+}
+
+func step(spec object, name string) object {
+	return spec["root"].(object)["dag"].(object)["tasks"].(object)[name].(object)
+}
+
+func executors(spec object) object {
+	return spec["deploymentSpec"].(object)["executors"].(object)
+}
+
+func hasTask(templates []v1alpha1.Template, name string) bool {
+	for _, template := range templates {
+		if template.DAG == nil {
+			continue
+		}
+		for _, task := range template.DAG.Tasks {
+			if task.Name == name {
+				return true
+			}
+		}
+	}
+	return false
+}
