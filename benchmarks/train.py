@@ -20,6 +20,8 @@ import numpy as np
 from scipy import sparse
 from train_data import movielens_matrix, power_law_matrix, split
 
+from trainer.matrix import InteractionMatrix
+
 HERE = Path(__file__).parent
 BUILD = HERE.parent / "build" / "benchmarks"
 PEERS = BUILD / "peers"
@@ -33,12 +35,14 @@ CONTESTANTS = {
     "irspack, Cholesky": ("irspack", "CHOLESKY"),
     "ours, iALS++": ("ours", "ialspp"),
     "irspack, iALS++": ("irspack", "IALSPP"),
+    "Spark ALS": ("spark", "Cholesky"),
 }
 # What each library asks for, or sets itself when it is imported before NumPy.
 ENVIRONMENT = {
     "ours": {"OPENBLAS_THREAD_TIMEOUT": "4"},
     "irspack": {},
     "implicit": {"OPENBLAS_NUM_THREADS": "1"},
+    "spark": {"OPENBLAS_NUM_THREADS": "1"},
 }
 # The peer whose quality after this many iterations is what everyone has to reach.
 RIVAL = "irspack, CG"
@@ -87,6 +91,65 @@ def run(contestant: str, data: Path, d: int, iterations: int) -> dict[str, Any]:
     finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment)
     result: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
     return result
+
+
+_ALONE = """
+import json, resource, sys, time
+began = time.perf_counter()
+from pathlib import Path
+from trainer.config import TrainConfig
+from trainer.fit import fit
+from trainer.matrix import InteractionMatrix
+imported = time.perf_counter()
+matrix = InteractionMatrix.open(Path({folder!r}))
+opened = time.perf_counter()
+model = fit(matrix, TrainConfig(latent_factors={d}, num_iters=3, solver={solver!r}, unobs_weight=0.1))
+print(json.dumps({{
+    "import": imported - began,
+    # What a first iteration takes beyond a later one is the loading of compiled kernels.
+    "kernels": time.perf_counter() - opened - sum(i.seconds for i in model.history)
+    + model.history[0].seconds - model.history[2].seconds,
+    "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    "data": sum(
+        part.nbytes
+        for shard in [*matrix.by_row, *matrix.by_column]
+        for part in (shard.indptr, shard.indices, shard.values)
+    ),
+    "factors": model.user_factors.nbytes + model.item_factors.nbytes,
+    "tensorflow": "tensorflow" in sys.modules,
+}}))
+"""
+
+
+def alone(data: str, dimensions: list[int]) -> None:
+    """Print what our library needs by itself, training from a matrix on disk with compiled kernels."""
+    folder = BUILD / data / "matrix"
+    if not folder.exists():
+        InteractionMatrix.from_scipy(sparse.load_npz(BUILD / data / "train.npz")).save(folder)
+    print(f"\n{data}: a process of its own that opens the matrix, memory-mapped, and trains\n")
+    print(
+        "| d | solver | matrix, both ways, MiB | factors, MiB | peak, MiB | beyond the two, MiB | imports, s "
+        "| loading kernels, s |"
+    )
+    print("|" + "---|" * 8)
+    for d in dimensions:
+        for solver in ("cg", "cholesky", "ialspp"):
+            script = _ALONE.format(folder=str(folder), d=d, solver=solver)
+            # The first run compiles, where this machine has not yet.
+            for _ in range(2):
+                finished = subprocess.run(
+                    [sys.executable, "-c", script], check=True, stdout=subprocess.PIPE, cwd=HERE.parent
+                )
+            of = json.loads(finished.stdout.splitlines()[-1])
+            if of["tensorflow"]:
+                raise SystemExit("the trainer imported TensorFlow")
+            size = {name: of[name] / 2**20 for name in ("peak", "data", "factors")}
+            beyond = size["peak"] - size["data"] - size["factors"]
+            print(
+                f"| {d} | {solver} | {size['data']:.0f} | {size['factors']:.0f} | {size['peak']:.0f} "
+                f"| {beyond:.0f} | {of['import']:.2f} | {of['kernels']:.2f} |",
+                flush=True,
+            )
 
 
 def machine_limit() -> tuple[float, float]:
@@ -144,11 +207,17 @@ def compare(data: str, d: int, contestants: list[str], rounds: int, iterations: 
     for name, of in results.items():
         iteration = min(float(np.median(result["seconds"])) for result in of)
         rank = min(result["rank_seconds"] for result in of)
-        shown_rank = f"{rank:.2f}" if CONTESTANTS[name][0] != "irspack" else ""
+        library = CONTESTANTS[name][0]
+        shown_rank = f"{rank:.2f}" if library in ("ours", "implicit") else ""
+        # Spark works in a Java process, whose time and memory are not seen here.
+        shown_cpu = f"{cpu[name]:.3f}" if library != "spark" else ""
+        shown_cpu_best = f"{cpu_best[name]:.2f}" if library != "spark" else ""
+        shown_cpu_ratio = f"{cpu_best[name] / cpu_best[RIVAL]:.2f}" if library != "spark" else ""
+        shown_peak = f"{of[0]['peak_mib']:.0f}" if library != "spark" else ""
         print(
-            f"| {name} | {iteration:.3f} | {cpu[name]:.3f} | {of[0]['ndcg'][-1]:.4f} "
-            f"| {best[name]:.2f} | {best[name] / best[RIVAL]:.2f} | {cpu_best[name]:.2f} "
-            f"| {cpu_best[name] / cpu_best[RIVAL]:.2f} | {of[0]['peak_mib']:.0f} | {shown_rank} |",
+            f"| {name} | {iteration:.3f} | {shown_cpu} | {of[0]['ndcg'][-1]:.4f} "
+            f"| {best[name]:.2f} | {best[name] / best[RIVAL]:.2f} | {shown_cpu_best} "
+            f"| {shown_cpu_ratio} | {shown_peak} | {shown_rank} |",
             flush=True,
         )
     if "ours, CG" in results:
@@ -177,6 +246,7 @@ def main() -> None:
     for data in arguments.data:
         for d in arguments.d:
             compare(data, d, arguments.contestants, arguments.rounds, arguments.iterations)
+        alone(data, arguments.d)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ import argparse
 import json
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -20,7 +22,8 @@ K = 20
 _SCORED_USERS = 10_000
 _USERS_AT_ONCE = 1_000
 
-Observer = Callable[[float, np.ndarray, np.ndarray], None]
+Observer = Callable[..., None]
+"""Takes the seconds of an iteration and, where the library shows them, the factors after it."""
 
 
 def ndcg(users: np.ndarray, items: np.ndarray, train: sparse.csr_array, test: sparse.csr_array) -> float:
@@ -132,7 +135,76 @@ def implicit(
     return lambda: model.recommend(np.arange(users), csr, N=K, filter_already_liked_items=True)
 
 
-LIBRARIES = {"ours": ours, "irspack": irspack, "implicit": implicit}
+def spark(
+    train: sparse.csr_array,
+    d: int,
+    iterations: int,
+    observe: Observer,
+    solver: str,  # noqa: ARG001
+) -> Callable[[], None]:
+    """Train Spark's ALS in one process: weights 10 and 1, and lambda times the entries of a row.
+
+    It shows no factors between iterations. So it trains once for one iteration and once for all; an
+    iteration takes their difference in seconds, and its quality is known after the last.
+    """
+    import pandas as pd
+    from pyspark.ml.recommendation import ALS
+    from pyspark.sql import SparkSession
+
+    users, items = train.shape
+    mean_entries = train.nnz / users
+    settings = {
+        "spark.master": "local[*]",
+        "spark.driver.memory": "14g",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.ui.enabled": "false",
+        "spark.log.level": "ERROR",
+        "spark.sql.shuffle.partitions": "8",
+    }
+    builder = SparkSession.builder
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    session = builder.getOrCreate()
+    entries = train.tocoo()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "entries.csv"
+        frame = pd.DataFrame({"user": entries.row, "item": entries.col, "rating": entries.data})
+        frame.to_csv(path, index=False)
+        ratings = session.read.csv(str(path), header=True, schema="user INT, item INT, rating FLOAT")
+        ratings = ratings.repartition(8).cache()
+        ratings.count()
+        seconds = {}
+        for count in (1, iterations):
+            estimator = ALS(
+                rank=d,
+                maxIter=count,
+                regParam=REGULARIZATION / ALPHA0 * (mean_entries + ALPHA0 * items) / mean_entries,
+                implicitPrefs=True,
+                alpha=1 / ALPHA0,
+                seed=1,
+            )
+            began = time.perf_counter()
+            model = estimator.fit(ratings)
+            user_factors = _spark_factors(model.userFactors, users, d)
+            item_factors = _spark_factors(model.itemFactors, items, d)
+            seconds[count] = time.perf_counter() - began
+    for number in range(iterations):
+        factors = (user_factors, item_factors) if number == iterations - 1 else ()
+        observe((seconds[iterations] - seconds[1]) / (iterations - 1), *factors)
+    session.stop()
+    return lambda: None
+
+
+def _spark_factors(frame: Any, rows: int, d: int) -> np.ndarray:
+    """Return the factors of a Spark data frame with the columns id and features, 0 where there are none."""
+    factors = np.zeros((rows, d), np.float32)
+    for row in frame.toLocalIterator():
+        factors[row.id] = row.features
+    return factors
+
+
+LIBRARIES = {"ours": ours, "irspack": irspack, "implicit": implicit, "spark": spark}
 
 
 def main() -> None:
@@ -151,11 +223,11 @@ def main() -> None:
     qualities: list[float] = []
     watched = time.process_time()
 
-    def observe(elapsed: float, users: np.ndarray, items: np.ndarray) -> None:
+    def observe(elapsed: float, *factors: np.ndarray) -> None:
         nonlocal watched
         seconds.append(elapsed)
         cpu_seconds.append(time.process_time() - watched)
-        qualities.append(ndcg(users, items, train, test))
+        qualities.append(ndcg(*factors, train, test) if factors else 0.0)
         watched = time.process_time()
 
     rank = LIBRARIES[arguments.library](train, arguments.d, arguments.iterations, observe, arguments.solver)
