@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -196,11 +197,21 @@ class LocalFiles:
         """Turn what DuckDB says of a damaged file or a wrong query into one line."""
         try:
             yield
-        except (duckdb.Error, pa.ArrowInvalid) as error:
-            reason = str(error).split("\n\n")[0]
+        except duckdb.Error as error:
             raise InputError(
-                "source", self._source, f"cannot be read: {reason}", "mend or convert the file"
+                "source", self._source, f"cannot be read: {_reason(error)}", "mend or convert the file"
             ) from error
+
+
+def _reason(error: duckdb.Error) -> str:
+    """Return what DuckDB says is wrong, without its settings and its advice, which are not the user's."""
+    said = str(error)
+    if "sniffing file" in said:
+        return (
+            "its text is not of one form (look for open quotes, rows of other lengths, line endings that "
+            "are CRLF here and LF there, and text that is not UTF-8)"
+        )
+    return re.split(r"\n(?:Possible|Potential) |\n\n  ", said)[0].rstrip()
 
 
 def _missing(column: str) -> str:

@@ -1,5 +1,6 @@
 """Extraction from CSV and Parquet files."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -125,18 +126,42 @@ def test_a_failed_retry_leaves_no_artifact_of_the_first_attempt(extracted, tmp_p
     assert not (tmp_path / "interactions" / MANIFEST).exists()
 
 
+# More rows than those that tell what a file looks like, so that damage is met in the middle of reading.
+MANY = b"user,item,rating\n" + b"a,1,2\n" * 50_000
+
+
 @pytest.mark.parametrize(
-    "content",
+    ("content", "message"),
     [
-        b'user,item,rating\n1,"open,2\n3,4,5\n',
-        b"user,item,rating\ncaf\xe9,1,2\ncaf\xc3\xa9,1,2\n",
-        b"user,item,rating\n1,2\n3,4,5,6,7\n",
-        b"\x00\x01\x02\x03",
+        (b'user,item,rating\n1,"open,2\n3,4,5\n', "quotes"),
+        (b"user,item,rating\ncaf\xe9,1,2\ncaf\xc3\xa9,1,2\n", "utf-8"),
+        (b"user,item,rating\n1,2\n3,4,5,6,7\n", "other lengths"),
+        (b"user,item,rating\r\n1,2,3\n4,5,6\r\n", "line endings"),
+        (b"\x00\x01\x02\x03", "same columns"),
+        (MANY + b"caf\xe9,1,2\n", "Line: 50002.*utf-8"),
+        (MANY + b'1,"open,2\n', "Line: 50002.*unterminated quote"),
+        (MANY + b"1,2\n", "Line: 50002.*Columns: 3 Found: 2"),
+        (MANY + b"1,2,3,4\n", "Line: 50002.*Columns: 3 Found: 4"),
     ],
 )
-def test_damaged_text_is_one_line(extracted, content):
-    with pytest.raises(InputError, match=r"ratings.csv") as caught:
+def test_damaged_text_is_one_line(extracted, tmp_path, content, message):
+    with pytest.raises(InputError, match=rf"ratings.csv.*{message}") as caught:
         extracted(content)
+    assert "\n" not in str(caught.value)
+    assert "Possible" not in str(caught.value)
+    assert not (tmp_path / "interactions" / MANIFEST).exists()
+
+
+def test_parquet_damaged_in_the_middle(extracted, tmp_path):
+    path = tmp_path / "ratings.parquet"
+    users = np.random.default_rng(0).permutation(1_000_000)
+    pq.write_table(pa.table({"user": users, "item": users % 7, "rating": np.ones(1_000_000)}), path)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 2_000] = bytes(2_000)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"ratings.parquet.*cannot be read") as caught:
+        extracted(path)
     assert "\n" not in str(caught.value)
 
 
