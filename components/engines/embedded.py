@@ -57,10 +57,10 @@ class DuckDB:
         """See `Engine.table`."""
         return quoted("table", name)
 
-    def schema(self, sql: str) -> dict[str, str]:
-        """Return the DuckDB type of each column of a query, without running it."""
+    def columns(self, sql: str) -> list[tuple[str, str]]:
+        """Return name and DuckDB type of each column of a query, without running it."""
         described = self.connection.execute(f"DESCRIBE {to_duckdb(sql)}").fetchall()
-        return {name: kind for name, kind, *_ in described}
+        return [(name, kind) for name, kind, *_ in described]
 
     def create(self, name: str, sql: str, parameters: Parameters | None = None) -> None:
         """See `Engine.create`."""
