@@ -44,7 +44,9 @@ def extract_from_files(
             written = _of_query(database, files, request, output)
         elif request.is_ratings:
             positions = {} if has_header else by_position(files.schema)
-            unnamed = {field: name for field, name in positions.items() if not getattr(request, field)}
+            unnamed: dict[str, Any] = {
+                field: name for field, name in positions.items() if not getattr(request, field)
+            }
             request = replace(request, **unnamed)
             written = _of_ratings(database, files, request, request.columns(files.schema), output)
         else:

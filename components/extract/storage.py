@@ -2,6 +2,7 @@
 
 import glob
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,11 +38,12 @@ def find_files(database: DuckDB, source: str) -> list[str]:
             "source",
             source,
             "is of no known store",
-            "give files here, gs://, s3:// or bq://, or copy them here",
+            "give a path, or an address with gs://, s3:// or bq://",
         )
+    connect, listing = _STORES[scheme]
     try:
-        store = _STORES[scheme]()
-        found = _stored(store, path)
+        store = connect()
+        found = _stored(store, path, listing)
         _refuse_empty(source, [store.size(file) for file in found])
         database.connection.register_filesystem(store)
     except WalsError:
@@ -73,12 +75,15 @@ def _files(source: str) -> list[str]:
     return sorted(glob.glob(source, recursive=True))  # noqa: PTH207 - patterns may be absolute
 
 
-def _stored(store: Any, path: str) -> list[str]:
-    if "*" in path:
-        return list(store.glob(path))
-    if store.isdir(path):
-        return [file for file in store.find(path) if _is_known(file)]
-    return [path] if store.exists(path) else []
+def _stored(store: Any, path: str, listing: Mapping[str, Any]) -> list[str]:
+    try:
+        if "*" in path:
+            return list(store.glob(path, **listing))
+        if store.isdir(path):
+            return [file for file in store.find(path, **listing) if _is_known(file)]
+        return [path] if store.exists(path) else []
+    except FileNotFoundError:
+        return []
 
 
 def _cloud_storage() -> Any:
@@ -92,16 +97,19 @@ def _s3() -> Any:
     from pyarrow.fs import S3FileSystem
 
     endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL", ""))
-    return ArrowFSWrapper(
-        S3FileSystem(
-            region=os.environ.get("AWS_REGION"),
-            scheme=endpoint.scheme or None,
-            endpoint_override=endpoint.netloc or None,
-        )
-    )
+    options: dict[str, Any] = {}
+    if endpoint.netloc:
+        options = {"scheme": endpoint.scheme, "endpoint_override": endpoint.netloc}
+    return ArrowFSWrapper(S3FileSystem(**options))
 
 
-_STORES = {"gs": _cloud_storage, "s3": _s3, "minio": _s3}
+# Left to itself Arrow's wrapper finds nothing where it may not look.
+_RAISE = {"on_error": "raise"}
+_STORES: Mapping[str, tuple[Callable[[], Any], Mapping[str, Any]]] = {
+    "gs": (_cloud_storage, {}),
+    "s3": (_s3, _RAISE),
+    "minio": (_s3, _RAISE),
+}
 
 
 def _is_known(file: str) -> bool:
