@@ -31,7 +31,7 @@ TRAINING = {
     "source": Parameter(
         str,
         REQUIRED,
-        "Where the interactions are: CSV or Parquet files, gs://bucket/path, or bq://project.dataset.table.",
+        "Where the interactions are: CSV or Parquet files, also gs:// and s3://, or bq://project.dataset.table.",
     ),
     "data_type": Parameter(
         str,
@@ -57,6 +57,11 @@ TRAINING = {
     ),
     "window_end": Parameter(
         str, "", "Leave out interactions from this time on (ISO 8601, UTC); no bound if empty."
+    ),
+    "window_days": Parameter(
+        int,
+        0,
+        "Take only the last days before window_end, or before the snapshot, or before now; 0 is no bound.",
     ),
     "row_filter": Parameter(
         str, "", "SQL condition on the source's columns; rows that do not meet it are left out."

@@ -19,7 +19,7 @@ from google.cloud import bigquery, bigquery_storage
 from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
 
 from components.engines import Parameters
-from components.engines.sql import Checked, quoted, used_parameters
+from components.engines.sql import Checked, quoted, unique_columns, used_parameters
 from trainer.errors import InputError, WalsError
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class BigQuery:
         """Return the type of each column of a query, without running it."""
         with one_line("query"):
             job = self._client.query(sql, self._config(sql, parameters, dry_run=True))
-            return {field.name: field.field_type for field in job.schema or ()}
+        return unique_columns("query", sql, ((field.name, field.field_type) for field in job.schema or ()))
 
     def table(self, name: str) -> Checked:
         """See `Engine.table`."""

@@ -57,10 +57,10 @@ class DuckDB:
         """See `Engine.table`."""
         return quoted("table", name)
 
-    def schema(self, sql: str) -> dict[str, str]:
-        """Return the DuckDB type of each column of a query, without running it."""
+    def columns(self, sql: str) -> list[tuple[str, str]]:
+        """Return name and DuckDB type of each column of a query, without running it."""
         described = self.connection.execute(f"DESCRIBE {to_duckdb(sql)}").fetchall()
-        return {name: kind for name, kind, *_ in described}
+        return [(name, kind) for name, kind, *_ in described]
 
     def create(self, name: str, sql: str, parameters: Parameters | None = None) -> None:
         """See `Engine.create`."""
@@ -77,10 +77,19 @@ class DuckDB:
     def stream(self, sql: str, parameters: Parameters | None = None) -> Iterator[pa.RecordBatch]:
         """See `Engine.stream`."""
         with _one_line():
-            yield from self._relation(sql, parameters).to_arrow_reader(_BATCH_ROWS)
+            yield from _batches(self._relation(sql, parameters).to_arrow_reader(_BATCH_ROWS))
 
     def _relation(self, sql: str, parameters: Parameters | None) -> duckdb.DuckDBPyRelation:
         return self.connection.sql(to_duckdb(sql), params=used_parameters(sql, parameters) or None)
+
+
+def _batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """Yield a reader's batches; what DuckDB says in the middle, Arrow passes on as an error of its own."""
+    try:
+        yield from reader
+    except (OSError, pa.ArrowException) as error:
+        kinds = {"Out of Memory Error": duckdb.OutOfMemoryException, "IO Error": duckdb.IOException}
+        raise kinds.get(str(error).split(":")[0], duckdb.Error)(str(error)) from error
 
 
 @contextlib.contextmanager

@@ -4,7 +4,9 @@ The files are BigQuery SQL with Jinja placeholders for names and ``@name`` query
 placeholder prints `Checked` text only, so a string of the user can never become SQL by accident.
 """
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +78,22 @@ def quoted(field: str, name: str) -> Checked:
     return Checked(f"`{name}`")
 
 
-def checked_filter(field: str, condition: str, columns: Collection[str]) -> Checked:
+@dataclass(frozen=True)
+class Condition:
+    """A condition on the rows of a source, its literals taken out of the SQL.
+
+    Attributes:
+        sql: BigQuery SQL with an ``@name`` parameter for each literal.
+        columns: that it names.
+        parameters: value of each literal, by name.
+    """
+
+    sql: Checked
+    columns: frozenset[str]
+    parameters: Mapping[str, str | int | float]
+
+
+def checked_filter(field: str, condition: str, columns: Collection[str]) -> Condition:
     """Check a condition on the rows of a source.
 
     Comparisons, ``AND``, ``OR``, ``NOT``, ``IN``, ``BETWEEN``, ``LIKE``, ``IS NULL``, arithmetic, ``LOWER``
@@ -105,7 +122,44 @@ def checked_filter(field: str, condition: str, columns: Collection[str]) -> Chec
                 f"{node.sql()} is none of the columns {', '.join(columns)}",
                 "name one of them",
             )
-    return Checked(f"({tree.sql('bigquery', identify=True, comments=False)})")
+    named = frozenset(node.name for node in tree.find_all(exp.Column))
+    literals = {
+        f"{field}_{number}": node for number, node in enumerate(tree.find_all(exp.Literal, bfs=False))
+    }
+    # A holder, as the condition may itself be a literal, which is then replaced whole.
+    holder = exp.Paren(this=tree)
+    for name, literal in literals.items():
+        literal.replace(exp.Parameter(this=exp.Var(this=name)))
+    return Condition(
+        Checked(holder.sql("bigquery", identify=True, comments=False)),
+        named,
+        {name: _value(literal) for name, literal in literals.items()},
+    )
+
+
+def _value(literal: exp.Literal) -> str | int | float:
+    if literal.is_string:
+        return literal.name
+    return int(literal.name) if literal.is_int else float(literal.name)
+
+
+def unique_columns(field: str, value: str, columns: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the type by name of columns, no two of which have one name, whatever its case.
+
+    Args:
+        field: the parameter that the columns come from, for the error.
+        value: of that parameter.
+        columns: name and type of each.
+
+    Raises:
+        InputError: two columns have one name; which of them is meant only the user knows.
+    """
+    found = list(columns)
+    times = Counter(name.lower() for name, _ in found)
+    for name, _ in found:
+        if times[name.lower()] > 1:
+            raise InputError(field, value, f"has several columns {name!r}", "rename or drop one")
+    return dict(found)
 
 
 def checked_query(field: str, query: str) -> Checked:

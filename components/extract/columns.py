@@ -24,6 +24,8 @@ _INTEGERS = {
     "INT64",
     "INT32",
 }
+_TEXTS = {"VARCHAR", "STRING", "UUID", "UBIGINT", "HUGEINT", "UHUGEINT"}
+"""Of ids; integers that INT64 cannot hold are told apart by their digits."""
 _TIMES = ("TIMESTAMP", "DATE")
 _FRACTIONS = ("FLOAT", "DOUBLE", "DECIMAL", "NUMERIC", "BIGNUMERIC", "REAL")
 
@@ -85,7 +87,8 @@ def find_columns(
         timestamp_column: of the times; the only one that a source need not have.
 
     Raises:
-        InputError: a column is missing, is found twice, or has a type that cannot be what it is to be.
+        InputError: a column is missing, is found twice, is to be two things at once, or has a type that
+            cannot be what it is to be.
     """
     named = {
         "user_column": user_column,
@@ -94,6 +97,7 @@ def find_columns(
         "timestamp_column": timestamp_column,
     }
     found = {field: _find(field, name, list(schema)) for field, name in named.items()}
+    _refuse_two_roles(found)
     types = {
         found["user_column"]: _id_type("user_column", found["user_column"], schema),
         found["item_column"]: _id_type("item_column", found["item_column"], schema),
@@ -107,6 +111,19 @@ def find_columns(
         found["timestamp_column"],
         types,
     )
+
+
+def _refuse_two_roles(found: Mapping[str, str]) -> None:
+    roles: dict[str, str] = {}
+    for field, column in found.items():
+        if column and column in roles:
+            raise InputError(
+                field,
+                column,
+                f"is the {roles[column]} already",
+                f"name another with --{field.replace('_', '-')} NAME",
+            )
+        roles[column] = field
 
 
 def _find(field: str, name: str, columns: list[str]) -> str:
@@ -143,7 +160,9 @@ def _id_type(field: str, column: str, schema: Mapping[str, str]) -> str:
         raise InputError(
             field, column, f"holds fractions ({kind.lower()}), no ids", "convert it to integers or strings"
         )
-    return "STRING"
+    if kind in _TEXTS:
+        return "STRING"
+    raise InputError(field, column, f"holds {kind.lower()}, no ids", "convert it to integers or strings")
 
 
 def _time_type(column: str, schema: Mapping[str, str]) -> str:
@@ -157,3 +176,14 @@ def _time_type(column: str, schema: Mapping[str, str]) -> str:
     raise InputError(
         "timestamp_column", column, f"holds {kind.lower()}, no times", "convert it to timestamps or seconds"
     )
+
+
+def kind_of(kind: str) -> str:
+    """Return the class of a DuckDB type, within which one type can be widened to another."""
+    kind = kind.upper()
+    if kind in _INTEGERS:
+        return "integers"
+    for prefixes, name in ((_FRACTIONS, "fractions"), (_TIMES, "times"), (("VARCHAR",), "text")):
+        if kind.startswith(prefixes):
+            return name
+    return kind.lower()

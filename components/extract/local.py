@@ -2,26 +2,25 @@
 
 import contextlib
 import glob
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import fsspec
-import pyarrow as pa
 
 from components.engines.embedded import DuckDB
-from components.engines.sql import quoted
-from components.extract.columns import Columns, by_position
-from components.extract.query import Request
+from components.engines.sql import Checked, quoted, render, unique_columns
+from components.extract.columns import Columns, by_position, kind_of
+from components.extract.query import SQL, Query, Request
 from components.extract.shards import Written, write_shards
-from trainer.errors import InputError, WalsError
+from components.extract.storage import find_files, is_parquet
+from trainer.errors import InputError
 
-_PARQUET = (".parquet", ".pq")
-_TEXT = (".csv", ".tsv", ".txt", ".dat", ".csv.gz", ".tsv.gz", ".txt.gz", ".dat.gz")
-_CLOUD = "gs://"
 _TYPES = {"INT64": "BIGINT", "STRING": "VARCHAR", "TIMESTAMP": "TIMESTAMP WITH TIME ZONE"}
+_PLAIN_NUMBER = "fraction"
+"""A DOUBLE whose text does not begin with a zero before digits, as codes do."""
 
 
 def extract_from_files(
@@ -31,7 +30,7 @@ def extract_from_files(
 
     Args:
         request: what to extract.
-        source: a file, a folder of files, or a glob pattern, here or on Cloud Storage.
+        source: a file, a folder of files, or a glob pattern, here or in an object store.
         output: folder of the artifact, begun.
         delimiter: between the fields of text files; "" to find it out.
         has_header: whether text files begin with the names of the columns.
@@ -45,13 +44,15 @@ def extract_from_files(
             written = _of_query(database, files, request, output)
         elif request.is_ratings:
             positions = {} if has_header else by_position(files.schema)
-            unnamed = {field: name for field, name in positions.items() if not getattr(request, field)}
+            unnamed: dict[str, Any] = {
+                field: name for field, name in positions.items() if not getattr(request, field)
+            }
             request = replace(request, **unnamed)
             written = _of_ratings(database, files, request, request.columns(files.schema), output)
         else:
             files.expose()
-            sql = request.events_sql(files.schema, files.table, snapshot=False, suffixes=False)
-            written = _write(database, files, sql, request, output)
+            query = request.events(files.schema, files.table, ordered=True)
+            written = _write(database, files, query, output)
             for field in sorted(written.faulty):
                 raise InputError("source", source, f"has events without {field}", "filter or mend them")
     return {**written.manifest(), "source": {"uri": source, "data_type": request.data_type}}
@@ -61,40 +62,61 @@ def _of_query(database: DuckDB, files: "LocalFiles", request: Request, output: P
     files.expose()
     selected = request.table(files.table)
     with files.reading():
-        schema = database.schema(f"SELECT * FROM {selected}")  # noqa: S608 - checked
-    sql = request.ratings_sql(request.columns(schema), schema, selected, snapshot=False)
-    written = _write(database, files, sql, request, output)
+        columns = database.columns(selected)
+    schema = unique_columns("query", request.query, columns)
+    query = request.ratings(request.columns(schema), schema, selected, ordered=True)
+    written = _write(database, files, query, output)
     for field in sorted(written.faulty):
         raise InputError("query", request.query, f"yields rows without {field}", "filter or mend them")
+    query.check_times(written.rows, written.rows_without_time)
     return written
 
 
 def _of_ratings(
     database: DuckDB, files: "LocalFiles", request: Request, columns: Columns, output: Path
 ) -> Written:
-    filtered = files.schema if request.row_filter else {}
-    files.expose({**filtered, **{column: _TYPES[kind] for column, kind in columns.types.items()}})
-    sql = request.ratings_sql(columns, files.schema, files.table, snapshot=False)
-    written = _write(database, files, sql, request, output)
+    files.check_kinds(columns)
+    condition = request.condition(files.schema)
+    filtered = files.types_of(condition.columns, columns) if condition else {}
+    columns = columns.with_text(column for column in columns.types if filtered.get(column) == "VARCHAR")
+    types = {**filtered, **{column: _TYPES[kind] for column, kind in columns.types.items()}}
+    files.expose(types)
+    query = request.ratings(columns, files.schema, files.table)
+    written = _write(database, files, query, output)
     ids = {"user_id": columns.user, "item_id": columns.item}
     text = [ids[field] for field in ids if field in written.faulty and columns.types[ids[field]] == "INT64"]
     if files.is_text and text:
         # The first rows have integers where a later one has other text: then all of them are text.
         return _of_ratings(database, files, request, columns.with_text(text), output)
-    for field, column, condition, problem in (
-        ("user_id", columns.user, _missing, "is no user id"),
-        ("item_id", columns.item, _missing, "is no item id"),
-        ("rating", columns.rating, _no_number, "is no finite number"),
+    timeless = {"event_time"} if query.windowed and written.rows_without_time else set()
+    for field, column, problem in (
+        ("user_id", columns.user, "is no user id"),
+        ("item_id", columns.item, "is no item id"),
+        ("rating", columns.rating, "is no finite number"),
+        ("event_time", columns.timestamp, "is no time, of which the window needs one"),
     ):
-        if field in written.faulty:
-            row, value = files.first_row(column, condition(column))
-            raise InputError(column, value, f"{problem} (row {row:,})", "remove or mend such rows")
+        if field in written.faulty | timeless:
+            files.expose(types, numbered=True)
+            numbered = request.ratings(columns, files.schema, files.table, numbered=True)
+            row = _first_fault(database, files, numbered, field)
+            raise InputError(
+                column, files.text(column, row), f"{problem} (row {row:,})", "remove or mend such rows"
+            )
+    query.check_times(written.rows, written.rows_without_time)
     return written
 
 
-def _write(database: DuckDB, files: "LocalFiles", sql: str, request: Request, output: Path) -> Written:
+def _write(database: DuckDB, files: "LocalFiles", query: Query, output: Path) -> Written:
     with files.reading():
-        return write_shards(output, database.stream(sql, request.parameters()))
+        return write_shards(output, database.stream(query.sql, query.parameters))
+
+
+def _first_fault(database: DuckDB, files: "LocalFiles", numbered: Query, field: str) -> int:
+    """Return the number of the first row, without headers, that has no ``field`` that can be used."""
+    sql = render(SQL, "first_fault.sql", interactions=Checked(numbered.sql), field=field)
+    with files.reading():
+        (found,) = database.fetch(sql, numbered.parameters).to_pylist()
+    return int(found["source_row"])
 
 
 class LocalFiles:
@@ -112,163 +134,220 @@ class LocalFiles:
         """Find the files and look at their columns; see `extract_from_files`.
 
         Raises:
-            InputError: there are no files, they are empty, damaged, or not all of one format.
+            InputError: there are no files, they are empty, damaged, not all of one format, or differ in
+                their columns.
         """
         self._database = database
         self._source = source
         self._has_header = has_header
         self._delimiter = delimiter
-        self._files = _cloud_files(database, source) if source.startswith(_CLOUD) else _files(source)
-        self.is_text = not _is_parquet(source, self._files)
+        self._files = find_files(database, source)
+        self.is_text = not is_parquet(source, self._files)
         with self.reading():
-            described = database.connection.execute(
-                f"DESCRIBE SELECT * FROM {self._reader()}"  # noqa: S608 - quoted
-            ).fetchall()
-            self.schema: Mapping[str, str] = {name: kind for name, kind, *_ in described}
-            if self.is_text and len(self.schema) == 1:
+            found = self._text_schemas() if self.is_text else self._parquet_schemas()
+        self._schemas = {file: unique_columns("source", file, columns) for file, columns in found.items()}
+        self._refuse_missing()
+        with self.reading():
+            described = self._query(f"DESCRIBE SELECT * FROM {self._reader()}")  # noqa: S608 - quoted
+        self.schema: Mapping[str, str] = {name: kind for name, kind, *_ in described}
+        if not self.is_text:
+            # What other files have that the first one lacks is left out; what folders are named after is not.
+            first = next(iter(self._schemas.values()))
+            written = {name.lower() for schema in self._schemas.values() for name in schema}
+            named = {name: kind for name, kind in self.schema.items() if name.lower() not in written}
+            self.schema = {**first, **named}
+        if self.is_text and len(self.schema) == 1:
+            raise InputError(
+                "source",
+                source,
+                "its rows do not divide into the same columns",
+                "mend quotes and rows of other lengths, or name the --delimiter",
+            )
+
+    def _parquet_schemas(self) -> dict[str, list[tuple[str, str]]]:
+        """Return name and type of each column of each file, as they are written there."""
+        elements: dict[str, list[tuple[str, str, int]]] = {}
+        for file, *element in self._query(
+            "SELECT file_name, name, duckdb_type, coalesce(num_children, 0) "  # noqa: S608 - quoted
+            f"FROM parquet_schema({_literals(self._files)}) ORDER BY file_name, column_id"
+        ):
+            elements.setdefault(file, []).append((element[0], element[1], element[2]))
+        return {file: list(_top_level(found[1:])) for file, found in elements.items()}
+
+    def _text_schemas(self) -> dict[str, list[tuple[str, str]]]:
+        """Return the names of the columns of each file, all of them text.
+
+        DuckDB itself would tell columns of one name apart.
+        """
+        if not self._has_header:
+            return {self._source: []}
+        found = {}
+        for file in self._files:
+            reader = self._reader([file], header=False, as_text=True)
+            header = self._query(f"SELECT * FROM {reader} LIMIT 1")  # noqa: S608 - quoted
+            found[file] = [(name, "VARCHAR") for row in header for name in row if name]
+        return found
+
+    def _refuse_missing(self) -> None:
+        (first, wanted), *others = self._schemas.items()
+        for file, schema in others:
+            missing = {name.lower() for name in wanted} - {name.lower() for name in schema}
+            if missing and schema:
                 raise InputError(
                     "source",
-                    source,
-                    "its rows do not divide into the same columns",
-                    "mend quotes and rows of other lengths, or name the --delimiter",
-                )
-            if self.is_text and has_header:
-                self._refuse_duplicates()
-
-    def _refuse_duplicates(self) -> None:
-        """DuckDB tells columns of one name apart by itself; which of them is meant only the user knows."""
-        reader = self._reader(header=False, as_text=True)
-        query = f"SELECT * FROM {reader} LIMIT 1"  # noqa: S608 - quoted
-        (header,) = self._database.connection.execute(query).fetchall()
-        names = [(name or "").lower() for name in header]
-        for name in header:
-            if name and names.count(name.lower()) > 1:
-                raise InputError(
-                    "source", self._source, f"has several columns {name!r}", "rename or drop one"
+                    file,
+                    f"has no column {', '.join(sorted(missing))}, which {first} has",
+                    "give files of the same columns",
                 )
 
-    def _reader(self, *, header: bool | None = None, as_text: bool = False) -> str:
-        files = "[" + ", ".join(_literal(file) for file in self._files) + "]"
+    def check_kinds(self, columns: Columns) -> None:
+        """Raise InputError where a column that is needed has types in two files that do not go together."""
+        if self.is_text:
+            return
+        for column in filter(None, (columns.user, columns.item, columns.rating, columns.timestamp)):
+            (first, kind), *others = (
+                (file, kind)
+                for file, schema in self._schemas.items()
+                for name, kind in schema.items()
+                if name.lower() == column.lower()
+            )
+            for file, other in others:
+                if kind_of(other) != kind_of(kind):
+                    raise InputError(
+                        "source",
+                        file,
+                        f"its column {column!r} holds {kind_of(other)}, and that of {first} {kind_of(kind)}",
+                        "give files of the same columns",
+                    )
+
+    def types_of(self, filtered: Iterable[str], columns: Columns) -> dict[str, str]:
+        """Return the DuckDB types with which a row filter compares columns of text files.
+
+        That is what their first rows look like if all others can be read so too, and text otherwise.
+
+        Args:
+            filtered: the columns that the filter names.
+            columns: of ratings; ratings are fractions to the filter, and ids integers or text.
+        """
         if not self.is_text:
-            return f"read_parquet({files})"
+            return {}
+        tried = [
+            (column, kind) for column in filtered for kind in _kinds(column, self.schema[column], columns)
+        ]
+        fits = ", ".join(
+            f"coalesce(bool_and({_name(column)} IS NULL OR {_cast(_name(column), kind)} IS NOT NULL), true)"
+            for column, kind in tried
+        )
+        if not fits:
+            return {}
+        with self.reading():
+            (found,) = self._query(f"SELECT {fits} FROM {self._reader(as_text=True)}")  # noqa: S608 - quoted
+        types: dict[str, str] = {}
+        for (column, kind), all_fit in zip(tried, found, strict=True):
+            if all_fit:
+                types.setdefault(column, kind)
+        return types
+
+    def _query(self, sql: str) -> list[tuple[Any, ...]]:
+        return self._database.connection.execute(sql).fetchall()
+
+    def _reader(
+        self, files: list[str] | None = None, *, header: bool | None = None, as_text: bool = False
+    ) -> str:
+        names = _literals(self._files if files is None else files)
+        if not self.is_text:
+            # By name a column has the widest of its types, and not that of the first file.
+            first, *others = self._schemas.values()
+            return f"read_parquet({names}, union_by_name={any(schema != first for schema in others)})"
         delimiter = f", delim={_literal(self._delimiter)}" if self._delimiter else ""
         header = self._has_header if header is None else header
         # Left to itself the reader would skip first lines, and take quotes for text, where rows do not fit.
         dialect = """skip=0, quote='"', escape='"', comment='', strict_mode=true, null_padding=false"""
-        return f"read_csv({files}, header={header}, all_varchar={as_text}, {dialect}{delimiter})"
+        return f"read_csv({names}, header={header}, all_varchar={as_text}, {dialect}{delimiter})"
 
-    def expose(self, types: Mapping[str, str] | None = None) -> None:
+    def expose(self, types: Mapping[str, str] | None = None, *, numbered: bool = False) -> None:
         """Make the files the table `table`.
 
         Args:
             types: DuckDB type by column, for text files: columns not named stay text, and fields that cannot
                 be converted become NULL. Without it every column has the type that it looks like.
+            numbered: whether to add the number of each row, from 1, as ``source_row``.
         """
-        columns = "*"
-        if self.is_text and types:
-            casts = ", ".join(
-                f"{_cast(_name(column), kind)} AS {_name(column)}" for column, kind in types.items()
-            )
-            columns = f"* REPLACE ({casts})"
+        casts = types or {}
+        columns = ", ".join(
+            f"{_cast(_name(column), casts[column])} AS {_name(column)}"
+            if self.is_text and column in casts
+            else _name(column)
+            for column in self.schema
+        )
+        number = "row_number() OVER () AS source_row, " if numbered else ""
         reader = self._reader(as_text=types is not None)
         with self.reading():
-            self._database.connection.execute(
-                f"CREATE OR REPLACE VIEW source AS SELECT {columns} FROM {reader}"  # noqa: S608 - quoted
-            ).fetchall()
+            self._query(
+                f"CREATE OR REPLACE VIEW source AS SELECT {number}{columns} FROM {reader}"  # noqa: S608 - quoted
+            )
 
-    def first_row(self, column: str, condition: str) -> tuple[int, str]:
-        """Return the first row that meets a condition: its number, without headers, and a column's text.
-
-        Args:
-            column: whose text to return.
-            condition: DuckDB SQL over the columns of `table`.
-        """
+    def text(self, column: str, row: int) -> str:
+        """Return what the files have in a column of the row of that number, as text."""
         with self.reading():
-            ((number, text),) = self._database.connection.execute(
-                f"SELECT number, {_name(column)} "  # noqa: S608 - quoted
-                "FROM (SELECT row_number() OVER () AS number, * FROM source) "
-                f"WHERE {condition} ORDER BY number LIMIT 1"
-            ).fetchall()
-        return number, "" if text is None else str(text)
+            ((text,),) = self._query(
+                f"SELECT {_name(column)} FROM {self._reader(as_text=True)} LIMIT 1 OFFSET {row - 1}"  # noqa: S608
+            )
+        return "" if text is None else str(text)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """Turn what DuckDB says of a damaged file or a wrong query into one line."""
         try:
             yield
-        except (duckdb.Error, pa.ArrowInvalid) as error:
-            reason = str(error).split("\n\n")[0]
+        except duckdb.Error as error:
             raise InputError(
-                "source", self._source, f"cannot be read: {reason}", "mend or convert the file"
+                "source", self._source, f"cannot be read: {_reason(error)}", "mend or convert the file"
             ) from error
 
 
-def _missing(column: str) -> str:
-    """Return the DuckDB condition that an id is missing or blank."""
-    return f"{_name(column)} IS NULL OR trim(CAST({_name(column)} AS VARCHAR)) = ''"
-
-
-def _no_number(column: str) -> str:
-    """Return the DuckDB condition that a rating is no finite float32."""
-    return f"NOT coalesce(isfinite(TRY_CAST({_name(column)} AS FLOAT)), false)"
-
-
-def _files(source: str) -> list[str]:
-    path = Path(source)
-    if path.is_dir():
-        found = sorted(str(file) for file in path.rglob("*") if _is_known(file.name))
-    elif path.is_file():
-        found = [source]
-    else:
-        found = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 - patterns may be absolute
-    _refuse_empty(source, [Path(file).stat().st_size for file in found])
-    return found
-
-
-def _cloud_files(database: DuckDB, source: str) -> list[str]:
-    try:
-        storage = fsspec.filesystem("gs")
-        if "*" in source:
-            found = storage.glob(source)
-        elif storage.isdir(source):
-            found = [file for file in storage.find(source) if _is_known(file)]
-        else:
-            found = [source] if storage.exists(source) else []
-        _refuse_empty(source, [storage.size(file) for file in found])
-        database.connection.register_filesystem(storage)
-    except InputError:
-        raise
-    except Exception as error:  # gcsfs raises its own, aiohttp's, Google's and the system's
-        raise WalsError(f"Cloud Storage failed on {source}: {error}") from error
-    return sorted(file if file.startswith(_CLOUD) else _CLOUD + file for file in found)
-
-
-def _is_known(file: str) -> bool:
-    return file.lower().endswith((*_PARQUET, *_TEXT))
-
-
-def _refuse_empty(source: str, sizes: list[int]) -> None:
-    if not sizes:
-        raise InputError(
-            "source", source, "there is no such file, or no CSV or Parquet file in it", "check the path"
+def _reason(error: duckdb.Error) -> str:
+    """Return what DuckDB says is wrong, without its settings and its advice, which are not the user's."""
+    said = str(error)
+    if "sniffing file" in said:
+        return (
+            "its text is not of one form (look for open quotes, rows of other lengths, line endings that "
+            "are CRLF here and LF there, and text that is not UTF-8)"
         )
-    if not any(sizes):
-        raise InputError("source", source, "is empty", "give a file with interactions")
+    return re.split(r"\n(?:Possible|Potential) |\n\n  ", said)[0].rstrip()
 
 
-def _is_parquet(source: str, files: list[str]) -> bool:
-    parquet = [file.lower().endswith(_PARQUET) for file in files]
-    if any(parquet) and not all(parquet):
-        raise InputError("source", source, "has Parquet and text files", "give files of one format")
-    return all(parquet)
+def _top_level(elements: Iterable[tuple[str, str, int]]) -> Iterator[tuple[str, str]]:
+    """Yield name and type of a Parquet schema's columns, without what is nested in them."""
+    nested = 0
+    for name, kind, children in elements:
+        if not nested:
+            yield name, kind
+        nested += children - bool(nested)
+
+
+def _kinds(column: str, looks_like: str, columns: Columns) -> list[str]:
+    """Return the DuckDB types that a column of text can be compared as, the best first."""
+    if column == columns.rating and looks_like != "VARCHAR":
+        return ["DOUBLE", "VARCHAR"]
+    if column in columns.types:
+        return [_TYPES[columns.types[column]], "VARCHAR"]
+    if looks_like == "BIGINT":
+        return ["BIGINT", _PLAIN_NUMBER, "VARCHAR"]
+    return [looks_like, "VARCHAR"]
 
 
 def _cast(column: str, kind: str) -> str:
-    """Cast text to integers only where no two texts become one ("1" and "01"), else to NULL."""
-    if kind != "BIGINT":
-        return f"TRY_CAST({column} AS {kind})"
-    number = f"TRY_CAST({column} AS BIGINT)"
-    return f"CASE WHEN CAST({number} AS VARCHAR) = {column} THEN {number} END"
+    """Return the SQL that casts a column of text, to NULL where that cannot be.
+
+    Text becomes an integer only where no two texts become the same ("1" and "01").
+    """
+    if kind == "BIGINT":
+        number = f"TRY_CAST({column} AS BIGINT)"
+        return f"CASE WHEN CAST({number} AS VARCHAR) = {column} THEN {number} END"
+    if kind == _PLAIN_NUMBER:
+        return f"CASE WHEN NOT regexp_matches({column}, '^[+-]?0[0-9]') THEN TRY_CAST({column} AS DOUBLE) END"
+    return f"TRY_CAST({column} AS {kind})"
 
 
 def _name(column: str) -> str:
@@ -277,3 +356,8 @@ def _name(column: str) -> str:
 
 def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def _literals(files: Iterable[str]) -> str:
+    """Return a list of files for DuckDB, which would take some characters of their names for patterns."""
+    return "[" + ", ".join(_literal(glob.escape(file)) for file in files) + "]"

@@ -1,11 +1,13 @@
 """What to extract, as a query for any engine."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, Self
 
-from components.engines.sql import Checked, checked_filter, checked_query, quoted, render
+from components.engines.sql import Checked, Condition, checked_filter, checked_query, quoted, render
 from components.extract.columns import Columns, find_columns
 from trainer.errors import InputError
 
@@ -14,6 +16,46 @@ SQL = Path(__file__).parent / "sql"
 _USERS_OF_EVENTS = {"web_views": "fullVisitorId", "ga4": "user_pseudo_id"}
 _RATINGS = ("ratings", "user_ratings", "query")
 DATA_TYPES = (*_RATINGS, *_USERS_OF_EVENTS)
+
+
+_ABSENT = dict.fromkeys(("day_suffix", "first_suffix", "last_suffix", "numbered", "timestamp"), "")
+_DAY = timedelta(days=1)
+_DIGITS_OF_A_DAY = 8
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query for interactions.
+
+    Attributes:
+        sql: BigQuery SQL that yields user_id, item_id, rating and, where there are times, event_time.
+        parameters: of the SQL, and perhaps others.
+        timestamp: the source's column of the times; "" if there is none, or they are those of events.
+        windowed: whether only interactions of a window of time are wanted.
+    """
+
+    sql: str
+    parameters: dict[str, Any]
+    timestamp: str
+    windowed: bool
+
+    def check_times(self, rows: int, timeless: int) -> None:
+        """Raise InputError where times cannot be read and have to be.
+
+        Args:
+            rows: that the query gave.
+            timeless: those of them without a time.
+        """
+        remedy = "give ISO 8601 such as 2026-01-31T08:00Z, timestamps, or numbers since 1970"
+        if timeless and self.windowed:
+            raise InputError(
+                "timestamp_column",
+                self.timestamp,
+                f"{timeless:,} rows have no time that can be read, and may be of the window or not",
+                f"{remedy}, or leave such rows out with --row-filter",
+            )
+        if timeless == rows and self.timestamp:
+            raise InputError("timestamp_column", self.timestamp, "none of its times can be read", remedy)
 
 
 @dataclass(frozen=True)
@@ -27,6 +69,7 @@ class Request:
     timestamp_column: str
     window_start: str
     window_end: str
+    window_days: int
     row_filter: str
     query: str
     item_key: str
@@ -51,6 +94,32 @@ class Request:
         start, end = _time("window_start", self.window_start), _time("window_end", self.window_end)
         if start and end and start >= end:
             raise InputError("window_end", self.window_end, "is not after window_start", "give a later one")
+        if self.window_days < 0:
+            raise InputError("window_days", self.window_days, "is negative", "give a number of days, or 0")
+        if self.window_days and self.window_start:
+            raise InputError(
+                "window_days", self.window_days, "does not go with window_start", "give one of the two"
+            )
+
+    def with_window(self, end: str) -> Self:
+        """Return the same request, the days of its window (if it has them) counted back from its end.
+
+        Args:
+            end: of the window where the request has none (ISO 8601); "" for now.
+
+        Raises:
+            InputError: there are more days than the calendar has.
+        """
+        if not self.window_days:
+            return self
+        last = _time("window_end", self.window_end) or _time("snapshot", end) or datetime.now(UTC)
+        try:
+            first = last - timedelta(days=self.window_days)
+        except OverflowError as error:
+            raise InputError(
+                "window_days", self.window_days, "goes back before the calendar", "give fewer"
+            ) from error
+        return replace(self, window_start=first.isoformat(), window_end=last.isoformat())
 
     @property
     def is_ratings(self) -> bool:
@@ -70,7 +139,7 @@ class Request:
             rating_column=self.rating_column,
             timestamp_column=self.timestamp_column,
         )
-        if (self.window_start or self.window_end) and not columns.timestamp:
+        if self._windowed and not columns.timestamp:
             raise InputError(
                 "window_start, window_end",
                 f"{self.window_start}, {self.window_end}",
@@ -79,9 +148,24 @@ class Request:
             )
         return columns
 
-    def ratings_sql(
-        self, columns: Columns, schema: Mapping[str, str], table: Checked, *, snapshot: bool
-    ) -> str:
+    @property
+    def _windowed(self) -> bool:
+        return bool(self.window_start or self.window_end)
+
+    def condition(self, schema: Mapping[str, str]) -> Condition | None:
+        """Return the row filter, if there is one, over columns of the schema; see `checked_filter`."""
+        return checked_filter("row_filter", self.row_filter, schema) if self.row_filter else None
+
+    def ratings(
+        self,
+        columns: Columns,
+        schema: Mapping[str, str],
+        table: Checked,
+        *,
+        snapshot: bool = False,
+        ordered: bool = False,
+        numbered: bool = False,
+    ) -> Query:
         """Return the query for a source of ratings.
 
         Args:
@@ -89,13 +173,18 @@ class Request:
             schema: all columns, which the row filter may name.
             table: to select from.
             snapshot: whether to read the table as of ``@snapshot``.
+            ordered: whether to sort what comes in no order.
+            numbered: whether to yield the table's ``source_row`` as well.
         """
-        return self._sql(
+        return self._query(
             "ratings.sql",
             schema,
+            columns.timestamp,
+            {},
             source=table,
             snapshot=snapshot,
-            suffixes=False,
+            ordered=ordered,
+            numbered=numbered,
             user=quoted("user_column", columns.user),
             item=quoted("item_column", columns.item),
             rating=quoted("rating_column", columns.rating),
@@ -105,51 +194,74 @@ class Request:
             timestamp_type=columns.types.get(columns.timestamp, ""),
         )
 
-    def events_sql(self, schema: Mapping[str, str], table: Checked, *, snapshot: bool, suffixes: bool) -> str:
+    def events(
+        self,
+        schema: Mapping[str, str],
+        table: Checked,
+        *,
+        wildcard: str = "",
+        snapshot: bool = False,
+        ordered: bool = False,
+    ) -> Query:
         """Return the query for a source of events.
 
         Args:
             schema: all columns, which the row filter may name.
             table: to select from.
+            wildcard: the table's name where it is one over tables of days, such as ``events_*``.
             snapshot: whether to read the table as of ``@snapshot``.
-            suffixes: whether it is a wildcard over tables of days.
+            ordered: whether to sort what comes in no order.
         """
-        return self._sql(
+        given = len(re.sub(r".*?([0-9]*)\*", r"\1", wildcard))
+        by_day = bool(wildcard) and not given
+        return self._query(
             f"{self.data_type}.sql",
             schema,
+            "",
+            {"day_suffix": f"^[0-9]{{{max(_DIGITS_OF_A_DAY - given, 0)}}}$"},
             source=table,
             snapshot=snapshot,
-            suffixes=suffixes,
+            ordered=ordered,
+            day_suffix=bool(wildcard),
+            first_suffix=by_day and self.window_start,
+            last_suffix=by_day and self.window_end,
             user=quoted("user_column", self.user_column or _USERS_OF_EVENTS[self.data_type]),
             event_rating=self.event_rating,
         )
 
-    def _sql(self, kind: str, schema: Mapping[str, str], *, suffixes: bool, **context: object) -> str:
-        return render(
+    def _query(
+        self,
+        kind: str,
+        schema: Mapping[str, str],
+        time_column: str,
+        values: Mapping[str, str],
+        **context: object,
+    ) -> Query:
+        condition = self.condition(schema)
+        sql = render(
             SQL,
             "interactions.sql",
             kind=kind,
-            row_filter=checked_filter("row_filter", self.row_filter, schema) if self.row_filter else "",
+            row_filter=condition.sql if condition else "",
             window_start=self.window_start,
             window_end=self.window_end,
-            first_suffix=suffixes and self.window_start,
-            last_suffix=suffixes and self.window_end,
-            **context,
+            **{**_ABSENT, **context},
         )
+        literals = condition.parameters if condition else {}
+        return Query(sql, {**self._values(), **values, **literals}, time_column, self._windowed)
 
-    def parameters(self) -> dict[str, str]:
+    def _values(self) -> dict[str, str]:
         """Return the values of the query's parameters.
 
         The tables of a day are read from one day before the window to one day after it, as they go by the
         property's time zone.
         """
         start, end = _time("window_start", self.window_start), _time("window_end", self.window_end)
-        day = timedelta(days=1)
         return {
             "window_start": timestamp("window_start", self.window_start),
             "window_end": timestamp("window_end", self.window_end),
-            "first_suffix": f"{start - day:%Y%m%d}" if start else "",
-            "last_suffix": f"{end + day:%Y%m%d}" if end else "",
+            "first_suffix": f"{start - _DAY:%Y%m%d}" if start else "",
+            "last_suffix": f"{end + _DAY:%Y%m%d}" if end else "",
             "item_key": self.item_key,
             "event_name": self.event_name,
         }

@@ -44,10 +44,15 @@ class Written:
     rows_without_time: int
     faulty: frozenset[str]
 
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return sum(shard["rows"] for shard in self.shards)
+
     def manifest(self) -> dict[str, Any]:
         """Return the part of the artifact's manifest that tells of the shards."""
         return {
-            "rows": sum(shard["rows"] for shard in self.shards),
+            "rows": self.rows,
             "columns": [{"name": field.name, "type": str(field.type)} for field in self.schema],
             "rows_without_time": self.rows_without_time,
             "shards": self.shards,

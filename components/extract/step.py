@@ -26,6 +26,7 @@ def extract(
     has_header: bool = True,
     window_start: str = "",
     window_end: str = "",
+    window_days: int = 0,
     row_filter: str = "",
     query: str = "",
     item_key: str = "",
@@ -40,8 +41,9 @@ def extract(
     """Write the interactions of a source as an artifact of schema ``wals.interactions``.
 
     Args:
-        source: a CSV or Parquet file, a folder of them or a glob pattern, also on Cloud Storage (``gs://``);
-            or a BigQuery table, ``bq://project.dataset.table``.
+        source: a CSV or Parquet file, a folder of them or a glob pattern, also on Cloud Storage (``gs://``)
+            or in a store that speaks S3 (``s3://``, ``minio://``); or a BigQuery table,
+            ``bq://project.dataset.table``.
         output: folder of the artifact.
         data_type: what the source is; names the SQL that reads it. ``ratings``: a row is a rating.
             ``user_ratings``: the same, and its table may be left out (``bq://project``) where it is
@@ -55,6 +57,8 @@ def extract(
         has_header: whether text files begin with the names of the columns.
         window_start: interactions before this time (ISO 8601, UTC) are left out; "" for no bound.
         window_end: interactions from this time on are left out; "" for no bound.
+        window_days: take the last days before window_end, or where that is empty before the snapshot, or
+            else before now; 0 for no such bound. Does not go with window_start.
         row_filter: SQL condition on the source's columns; rows that do not meet it are left out.
         query: a SELECT in BigQuery SQL, for data_type ``query``; files are its table ``source``.
         item_key: what names the item of an event: for ``ga4`` the key of an event parameter, for
@@ -85,6 +89,7 @@ def extract(
         timestamp_column=timestamp_column,
         window_start=window_start,
         window_end=window_end,
+        window_days=window_days,
         row_filter=row_filter,
         query=query,
         item_key=item_key,
@@ -92,6 +97,11 @@ def extract(
         event_rating=event_rating,
     )
     request.check()
+    if maximum_bytes_billed < 0:
+        raise InputError("maximum_bytes_billed", maximum_bytes_billed, "is negative", "give bytes, or 0")
+    request = request.with_window(snapshot)
+    if window_days:
+        logger.info("window from %s to %s", request.window_start, request.window_end)
     if source.startswith("bq://"):
         # Google's libraries are slow to import, and files have no use for them.
         from components.extract.warehouse import extract_from_bigquery

@@ -3,16 +3,19 @@
 import hashlib
 import json
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from components.engines.bigquery import BigQuery
 from components.engines.sql import Checked, quoted, render
-from components.extract.query import SQL, Request, timestamp
+from components.extract.query import SQL, Query, Request, timestamp
 from components.extract.shards import write_shards
 from trainer.errors import InputError
 
+# Of an organisation's domain, as in example.com:my-project, or of none.
+_PROJECT = r"(?:[a-z0-9][a-z0-9.-]*:)?[a-z][a-z0-9-]*[a-z0-9]"
 _STAGED_FOR = timedelta(days=14)
 _DEFAULT_TABLE = "staging.recommendation_training"
 _PROBLEMS = {"user_id": "no user id", "item_id": "no item id", "rating": "no finite number as rating"}
@@ -34,8 +37,9 @@ def extract_from_bigquery(
     Returns:
         The manifest: of what was written, and where it came from.
     """
-    table = _table(source, request)
-    billed = project or table.split(".")[0]
+    owner, table = _table(source, request)
+    _check_names(project, location, staging_dataset)
+    billed = project or owner
     engine = BigQuery(
         project=billed,
         location=location,
@@ -43,10 +47,10 @@ def extract_from_bigquery(
         prefix="wals_",
         maximum_bytes_billed=maximum_bytes_billed,
     )
-    sql, parameters = _query(engine, request, table, snapshot)
+    query, pinned = _query(engine, request, table, snapshot)
     if staging_dataset:
-        digest = hashlib.sha256(json.dumps([sql, parameters]).encode()).hexdigest()[:12]
-        content = _stage(engine, f"{digest}_interactions", sql, parameters)
+        digest = hashlib.sha256(json.dumps([query.sql, query.parameters]).encode()).hexdigest()[:12]
+        content = _stage(engine, f"{digest}_interactions", query)
         content["staged"] = {
             "dataset": staging_dataset,
             "table": f"wals_{digest}_interactions",
@@ -55,50 +59,67 @@ def extract_from_bigquery(
             "maximum_bytes_billed": maximum_bytes_billed,
         }
     else:
-        written = write_shards(output, engine.stream(sql, parameters))
+        written = write_shards(output, engine.stream(query.sql, query.parameters))
         for field in sorted(written.faulty):
             raise InputError("source", source, f"has rows with {_PROBLEMS[field]}", "filter or mend them")
         content = written.manifest()
+    query.check_times(content["rows"], content["rows_without_time"])
     content["source"] = {
         "uri": source,
         "data_type": request.data_type,
-        "snapshot": parameters["snapshot"],
+        "snapshot": query.parameters["snapshot"] if pinned else "",
         "bytes_billed": engine.cost.bytes_billed,
         "slot_milliseconds": engine.cost.slot_milliseconds,
     }
     return content
 
 
-def _table(source: str, request: Request) -> str:
+def _table(source: str, request: Request) -> tuple[str, str]:
+    """Return the project of a source and its table (of a query of the user's own, the project again)."""
     name = source.removeprefix("bq://")
-    if request.data_type == "user_ratings" and "." not in name:
+    if request.data_type == "user_ratings" and re.fullmatch(_PROJECT, name):
         name = f"{name}.{_DEFAULT_TABLE}"
-    parts = 1 if request.query else 3
-    if not re.fullmatch(rf"[a-z][a-z0-9:.-]*[a-z0-9](\.[\w-]+){{{parts - 1}}}\*?", name):
+    parts = r"" if request.query else r"\.[\w-]+\.[\w-]+\*?"
+    found = re.fullmatch(rf"({_PROJECT}){parts}", name)
+    if not found:
         form = "bq://PROJECT" if request.query else "bq://PROJECT.DATASET.TABLE"
         raise InputError("source", source, "is no BigQuery table", f"give {form}")
-    return name
+    return found.group(1), name
 
 
-def _query(engine: BigQuery, request: Request, table: str, snapshot: str) -> tuple[str, dict[str, str]]:
+def _check_names(project: str, location: str, staging_dataset: str) -> None:
+    for field, value, form, example in (
+        ("project", project, _PROJECT, "my-project"),
+        ("location", location, r"[A-Za-z0-9-]+", "EU or europe-west1"),
+        ("staging_dataset", staging_dataset, rf"{_PROJECT}\.\w+", "my-project.my_dataset"),
+    ):
+        if value and not re.fullmatch(form, value):
+            raise InputError(field, value, "is no such name", f"give one such as {example}")
+
+
+def _query(engine: BigQuery, request: Request, table: str, snapshot: str) -> tuple[Query, bool]:
+    """Return the query for the interactions, and whether it reads the table as of one moment."""
     selected = request.table(quoted("source", table))
-    is_wildcard = table.endswith("*")
     if request.query:
-        schema, pinned = engine.query_schema(f"SELECT * FROM {selected}"), False  # noqa: S608 - checked
+        schema, pinned = engine.query_schema(selected), False
     else:
         schema, pinned = engine.describe(table)
     if snapshot and not pinned:
         raise InputError(
             "snapshot", snapshot, f"cannot be read of {selected}, no table of its own", "leave it empty"
         )
-    parameters = {**request.parameters(), "snapshot": timestamp("snapshot", snapshot) or engine.now()}
     if request.is_ratings:
-        return request.ratings_sql(request.columns(schema), schema, selected, snapshot=pinned), parameters
-    return request.events_sql(schema, selected, snapshot=pinned, suffixes=is_wildcard), parameters
+        query = request.ratings(request.columns(schema), schema, selected, snapshot=pinned)
+    else:
+        wildcard = table if table.endswith("*") else ""
+        query = request.events(schema, selected, wildcard=wildcard, snapshot=pinned)
+    # Unpinned tables are staged under a name of their own at each reading, so the moment counts there too.
+    moment = timestamp("snapshot", snapshot) or engine.now()
+    return replace(query, parameters={**query.parameters, "snapshot": moment}), pinned
 
 
-def _stage(engine: BigQuery, name: str, sql: str, parameters: dict[str, str]) -> dict[str, Any]:
-    engine.create(name, sql, parameters, _STAGED_FOR)
+def _stage(engine: BigQuery, name: str, query: Query) -> dict[str, Any]:
+    engine.create(name, query.sql, query.parameters, _STAGED_FOR)
     table: Checked = engine.table(name)
     columns = engine.columns(name)
     with_time = any(column["name"] == "event_time" for column in columns)

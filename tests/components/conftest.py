@@ -14,7 +14,9 @@ from types import SimpleNamespace
 import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery, storage
+from pyarrow.fs import S3FileSystem
 
+from tests.components.read_relay import ReadRelay
 from trainer.files import sha256
 
 _LOCK = Path(__file__).parent / "emulators" / "requirements.lock.txt"
@@ -125,6 +127,14 @@ def warehouse(_bigquery_server, monkeypatch, request):
 
 
 @pytest.fixture
+def relay(warehouse, _bigquery_server, monkeypatch):
+    """What stands between the client and the warehouse's Storage Read API, to break it."""
+    with ReadRelay(_bigquery_server.grpc) as relay:
+        monkeypatch.setenv("BIGQUERY_STORAGE_EMULATOR_HOST", relay.address)
+        yield relay
+
+
+@pytest.fixture
 def bucket(emulators, tmp_path, monkeypatch):
     """The empty Cloud Storage bucket ``gs://bucket``."""
     (server,) = emulators.rglob("fake-gcs-server-linux-amd64")
@@ -136,3 +146,28 @@ def bucket(emulators, tmp_path, monkeypatch):
     monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     with Server(command, f"{address}/storage/v1/b", dict(os.environ), tmp_path / "log"):
         yield storage.Client(_PROJECT, AnonymousCredentials()).create_bucket("bucket")
+
+
+@pytest.fixture
+def s3_bucket(emulators, tmp_path, monkeypatch):
+    """The empty bucket ``s3://bucket``: its store, with which to fill it."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    environment = {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_ENDPOINT_URL": address,
+        "AWS_REGION": "eu-west-1",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    command = [emulators / "bin" / "moto_server", "-H", "127.0.0.1", "-p", port]
+    with Server(command, address, dict(os.environ), tmp_path / "log"):
+        store = S3FileSystem(
+            allow_bucket_creation=True,
+            region="eu-west-1",
+            scheme="http",
+            endpoint_override=f"127.0.0.1:{port}",
+        )
+        store.create_dir("bucket")
+        yield store

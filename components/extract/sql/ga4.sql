@@ -9,9 +9,9 @@ SELECT
 {% if event_rating == "engagement" %}
   COALESCE(
     (SELECT p.value.int_value FROM UNNEST(event_params) AS p WHERE p.key = 'engagement_time_msec'), 0
-  ) / 1000 AS rating,
+  ) AS thousandths,
 {% else %}
-  1.0 AS rating,
+  1000 AS thousandths,
 {% endif %}
   TIMESTAMP_MICROS(event_timestamp) AS event_time
 FROM {% include "source.sql" %}

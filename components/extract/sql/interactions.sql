@@ -1,21 +1,27 @@
--- What every kind of source shares: the window of time, and summing what comes as single events.
+-- What every kind of source shares: the window of time, and summing what comes as single events. A rating
+-- whose time nobody can read is kept, for the step to refuse: it may be of the window or not.
 WITH found AS (
 {% include kind %}
 )
 {% if kind == "ratings.sql" %}
 SELECT *
 {% else %}
-SELECT user_id, item_id, SUM(rating) AS rating, MAX(event_time) AS event_time
+-- Thousandths are integers, whose sum is the same in any order.
+SELECT user_id, item_id, SUM(thousandths) / 1000 AS rating, MAX(event_time) AS event_time
 {% endif %}
 FROM found
 WHERE TRUE
 {% if window_start %}
-  AND event_time >= CAST(@window_start AS TIMESTAMP)
+  AND (event_time >= CAST(@window_start AS TIMESTAMP){% if kind == "ratings.sql" %} OR event_time IS NULL{% endif %})
 {% endif %}
 {% if window_end %}
-  AND event_time < CAST(@window_end AS TIMESTAMP)
+  AND (event_time < CAST(@window_end AS TIMESTAMP){% if kind == "ratings.sql" %} OR event_time IS NULL{% endif %})
 {% endif %}
 {% if kind != "ratings.sql" %}
   AND item_id IS NOT NULL
 GROUP BY user_id, item_id
+{% endif %}
+{% if ordered %}
+ORDER BY user_id, item_id, rating{% if timestamp or kind != "ratings.sql" %}, event_time{% endif %}
+
 {% endif %}

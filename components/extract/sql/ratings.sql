@@ -7,5 +7,8 @@ SELECT
   {% include "event_time.sql" %}
   AS event_time
 {% endif %}
+{% if numbered %},
+  source_row
+{% endif %}
 FROM {% include "source.sql" %}
 {% include "rows.sql" %}

@@ -3,7 +3,7 @@
 SELECT
   user_id,
   item_id,
-  (next_hit - hit) / 1000 AS rating,
+  next_hit - hit AS thousandths,
   TIMESTAMP_MICROS(visit_start * 1000000 + hit * 1000) AS event_time
 FROM (
   SELECT

@@ -29,7 +29,18 @@ def test_other_names_stay_names(name):
     ],
 )
 def test_conditions_pass(condition):
-    assert checked_filter("row_filter", condition, COLUMNS).startswith("(")
+    assert checked_filter("row_filter", condition, COLUMNS).sql.startswith("(")
+
+
+def test_values_leave_the_condition():
+    text = r"user > -3 AND country IN ('D\'E', 'FR') OR rating < 4.5"
+    condition = checked_filter("row_filter", text, COLUMNS)
+    ids = "`user` > -@row_filter_0 AND `country` IN (@row_filter_1, @row_filter_2)"
+    assert condition.sql == f"({ids} OR `rating` < @row_filter_3)"
+    assert list(condition.parameters.values()) == [3, "D'E", "FR", 4.5]
+    assert [type(value) for value in condition.parameters.values()] == [int, str, str, float]
+    assert condition.columns == {"user", "country", "rating"}
+    assert checked_filter("row_filter", "1", ()).sql == "(@row_filter_0)"
 
 
 @pytest.mark.parametrize(
@@ -55,7 +66,7 @@ def test_anything_else_is_no_condition(condition):
 
 
 def test_comments_do_not_survive():
-    assert "x" not in checked_filter("row_filter", "rating = 1 -- x", COLUMNS)
+    assert "x" not in checked_filter("row_filter", "rating = 1 -- x", COLUMNS).sql
 
 
 @pytest.mark.parametrize(

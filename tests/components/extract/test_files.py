@@ -1,12 +1,16 @@
 """Extraction from CSV and Parquet files."""
 
+import datetime
+
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from components.extract import shards
 from components.extract.step import extract
 from trainer.errors import InputError
-from trainer.files import MANIFEST
+from trainer.files import MANIFEST, read_manifest
 
 
 @pytest.fixture
@@ -125,18 +129,42 @@ def test_a_failed_retry_leaves_no_artifact_of_the_first_attempt(extracted, tmp_p
     assert not (tmp_path / "interactions" / MANIFEST).exists()
 
 
+# More rows than those that tell what a file looks like, so that damage is met in the middle of reading.
+MANY = b"user,item,rating\n" + b"a,1,2\n" * 50_000
+
+
 @pytest.mark.parametrize(
-    "content",
+    ("content", "message"),
     [
-        b'user,item,rating\n1,"open,2\n3,4,5\n',
-        b"user,item,rating\ncaf\xe9,1,2\ncaf\xc3\xa9,1,2\n",
-        b"user,item,rating\n1,2\n3,4,5,6,7\n",
-        b"\x00\x01\x02\x03",
+        (b'user,item,rating\n1,"open,2\n3,4,5\n', "quotes"),
+        (b"user,item,rating\ncaf\xe9,1,2\ncaf\xc3\xa9,1,2\n", "utf-8"),
+        (b"user,item,rating\n1,2\n3,4,5,6,7\n", "other lengths"),
+        (b"user,item,rating\r\n1,2,3\n4,5,6\r\n", "line endings"),
+        (b"\x00\x01\x02\x03", "same columns"),
+        (MANY + b"caf\xe9,1,2\n", "Line: 50002.*utf-8"),
+        (MANY + b'1,"open,2\n', "Line: 50002.*unterminated quote"),
+        (MANY + b"1,2\n", "Line: 50002.*Columns: 3 Found: 2"),
+        (MANY + b"1,2,3,4\n", "Line: 50002.*Columns: 3 Found: 4"),
     ],
 )
-def test_damaged_text_is_one_line(extracted, content):
-    with pytest.raises(InputError, match=r"ratings.csv") as caught:
+def test_damaged_text_is_one_line(extracted, tmp_path, content, message):
+    with pytest.raises(InputError, match=rf"ratings.csv.*{message}") as caught:
         extracted(content)
+    assert "\n" not in str(caught.value)
+    assert "Possible" not in str(caught.value)
+    assert not (tmp_path / "interactions" / MANIFEST).exists()
+
+
+def test_parquet_damaged_in_the_middle(extracted, tmp_path):
+    path = tmp_path / "ratings.parquet"
+    users = np.random.default_rng(0).permutation(1_000_000)
+    pq.write_table(pa.table({"user": users, "item": users % 7, "rating": np.ones(1_000_000)}), path)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 2_000] = bytes(2_000)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"ratings.parquet.*cannot be read") as caught:
+        extracted(path)
     assert "\n" not in str(caught.value)
 
 
@@ -178,10 +206,205 @@ def test_times_that_cannot_be_read_are_told(extracted, caplog):
     assert "1 interactions have no time" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("seconds", "unit"), [(1, "s"), (10**10, "s"), (10**9, "ms"), (10**9, "us"), (10**9, "ns")]
+)
+def test_numbers_tell_their_unit(extracted, seconds, unit):
+    number = seconds * {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+    table = extracted(f"user,item,rating,time\n1,1,1,{number}\n2,2,2,-{number}\n3,3,3,{-(2**63)}\n")
+    after, before, long_ago = table["event_time"].cast(pa.int64()).to_pylist()
+    assert (after, before) == (seconds * 10**6, -seconds * 10**6)
+    assert long_ago == -((2**63) // 1_000)
+
+
+def test_rows_without_a_time_are_not_lost_at_a_window(extracted):
+    content = "user,item,rating,date\n1,1,1,2019-01-01\n2,2,2,2020-01-01\n3,3,3,soon\n"
+    with pytest.raises(InputError, match=r"date 'soon': is no time.* \(row 3\)"):
+        extracted(content, window_start="2019-06-01")
+    kept = extracted(content, window_start="2019-06-01", row_filter="date <> 'soon'")
+    assert kept["user_id"].to_pylist() == [2]
+
+
+def test_times_none_of_which_can_be_read(extracted):
+    with pytest.raises(InputError, match=r"timestamp_column 'date': none of its times .* ISO 8601"):
+        extracted("user,item,rating,date\n1,1,1,31/12/2019\n2,2,2,30/12/2019\n")
+
+
 def test_row_filter(extracted):
     content = "user,item,rating,country\n1,1,1,DE\n2,2,5,FR\n3,3,5,DE\n"
     table = extracted(content, row_filter="country = 'DE' AND rating > 3")
     assert table["user_id"].to_pylist() == [3]
+
+
+def many_then(last, rows=30_000):
+    """Text whose first rows, by which its types are told, look like other types than its last row."""
+    return "user,item,rating,c\n" + "".join(f"{user},1,1,{user % 9}\n" for user in range(rows)) + last + "\n"
+
+
+@pytest.mark.parametrize(
+    ("last", "row_filter", "kept"),
+    [
+        ("x,2,2,X1", "c <> '7'", True),
+        ("x,2,2,X1", "c = 'X1'", True),
+        ("x,2,2,4.5", "c >= 5", False),
+        ("x,2,2,4.5", "c > 4", True),
+        ("x,2,2,01", "c = '01'", True),
+        ("x,2,2,01", "c LIKE '0_'", True),
+        ("x,2,4.5,1", "rating > 4", True),
+        ("x,2,4.5,1", "c = 1", True),
+        ("01,2,3,1", "user <> '1'", True),
+    ],
+)
+def test_a_row_filter_sees_what_comes_after_the_first_rows(extracted, last, row_filter, kept):
+    user, _, rating, _ = last.split(",")
+    rows = extracted(many_then(last), row_filter=row_filter).to_pylist()
+    assert ({"user_id": user, "item_id": 2, "rating": float(rating)} in rows) == kept
+
+
+def test_a_row_filter_that_compares_text_with_a_number_is_refused(extracted):
+    with pytest.raises(InputError, match="X1") as caught:
+        extracted(many_then("1,2,2,X1"), row_filter="c <> 7")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a,1,1,9\n\t,1,1,1\n", r"user '\\t': is no user id \(row 2\)"),
+        ("\u00a0,1,1,9\na,1,1,1\nb, ,1,1\n", r"item ' ': is no item id \(row 3\)"),
+        ("a,1,x,9\nb,1,y,1\n", r"rating 'y': .* \(row 2\)"),
+        ("a,1,x,1,2019-01-01\nb,1,y,1,2020-01-01\n", r"rating 'y': .* \(row 2\)"),
+    ],
+)
+def test_the_row_that_is_named_is_one_that_was_wanted(extracted, content, message):
+    with_time = "2019" in content
+    window = {"window_start": "2019-06-01"} if with_time else {}
+    header = "user,item,rating,c" + (",date" if with_time else "")
+    with pytest.raises(InputError, match=message):
+        extracted(f"{header}\n{content}", row_filter="c < 5", **window)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ({"user": [1]}, {"user": [1.5, 2.0]}, "b.parquet.*'user' holds fractions.*a.parquet integers"),
+        ({"user": [1]}, {"user": ["01"]}, "b.parquet.*'user' holds text.*a.parquet integers"),
+        ({"rating": [4]}, {"rating": [4.5]}, "b.parquet.*'rating' holds fractions"),
+        ({"time": [1]}, {"time": ["2020-01-01"]}, "b.parquet.*'time' holds text"),
+        ({}, {"item": None}, "b.parquet.*has no column item, which .*a.parquet has"),
+        ({}, {"Rating": [1.0]}, "b.parquet.*several columns 'rating'"),
+        ({"user": pa.array([1], pa.int32())}, {"user": [2**40]}, None),
+        ({"rating": pa.array([1], pa.float32())}, {"rating": pa.array([2.5])}, None),
+        ({}, {"country": ["DE"]}, None),
+    ],
+)
+def test_parquet_files_of_other_types(extracted, tmp_path, first, second, message):
+    for name, given in (("a", first), ("b", second)):
+        columns = {"user": [2], "item": [3], "rating": [2.5], **given}
+        columns = {column: values for column, values in columns.items() if values is not None}
+        rows = max(map(len, columns.values()))
+        folder = tmp_path / "several"
+        folder.mkdir(exist_ok=True)
+        whole = {
+            column: values if len(values) == rows else values * rows for column, values in columns.items()
+        }
+        pq.write_table(pa.table(whole), folder / f"{name}.parquet")
+    if message:
+        with pytest.raises(InputError, match=message):
+            extracted(folder)
+    else:
+        found = extracted(folder)
+        users = [user for given in (first, second) for user in pa.array(given.get("user", [2])).to_pylist()]
+        assert found["user_id"].to_pylist() == users
+        assert found["rating"].to_pylist()[1] == 2.5
+
+
+@pytest.mark.parametrize(
+    "names", [["user", "item", "rating", "rating"], ["user", "item", "rating", "Rating"]]
+)
+def test_parquet_with_two_columns_of_one_name(extracted, tmp_path, names):
+    pq.write_table(pa.table([pa.array([1])] * 4, names=names), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a.parquet.*several columns 'rating'"):
+        extracted(tmp_path / "a.parquet")
+
+
+def test_two_columns_of_one_name_in_the_second_file(extracted, tmp_path):
+    (tmp_path / "a.csv").write_text("user,item,rating\n1,2,3\n")
+    (tmp_path / "b.csv").write_text("user,item,rating,Rating\n1,2,3,4\n")
+    with pytest.raises(InputError, match=r"b.csv.*several columns 'rating'"):
+        extracted(tmp_path / "?.csv")
+
+
+def test_folders_named_after_a_column(extracted, tmp_path):
+    for country, user in (("DE", 1), ("FR", 2)):
+        folder = tmp_path / "all" / f"country={country}"
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"user": [user], "item": [1], "rating": [1.0]}), folder / "a.parquet")
+    assert extracted(tmp_path / "all", row_filter="country = 'FR'")["user_id"].to_pylist() == [2]
+
+
+def test_a_query_that_yields_two_columns_of_one_name(extracted):
+    with pytest.raises(InputError, match=r"query.*several columns 'rating'"):
+        extracted(
+            "user,item,rating\n1,2,3\n",
+            data_type="query",
+            query="SELECT user, item, rating, rating + 1 AS rating FROM source",
+        )
+
+
+@pytest.mark.parametrize(
+    "ids", [[b"a"], [{"a": 1}], [[1]], [datetime.date(2020, 1, 1)], [True], pa.array([1.0]).cast("float32")]
+)
+def test_what_cannot_be_an_id(extracted, tmp_path, ids):
+    pq.write_table(pa.table({"user": ids, "item": [1], "rating": [1.0]}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"user_column 'user': holds .*, no ids"):
+        extracted(tmp_path / "a.parquet")
+
+
+def test_names_that_look_like_patterns(extracted, tmp_path):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for number, name in enumerate(("a*", "a[b]", "a?", "ab", "'quote'")):
+        (folder / f"{name}.csv").write_text(f"user,item,rating\n{number},1,1\n")
+    assert sorted(extracted(folder)["user_id"].to_pylist()) == [0, 1, 2, 3, 4]
+    assert extracted(folder / "a[b].csv")["user_id"].to_pylist() == [1]
+    assert sorted(extracted(folder / "a*.csv")["user_id"].to_pylist()) == [0]
+    assert sorted(extracted(folder / "a*")["user_id"].to_pylist()) == [0, 1, 2, 3]
+
+
+def test_the_last_days(extracted, caplog):
+    now = datetime.datetime.now(datetime.UTC)
+    ages = {1: 0.5, 2: 6.9, 3: 7.1, 4: -0.5}
+    times = {user: now - datetime.timedelta(days=age) for user, age in ages.items()}
+    rows = "".join(f"{user},1,1,{time.isoformat()}\n" for user, time in times.items())
+    content = f"user,item,rating,time\n{rows}"
+    assert extracted(content, window_days=7)["user_id"].to_pylist() == [1, 2]
+    ended = extracted(content, window_days=7, window_end=times[2].isoformat())
+    assert ended["user_id"].to_pylist() == [3]
+    assert len(extracted(content, window_days=0)) == 4
+
+
+def test_several_shards_have_the_rows_of_one(extracted, tmp_path, monkeypatch):
+    content = "user,item,rating\n" + "".join(f"{user},{user % 7},1\n" for user in range(25_000))
+    whole = extracted(content)
+    monkeypatch.setattr(shards, "_ROWS_PER_GROUP", 1_000)
+    monkeypatch.setattr(shards, "_ROWS_PER_SHARD", 4_000)
+    assert extracted(content).equals(whole)
+    listed = read_manifest(tmp_path / "interactions", shards.SCHEMA, shards.SCHEMA_VERSION)["shards"]
+    assert [shard["rows"] for shard in listed] == [4_000] * 6 + [1_000]
+    assert [shard["path"] for shard in listed] == [f"part-{number:05d}.parquet" for number in range(7)]
+
+
+def test_events_and_queries_give_the_same_bytes(extracted, tmp_path):
+    content = "user,item,seconds\n" + "".join(
+        f"{user * 7919 % 50_000},{user % 7},{user % 10}\n" for user in range(100_000)
+    )
+    query = "SELECT user, item, SUM(seconds) AS rating FROM source GROUP BY user, item"
+    found = set()
+    for _ in range(3):
+        extracted(content, data_type="query", query=query)
+        found.add((tmp_path / "interactions" / MANIFEST).read_text())
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize(
@@ -196,6 +419,13 @@ def test_row_filter(extracted):
         ({"window_start": "2026-01-02"}, "--timestamp-column"),
         ({"staging_dataset": "p.d"}, "BigQuery"),
         ({"user_column": "user; DROP TABLE x"}, "--user-column"),
+        ({"user_column": "item"}, "item_column 'item': is the user_column already"),
+        ({"timestamp_column": "rating"}, "timestamp_column 'rating': is the rating_column already"),
+        ({"window_days": -1}, "window_days -1: is negative"),
+        ({"window_days": 10**7}, "window_days 10000000: goes back before the calendar"),
+        ({"window_days": 7, "window_start": "2026-01-02"}, "does not go with window_start"),
+        ({"window_days": 7}, "--timestamp-column"),
+        ({"maximum_bytes_billed": -5}, "maximum_bytes_billed -5: is negative"),
     ],
 )
 def test_arguments_that_do_not_go_together(extracted, arguments, message):

@@ -1,7 +1,9 @@
 """The same SQL over the same rows in DuckDB and in BigQuery, an emulator behind the real clients."""
 
 import datetime
+import json
 
+import grpc
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -9,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from google.api_core import exceptions
 from google.cloud import bigquery
-from google.cloud.bigquery_storage_v1.services.big_query_read import client as gapic
 
+from components.extract import warehouse as warehouse_module
 from components.extract.step import extract
+from tests.components.read_relay import ROWS_PER_MESSAGE
 from trainer.errors import InputError, WalsError
 from trainer.files import MANIFEST
 
@@ -83,17 +86,19 @@ def test_ratings(both):
 def test_units_of_time(both):
     moment = datetime.datetime(2020, 2, 29, 12, 30, 15, tzinfo=UTC)
     seconds = int(moment.timestamp())
+    times = [seconds * 1000**power for power in range(4)]
     table = pa.table(
         {
-            "user": [1, 2, 3],
-            "item": [1, 2, 3],
-            "rating": [1.0] * 3,
-            "time": [seconds, seconds * 1000, seconds * 1_000_000],
+            "user": range(6),
+            "item": range(6),
+            "rating": [1.0] * 6,
+            "time": [*times, -1_000_000_000_000_000_001, -(2**63)],
         }
     )
     local, remote = both(table)
     assert local == remote
-    assert {row[3] for row in local} == {moment}
+    assert {row[3] for row in local[:4]} == {moment}
+    assert [row[3].year for row in local[4:]] == [1938, 1677]
 
 
 def test_user_ratings_have_a_default_table(warehouse, tmp_path):
@@ -223,6 +228,17 @@ def test_tables_of_days_outside_the_window_are_not_read(warehouse, tmp_path):
     assert (values["first_suffix"], values["last_suffix"]) == ("20200912", "20200916")
 
 
+@pytest.mark.parametrize("wildcard", ["events_*", "events_2020*"])
+def test_a_day_is_read_once(warehouse, tmp_path, wildcard):
+    event = events(("read", 1_600_041_600, {"string_value": "a"}, 0))
+    for name in ("20200914", "20200915", "intraday_20200915", "fresh_20200915", "fresh_intraday_20200915"):
+        load(warehouse, f"events_{name}", event)
+    arguments = {"data_type": "ga4", "item_key": "item", "event_name": "read"}
+    for window in ({}, {"window_start": "2020-09-01", "window_end": "2020-10-01"}):
+        extract(source=f"bq://{warehouse.dataset}.{wildcard}", output=tmp_path / "out", **arguments, **window)
+        assert [row[:3] for row in interactions(tmp_path / "out")] == [("ann", "a", 2.0)]
+
+
 def test_query(warehouse, tmp_path):
     table = ratings()
     pq.write_table(table, tmp_path / "source.parquet")
@@ -245,37 +261,53 @@ def test_query(warehouse, tmp_path):
     assert [row[2] for row in interactions(tmp_path / "local")] == counts.sort_index().tolist()
 
 
-def test_a_broken_stream_is_taken_up_where_it_broke(warehouse, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "fault",
+    [
+        (grpc.StatusCode.UNAVAILABLE, "the connection was lost"),
+        (grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2"),
+    ],
+)
+def test_a_broken_stream_is_taken_up_where_it_broke(warehouse, relay, tmp_path, fault):
     table = pa.table({"user": np.arange(200_000), "item": np.arange(200_000) % 7, "rating": np.ones(200_000)})
     source = load(warehouse, "source", table)
-    real = gapic.BigQueryReadClient.read_rows
-    broken = []
-
-    def breaking(self, *, read_stream, offset, **arguments):
-        responses = real(self, read_stream=read_stream, offset=offset, **arguments)
-        if offset == 0:
-            yield next(responses)
-            broken.append(read_stream)
-            raise exceptions.ServiceUnavailable("the connection was reset")
-        yield from responses
-
-    monkeypatch.setattr(gapic.BigQueryReadClient, "read_rows", breaking)
+    relay.stream_fault = fault
     extract(source=source, output=tmp_path / "out")
+    broken = {stream: offsets for stream, offsets in relay.offsets.items() if len(offsets) > 1}
     assert broken
+    for stream, offsets in broken.items():
+        assert offsets == [0, 3 * ROWS_PER_MESSAGE]
+        assert offsets[1] < relay.lengths[stream]
     assert [row[0] for row in interactions(tmp_path / "out")] == list(range(200_000))
 
 
-def test_a_stream_that_stays_broken_publishes_nothing(warehouse, tmp_path, monkeypatch):
-    source = load(warehouse, "source", ratings(10))
-
-    def denied(self, **_):
-        raise exceptions.PermissionDenied("no bigquery.readsessions.getData")
-
-    monkeypatch.setattr(gapic.BigQueryReadClient, "read_rows", denied)
-    with pytest.raises(WalsError, match="readsessions") as caught:
+@pytest.mark.parametrize(
+    "fault",
+    [
+        (grpc.StatusCode.PERMISSION_DENIED, "no bigquery.readsessions.getData"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "Quota exceeded"),
+    ],
+)
+@pytest.mark.parametrize("place", ["session_fault", "stream_fault"])
+def test_a_refused_reading_publishes_nothing(warehouse, relay, tmp_path, fault, place):
+    source = load(
+        warehouse, "source", pa.table({"user": range(50_000), "item": [1] * 50_000, "rating": [1.0] * 50_000})
+    )
+    setattr(relay, place, fault)
+    with pytest.raises(WalsError, match=fault[1]) as caught:
         extract(source=source, output=tmp_path / "out")
     assert caught.value.exit_code == 1
+    assert "\n" not in str(caught.value)
     assert not (tmp_path / "out" / MANIFEST).exists()
+
+
+def test_a_table_that_changes_while_it_is_read(warehouse, relay, tmp_path):
+    source = load(warehouse, "source", ratings(10))
+    # The clock is asked before the table is read, in a session of its own.
+    changing = iter([lambda: None, lambda: load(warehouse, "source", ratings(10))])
+    relay.after_session = lambda: next(changing)()
+    assert extract(source=source, output=tmp_path / "out")["rows"] == 10
+    assert warehouse.client.get_table(source.removeprefix("bq://")).num_rows == 20
 
 
 @pytest.mark.parametrize(
@@ -287,16 +319,18 @@ def test_a_stream_that_stays_broken_publishes_nothing(warehouse, tmp_path, monke
         (exceptions.InternalServerError("try\nlater"), "try later"),
     ],
 )
-def test_refusals_are_one_line(warehouse, tmp_path, monkeypatch, error, message):
+@pytest.mark.parametrize("call", ["query", "get_table"])
+def test_refusals_are_one_line(warehouse, tmp_path, monkeypatch, error, message, call):
     source = load(warehouse, "source", ratings(10))
 
     def refused(*_, **__):
         raise error
 
-    monkeypatch.setattr(bigquery.Client, "query", refused)
+    monkeypatch.setattr(bigquery.Client, call, refused)
     with pytest.raises(WalsError, match=message) as caught:
         extract(source=source, output=tmp_path / "out")
     assert caught.value.exit_code == 1
+    assert "\n" not in str(caught.value)
 
 
 def test_snapshot_reads_the_table_as_it_was(warehouse, tmp_path):
@@ -307,6 +341,70 @@ def test_snapshot_reads_the_table_as_it_was(warehouse, tmp_path):
     after = extract(source=source, output=tmp_path / "after")
     assert (before["rows"], after["rows"]) == (10, 20)
     assert datetime.datetime.fromisoformat(before["snapshot"]) == row.now
+
+
+def test_what_has_no_one_moment_claims_none(warehouse, tmp_path):
+    load(warehouse, "source", ratings(10))
+    view = bigquery.Table(f"{warehouse.dataset}.view")
+    view.view_query = f"SELECT * FROM `{warehouse.dataset}.source`"
+    warehouse.client.create_table(view)
+    query = f"SELECT * FROM `{warehouse.dataset}.source`"
+    for arguments in (
+        {"source": f"bq://{warehouse.dataset}.view"},
+        {"source": f"bq://{warehouse.dataset}.sour*"},
+        {"source": f"bq://{warehouse.project}", "data_type": "query", "query": query},
+    ):
+        for staged in ({}, {"staging_dataset": warehouse.dataset}):
+            assert extract(output=tmp_path / "out", **arguments, **staged)["snapshot"] == ""
+            manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())
+            assert (manifest["rows"], manifest["source"]["snapshot"]) == (10, "")
+
+
+def test_the_last_days_before_a_snapshot(warehouse, tmp_path):
+    (row,) = warehouse.client.query("SELECT CURRENT_TIMESTAMP() AS now").result()
+    ages = {1: 0.5, 2: 6.9, 3: 7.1, 4: -0.5}
+    times = [row.now - datetime.timedelta(days=age) for age in ages.values()]
+    source = load(
+        warehouse,
+        "source",
+        pa.table({"user": list(ages), "item": [1] * 4, "rating": [1.0] * 4, "time": times}),
+    )
+    later = (row.now + datetime.timedelta(days=1)).isoformat()
+    extract(source=source, output=tmp_path / "now", window_days=7)
+    assert [user for user, *_ in interactions(tmp_path / "now")] == [1, 2]
+    extract(source=source, output=tmp_path / "later", window_days=7, window_end=later)
+    assert [user for user, *_ in interactions(tmp_path / "later")] == [1, 4]
+    (row,) = warehouse.client.query("SELECT CURRENT_TIMESTAMP() AS now").result()
+    extract(source=source, output=tmp_path / "pinned", window_days=1, snapshot=row.now.isoformat())
+    assert [user for user, *_ in interactions(tmp_path / "pinned")] == [1]
+
+
+def test_the_cost_is_told(warehouse, tmp_path, monkeypatch, caplog):
+    source = load(warehouse, "source", ratings(10))
+    # The emulator's queries are free.
+    for name, value in (("total_bytes_processed", 2**40), ("total_bytes_billed", 3), ("slot_millis", 5)):
+        monkeypatch.setattr(bigquery.QueryJob, name, value)
+    with caplog.at_level("INFO"):
+        metadata = extract(source=source, output=tmp_path / "out")
+    assert "query reads 1,099,511,627,776 bytes (about $6.25 on demand)" in caplog.text
+    # One query for the time on BigQuery's clock, and one for the rows.
+    assert (metadata["bytes_billed"], metadata["slot_milliseconds"]) == (6, 10)
+
+
+def test_who_pays_and_where(warehouse, relay, tmp_path, monkeypatch):
+    source = load(warehouse, "source", ratings(10))
+    real = bigquery.Client._call_api
+    sent = []
+
+    def call_api(self, *arguments, **options):
+        if options.get("method") == "POST":
+            sent.append((options["path"], options["data"].get("jobReference", {}).get("location")))
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(bigquery.Client, "_call_api", call_api)
+    assert extract(source=source, output=tmp_path / "out", project="payer-1", location="EU")["rows"] == 10
+    assert set(sent) == {("/projects/payer-1/jobs", "EU")}
+    assert set(relay.parents) == {"projects/payer-1"}
 
 
 def test_the_cost_cap_holds_before_anything_runs(warehouse, tmp_path, monkeypatch):
@@ -343,11 +441,59 @@ def test_jobs_carry_labels_and_the_cap(warehouse, tmp_path):
         ("bq://test-project.nowhere", "give bq://PROJECT.DATASET.TABLE"),
         ("bq://test-project.d.t` WHERE FALSE; DROP TABLE `x", "give bq://PROJECT.DATASET.TABLE"),
         ("bq://test-project.d.t; DROP TABLE x", "give bq://PROJECT.DATASET.TABLE"),
+        ("bq://test-project.d.t.u", "give bq://PROJECT.DATASET.TABLE"),
     ],
 )
 def test_unusable_tables(warehouse, tmp_path, source, message):
     with pytest.raises(InputError, match=message):
         extract(source=source, output=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"staging_dataset": "nodots"}, "staging_dataset 'nodots': .*my-project.my_dataset"),
+        ({"staging_dataset": "p.d`; DROP TABLE x"}, "staging_dataset"),
+        ({"project": "My Project"}, "project 'My Project'"),
+        ({"location": "E U"}, "location 'E U'"),
+    ],
+)
+def test_names_that_cannot_be(tmp_path, arguments, message):
+    with pytest.raises(InputError, match=message):
+        extract(source="bq://test-project.d.t", output=tmp_path / "out", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("source", "data_type", "payer"),
+    [
+        ("bq://example.com:my-project.d.t", "ratings", "example.com:my-project"),
+        ("bq://example.com:my-project", "user_ratings", "example.com:my-project"),
+        ("bq://my-project.d.t", "ratings", "my-project"),
+    ],
+)
+def test_projects_of_a_domain(tmp_path, monkeypatch, source, data_type, payer):
+    class ConnectedError(Exception):
+        pass
+
+    def connect(**options):
+        raise ConnectedError(options["project"])
+
+    monkeypatch.setattr(warehouse_module, "BigQuery", connect)
+    with pytest.raises(ConnectedError, match=f"^{payer}$"):
+        extract(source=source, output=tmp_path / "out", data_type=data_type)
+
+
+def test_the_values_of_a_filter_are_parameters(warehouse, tmp_path):
+    source = load(warehouse, "source", ratings(50))
+    extract(source=source, output=tmp_path / "out", row_filter="country = 'DE' AND rating >= 2")
+    (job,) = [
+        job
+        for job in warehouse.client.list_jobs(max_results=10)
+        if job.job_type == "query" and warehouse.dataset in job.query and not job.dry_run
+    ]
+    assert "DE" not in job.query
+    values = {parameter.name: parameter.value for parameter in job.query_parameters}
+    assert values == {"row_filter_0": "DE", "row_filter_1": 2, "snapshot": values["snapshot"]}
 
 
 def test_columns_and_windows_are_values_and_names_only(warehouse, tmp_path):
@@ -373,6 +519,37 @@ def test_rows_without_ids_or_ratings_are_refused(warehouse, tmp_path):
     assert not (tmp_path / "out" / MANIFEST).exists()
 
 
+@pytest.mark.parametrize("blank", ["", "\t", "\u00a0", "\u2003 \n\x1f\x85"])
+def test_blank_ids_are_none_in_either_engine(warehouse, tmp_path, blank):
+    table = pa.table({"user": ["a", "b\u00a0c"], "item": ["i", blank], "rating": [1.0, 2.0]})
+    source = load(warehouse, "source", table)
+    pq.write_table(table, tmp_path / "source.parquet")
+    for arguments in (
+        {"source": source},
+        {"source": source, "staging_dataset": warehouse.dataset},
+        {"source": str(tmp_path / "source.parquet")},
+    ):
+        with pytest.raises(InputError, match="no item id"):
+            extract(output=tmp_path / "out", **arguments)
+
+
+def test_times_that_cannot_be_read_in_either_engine(warehouse, tmp_path):
+    table = pa.table({"user": [1, 2], "item": [1, 2], "rating": [1.0, 2.0], "date": ["2020-01-01", "soon"]})
+    source = load(warehouse, "source", table)
+    pq.write_table(table, tmp_path / "source.parquet")
+    for arguments in (
+        {"source": source},
+        {"source": source, "staging_dataset": warehouse.dataset},
+        {"source": str(tmp_path / "source.parquet")},
+    ):
+        extract(output=tmp_path / "out", **arguments)
+        assert json.loads((tmp_path / "out" / MANIFEST).read_text())["rows_without_time"] == 1
+        with pytest.raises(InputError, match="no time"):
+            extract(output=tmp_path / "out", window_start="2019-01-01", **arguments)
+        with pytest.raises(InputError, match="none of its times can be read"):
+            extract(output=tmp_path / "out", row_filter="user = 2", **arguments)
+
+
 def test_cloud_storage(bucket, tmp_path):
     for name, rows in (("a", 50), ("b", 60)):
         pq.write_table(ratings(rows), tmp_path / "part.parquet")
@@ -385,3 +562,27 @@ def test_cloud_storage(bucket, tmp_path):
         assert extract(source=source, output=tmp_path / "out")["rows"] == rows
     with pytest.raises(InputError, match="no such file"):
         extract(source="gs://bucket/none.csv", output=tmp_path / "out")
+
+
+@pytest.mark.parametrize("scheme", ["s3", "minio"])
+def test_stores_that_speak_s3(s3_bucket, tmp_path, scheme):
+    for name, rows in (("a", 50), ("b*", 60), ("bc", 70)):
+        pq.write_table(ratings(rows), f"bucket/ratings/{name}.parquet", filesystem=s3_bucket)
+    with s3_bucket.open_output_stream("bucket/text/a.csv") as file:
+        file.write(b"user,item,rating\n1,2,3\n")
+    for path, rows in (
+        ("ratings/a.parquet", 50),
+        ("ratings/*.parquet", 180),
+        ("ratings", 180),
+        ("text/a.csv", 1),
+    ):
+        assert extract(source=f"{scheme}://bucket/{path}", output=tmp_path / "out")["rows"] == rows
+    with pytest.raises(InputError, match="no such file"):
+        extract(source=f"{scheme}://bucket/none.csv", output=tmp_path / "out")
+    with pytest.raises(WalsError, match="NO_SUCH_BUCKET"):
+        extract(source=f"{scheme}://elsewhere/*.csv", output=tmp_path / "out")
+
+
+def test_a_store_that_nobody_knows(tmp_path):
+    with pytest.raises(InputError, match="no known store"):
+        extract(source="ftp://host/ratings.csv", output=tmp_path / "out")

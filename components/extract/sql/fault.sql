@@ -1,0 +1,10 @@
+{# The condition that an interaction has no {{ field }} that can be used. White space is Unicode's. #}
+{% if field == "event_time" %}
+event_time IS NULL
+{% elif field == "user_id" %}
+user_id IS NULL OR NOT REGEXP_CONTAINS(CAST(user_id AS STRING), r'[^\s\x{0B}\x{1C}-\x{1F}\x{85}\p{Z}]')
+{% elif field == "item_id" %}
+item_id IS NULL OR NOT REGEXP_CONTAINS(CAST(item_id AS STRING), r'[^\s\x{0B}\x{1C}-\x{1F}\x{85}\p{Z}]')
+{% else %}
+rating IS NULL OR IS_NAN(rating) OR ABS(rating) > 3.4028234663852886e38
+{% endif %}

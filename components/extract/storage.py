@@ -1,0 +1,125 @@
+"""The files of a source: on this machine, on Cloud Storage, or in a store that speaks S3."""
+
+import glob
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import fsspec
+
+from components.engines.embedded import DuckDB
+from trainer.errors import InputError, WalsError
+
+_PARQUET = (".parquet", ".pq")
+_TEXT = (".csv", ".tsv", ".txt", ".dat", ".csv.gz", ".tsv.gz", ".txt.gz", ".dat.gz")
+
+
+def find_files(database: DuckDB, source: str) -> list[str]:
+    """Return the files of a source, sorted, as the database reads them.
+
+    Args:
+        database: is given access to the store of the files.
+        source: a file, a folder, whose CSV and Parquet files are meant, or a glob pattern; here, on Cloud
+            Storage (``gs://``), or in a store that speaks S3 (``s3://``, or ``minio://`` as Kubeflow has it).
+
+    Raises:
+        InputError: there are no such files, or all of them are empty.
+        WalsError: the store failed or refused.
+    """
+    scheme, separator, path = source.partition("://")
+    if not separator:
+        found = _files(source)
+        _refuse_empty(source, [Path(file).stat().st_size for file in found])
+        return found
+    if scheme not in _STORES:
+        raise InputError(
+            "source",
+            source,
+            "is of no known store",
+            "give a path, or an address with gs://, s3:// or bq://",
+        )
+    connect, listing = _STORES[scheme]
+    try:
+        store = connect()
+        found = _stored(store, path, listing)
+        _refuse_empty(source, [store.size(file) for file in found])
+        database.connection.register_filesystem(store)
+    except WalsError:
+        raise
+    except Exception as error:  # stores raise their own, their network's and the system's
+        raise WalsError(f"the store failed on {source}: {error}") from error
+    protocol = store.protocol if isinstance(store.protocol, str) else store.protocol[0]
+    return sorted(f"{protocol}://{file}" for file in found)
+
+
+def is_parquet(source: str, files: list[str]) -> bool:
+    """Return whether files are Parquet, and not text.
+
+    Raises:
+        InputError: some are and some are not.
+    """
+    parquet = [file.lower().endswith(_PARQUET) for file in files]
+    if any(parquet) and not all(parquet):
+        raise InputError("source", source, "has Parquet and text files", "give files of one format")
+    return all(parquet)
+
+
+def _files(source: str) -> list[str]:
+    path = Path(source)
+    if path.is_dir():
+        return sorted(str(file) for file in path.rglob("*") if _is_known(file.name))
+    if path.is_file():
+        return [source]
+    return sorted(glob.glob(source, recursive=True))  # noqa: PTH207 - patterns may be absolute
+
+
+def _stored(store: Any, path: str, listing: Mapping[str, Any]) -> list[str]:
+    try:
+        if "*" in path:
+            return list(store.glob(path, **listing))
+        if store.isdir(path):
+            return [file for file in store.find(path, **listing) if _is_known(file)]
+        return [path] if store.exists(path) else []
+    except FileNotFoundError:
+        return []
+
+
+def _cloud_storage() -> Any:
+    return fsspec.filesystem("gs")
+
+
+def _s3() -> Any:
+    """Return the store that the standard variables of the environment name, with the keys that they give."""
+    # Slow to import, and files here have no use for them.
+    from fsspec.implementations.arrow import ArrowFSWrapper
+    from pyarrow.fs import S3FileSystem
+
+    endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL", ""))
+    options: dict[str, Any] = {}
+    if endpoint.netloc:
+        options = {"scheme": endpoint.scheme, "endpoint_override": endpoint.netloc}
+    return ArrowFSWrapper(S3FileSystem(**options))
+
+
+# Left to itself Arrow's wrapper finds nothing where it may not look.
+_RAISE = {"on_error": "raise"}
+_STORES: Mapping[str, tuple[Callable[[], Any], Mapping[str, Any]]] = {
+    "gs": (_cloud_storage, {}),
+    "s3": (_s3, _RAISE),
+    "minio": (_s3, _RAISE),
+}
+
+
+def _is_known(file: str) -> bool:
+    return file.lower().endswith((*_PARQUET, *_TEXT))
+
+
+def _refuse_empty(source: str, sizes: list[int]) -> None:
+    if not sizes:
+        raise InputError(
+            "source", source, "there is no such file, or no CSV or Parquet file in it", "check the path"
+        )
+    if not any(sizes):
+        raise InputError("source", source, "is empty", "give a file with interactions")
