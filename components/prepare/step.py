@@ -26,8 +26,6 @@ logger = logging.getLogger(__name__)
 HOLDOUT_SCHEMA = "wals.holdout"
 HOLDOUT_SCHEMA_VERSION = 1
 
-_MOST_IDS = 2**31 - 1
-
 
 def prepare(
     *,
@@ -214,8 +212,6 @@ def _check_sizes(users: int, items: int) -> None:
         )
     if users == 1 or items == 1:
         raise InputError("interactions", sizes, "are too few to learn from", "give at least two of each")
-    if max(users, items) > _MOST_IDS:
-        raise InputError("interactions", sizes, f"are more than {_MOST_IDS:,}", "filter them")
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from components.extract.step import extract
-from components.prepare import step
 from components.prepare.step import prepare
 from trainer.errors import InputError
 from trainer.files import MANIFEST, sha256
@@ -272,9 +271,3 @@ def test_vocabularies_are_in_order_over_the_whole_range_of_ids(prepared, ids):
     )
     users, _ = load_vocabularies(prepared(frame) / "vocabulary")
     assert users.ids.to_pylist() == sorted(ids)
-
-
-def test_more_ids_than_an_index_can_hold(prepared, monkeypatch):
-    monkeypatch.setattr(step, "_MOST_IDS", 200)
-    with pytest.raises(InputError, match="are more than 200"):
-        prepared(random_frame())
