@@ -20,6 +20,7 @@ MANIFEST = "_manifest.json"
 """Readers of Parquet folders pass over names that begin with an underscore."""
 
 _CHUNK = 1 << 20
+_RESTORE = "run the step that wrote its folder again"
 
 
 def sha256(path: Path) -> str:
@@ -29,6 +30,24 @@ def sha256(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def check_file(path: Path, digest: str) -> None:
+    """Make sure that a file of an artifact has the bytes that were written.
+
+    Args:
+        path: of the file.
+        digest: its SHA-256, from the manifest.
+
+    Raises:
+        InputError: it is missing, truncated or changed.
+    """
+    try:
+        whole = sha256(path) == digest
+    except OSError as error:
+        raise InputError("file", str(path), f"cannot be read ({error.strerror})", _RESTORE) from error
+    if not whole:
+        raise InputError("file", str(path), "is not what its manifest says (checksum)", _RESTORE)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from trainer.errors import InputError
-from trainer.files import begin_artifact, finish_artifact, read_manifest, replacing, sha256
+from trainer.files import begin_artifact, check_file, finish_artifact, read_manifest, replacing, sha256
 
 SCHEMA = "wals.matrix"
 SCHEMA_VERSION = 1
@@ -291,17 +291,9 @@ def load_array(path: Path, digest: str) -> NDArray[Any]:
     Raises:
         InputError: it is missing, truncated or changed.
     """
-    try:
-        whole = sha256(path) == digest
-    except OSError as error:
-        raise InputError("file", str(path), f"cannot be read ({error.strerror})", _RESTORE) from error
-    if not whole:
-        raise InputError("file", str(path), "is not what its manifest says (checksum)", _RESTORE)
+    check_file(path, digest)
     # Copy on write, as the type of array for which kernels are compiled is the writable one.
     return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
-
-
-_RESTORE = "run the step that wrote its folder again"
 
 
 def _open_orientation(

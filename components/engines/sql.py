@@ -203,8 +203,12 @@ def render(folder: Path, template: str, **context: Any) -> str:
 
 def to_duckdb(sql: str) -> str:
     """Translate BigQuery SQL to DuckDB's; ``@name`` becomes ``$name``."""
-    (statement,) = sqlglot.transpile(sql, read="bigquery", write="duckdb")
-    return statement
+    return sqlglot.parse_one(sql, read="bigquery").transform(_for_duckdb).sql("duckdb")
+
+
+def _for_duckdb(node: exp.Expression) -> exp.Expression:
+    # Left alone it becomes octet_length, which DuckDB has for bytes only and not for text.
+    return exp.func("strlen", node.this) if isinstance(node, exp.ByteLength) else node
 
 
 def used_parameters(sql: str, parameters: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -13,10 +13,13 @@ from components.engines import Engine
 from components.engines.sql import Checked, quoted, render
 from components.prepare.kernels import INTERACTION, TIMED_INTERACTION
 from components.prepare.options import Options
+from trainer.errors import InputError
 from trainer.vocabulary import Vocabulary
 
 _SQL = Path(__file__).parent / "sql"
 _RANGES = 1024
+_MOST_IDS = 2**31 - 1
+_MOST_TEXT = 2**31 - 1
 _SIDES = ("user", "item")
 
 
@@ -81,6 +84,9 @@ def number(
 
     Returns:
         The ids, and (ids,) how many interactions each has.
+
+    Raises:
+        InputError: there are more ids than indices of 32 bits, or 2 GiB of text and more.
     """
     context: dict[str, Any] = {"kept": engine.table(kept), "column": quoted("column", f"{side}_id")}
     bounds = _single(engine, render(_SQL, "bounds.sql", **context))
@@ -91,9 +97,25 @@ def number(
     elif low is not None:
         parameters["range_width"] = (high - low) // _RANGES + 1
     engine.create(f"{side}s", render(_SQL, "ids.sql", is_text=is_text, **context), parameters)
+    _check_sizes(engine, side, is_text=is_text)
     query = f"SELECT id, interactions, position FROM {engine.table(f'{side}s')}"  # noqa: S608 - a name
     table = engine.fetch(query).sort_by("position")
     return Vocabulary(table["id"].combine_chunks()), table["interactions"].to_numpy()
+
+
+def _check_sizes(engine: Engine, side: str, *, is_text: bool) -> None:
+    """Refuse ids that cannot be numbered or held, before they are fetched."""
+    sizes = _single(engine, render(_SQL, "id_sizes.sql", ids=engine.table(f"{side}s"), is_text=is_text))
+    field, shown = f"{side}_id", f"{sizes['ids']:,} {side}s"
+    if sizes["ids"] > _MOST_IDS:
+        raise InputError(field, shown, f"are more than {_MOST_IDS:,}", "filter them")
+    if sizes["text"] > _MOST_TEXT:
+        raise InputError(
+            field,
+            shown,
+            f"have ids of {sizes['text']:,} bytes together, more than {_MOST_TEXT:,}",
+            "give integers or shorter ids, or filter them",
+        )
 
 
 def days_of(engine: Engine, kept: str) -> list[tuple[int, int, int]]:

@@ -4,9 +4,11 @@ import contextlib
 import hashlib
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import duckdb
 
 from components.engines import Engine
 from components.engines.embedded import DuckDB
@@ -14,16 +16,15 @@ from components.prepare.assembly import assemble
 from components.prepare.options import Options
 from components.prepare.profile import Contract, Profile, hold_to_contract
 from components.prepare.relations import days_of, encoded, keep_core, number
+from components.threads import ordered_map
 from trainer.errors import InputError
-from trainer.files import MANIFEST, begin_artifact, finish_artifact, identity, read_manifest
+from trainer.files import MANIFEST, begin_artifact, check_file, finish_artifact, identity, read_manifest
 from trainer.vocabulary import Vocabulary, save_vocabularies
 
 logger = logging.getLogger(__name__)
 
 HOLDOUT_SCHEMA = "wals.holdout"
 HOLDOUT_SCHEMA_VERSION = 1
-
-_MOST_IDS = 2**31 - 1
 
 
 def prepare(
@@ -211,8 +212,6 @@ def _check_sizes(users: int, items: int) -> None:
         )
     if users == 1 or items == 1:
         raise InputError("interactions", sizes, "are too few to learn from", "give at least two of each")
-    if max(users, items) > _MOST_IDS:
-        raise InputError("interactions", sizes, f"are more than {_MOST_IDS:,}", "filter them")
 
 
 @contextlib.contextmanager
@@ -235,6 +234,24 @@ def _engine(folder: Path, manifest: dict[str, Any], options: Options) -> Iterato
         yield engine, "interactions"
         return
     with DuckDB.open(ordered=False) as database:
-        files = [str(folder / shard["path"]) for shard in manifest["shards"]]
-        database.connection.read_parquet(files).create_view("interactions")
+        _expose(database, folder, manifest["shards"])
         yield database, "interactions"
+
+
+def _expose(database: DuckDB, folder: Path, shards: Sequence[Mapping[str, Any]]) -> None:
+    """Make the view ``interactions`` over the shards of an artifact, once their bytes are what was written.
+
+    The checksums take a hundredth of the time of the work, and what they read is in memory for it.
+    """
+
+    def checked(shard: Mapping[str, Any]) -> str:
+        check_file(folder / shard["path"], shard["sha256"])
+        return str(folder / shard["path"])
+
+    files = list(ordered_map(checked, shards))
+    try:
+        database.connection.read_parquet(files).create_view("interactions")
+    except duckdb.Error as error:
+        raise InputError(
+            "interactions", str(folder), "cannot be read as Parquet", "run the step that wrote it again"
+        ) from error

@@ -7,10 +7,9 @@ import pandas as pd
 import pytest
 
 from components.extract.step import extract
-from components.prepare import step
 from components.prepare.step import prepare
 from trainer.errors import InputError
-from trainer.files import MANIFEST
+from trainer.files import MANIFEST, sha256
 from trainer.matrix import InteractionMatrix
 from trainer.vocabulary import load_vocabularies
 
@@ -24,18 +23,19 @@ def prepared(tmp_path):
         folder.mkdir()
         frame.to_parquet(folder / "source.parquet")
         extract(source=str(folder / "source.parquet"), output=folder / "interactions")
-        prepare(
-            interactions=folder / "interactions",
-            training=folder / "training",
-            holdout=folder / "holdout",
-            vocabulary=folder / "vocabulary",
-            profile=folder / "profile",
-            profile_report=folder / "profile.html",
-            **arguments,
-        )
+        prepare_in(folder, **arguments)
         return folder
 
     return run
+
+
+def prepare_in(folder, **arguments):
+    outputs = ("interactions", "training", "holdout", "vocabulary", "profile")
+    return prepare(
+        **{output: folder / output for output in outputs},
+        profile_report=folder / "profile.html",
+        **arguments,
+    )
 
 
 def random_frame(rows=5_000, users=300, items=120, seed=0):
@@ -140,6 +140,41 @@ def test_metadata_and_manifest(prepared):
     assert manifest["entries"] == InteractionMatrix.open(folder / "holdout" / "targets").entries
 
 
+def flip_a_byte(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip_a_byte,
+        lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        lambda path: path.write_bytes(bytes(path.stat().st_size)),
+        lambda path: path.unlink(),
+    ],
+    ids=["flipped", "truncated", "zeroed", "missing"],
+)
+def test_damaged_interactions_are_one_line(prepared, tmp_path, damage):
+    folder = prepared(random_frame())
+    damage(folder / "interactions" / "part-00000.parquet")
+    with pytest.raises(InputError, match=r"interactions/part-00000.parquet.*run the step that wrote"):
+        prepare_in(folder)
+    assert not list(folder.rglob(f"training/{MANIFEST}"))
+
+
+def test_a_shard_that_was_never_parquet_is_one_line(prepared):
+    folder = prepared(random_frame())
+    shard, manifest = (folder / "interactions" / name for name in ("part-00000.parquet", MANIFEST))
+    content = json.loads(manifest.read_text())
+    shard.write_bytes(b"user,item\n1,2\n")
+    content["shards"][0]["sha256"] = sha256(shard)
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"interactions '.*interactions': cannot be read as Parquet"):
+        prepare_in(folder)
+
+
 def timed_frame(rows=4_000, days=100):
     frame = random_frame(rows)
     moments = np.random.default_rng(1).integers(0, days * 86_400, rows)
@@ -236,9 +271,3 @@ def test_vocabularies_are_in_order_over_the_whole_range_of_ids(prepared, ids):
     )
     users, _ = load_vocabularies(prepared(frame) / "vocabulary")
     assert users.ids.to_pylist() == sorted(ids)
-
-
-def test_more_ids_than_an_index_can_hold(prepared, monkeypatch):
-    monkeypatch.setattr(step, "_MOST_IDS", 200)
-    with pytest.raises(InputError, match="are more than 200"):
-        prepared(random_frame())

@@ -1,0 +1,9 @@
+-- How many ids there are, and how many bytes their text has.
+SELECT
+  COUNT(*) AS ids,
+{% if is_text %}
+  CAST(COALESCE(SUM(BYTE_LENGTH(id)), 0) AS INT64) AS text
+{% else %}
+  0 AS text
+{% endif %}
+FROM {{ ids }}

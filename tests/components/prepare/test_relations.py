@@ -1,0 +1,70 @@
+"""The relational work of preparation: ids that cannot be numbered or held."""
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from components.engines.embedded import DuckDB
+from components.engines.sql import quoted
+from components.prepare import relations
+from components.prepare.relations import number
+from trainer.errors import InputError
+
+
+class OnPaper:
+    """An engine that declares how many ids there are, and has none of them."""
+
+    def __init__(self, ids, text=0):
+        self._sizes = pa.Table.from_pylist([{"ids": ids, "text": text}])
+        self._bounds = pa.Table.from_pylist([dict.fromkeys(("lowest", "highest"), "a" if text else 1)])
+
+    def table(self, name):
+        return quoted("table", name)
+
+    def create(self, name, sql, parameters=None):
+        pass
+
+    def fetch(self, sql, parameters=None):
+        if "AS lowest" in sql:
+            return self._bounds
+        if "AS ids" in sql:
+            return self._sizes
+        raise LookupError("the ids themselves")
+
+
+@pytest.mark.parametrize(
+    ("ids", "text", "message"),
+    [
+        (2**31, 0, "user_id '2,147,483,648 users': are more than 2,147,483,647"),
+        (10**12, 0, "1,000,000,000,000 users"),
+        (10**8, 2**31, "2,147,483,648 bytes together.*integers or shorter ids"),
+    ],
+)
+def test_too_many_ids_are_refused_before_any_is_fetched(ids, text, message):
+    with pytest.raises(InputError, match=message):
+        number(OnPaper(ids, text), "kept", "user", is_text=bool(text), seed=1)
+
+
+@pytest.mark.parametrize(("ids", "text"), [(2 * 10**9, 0), (10**8, 2**31 - 1)])
+def test_two_billion_users_may_be_fetched(ids, text):
+    with pytest.raises(LookupError):
+        number(OnPaper(ids, text), "kept", "user", is_text=bool(text), seed=1)
+
+
+@pytest.mark.parametrize(("limit", "is_refused"), [(10, False), (9, True)])
+@pytest.mark.parametrize(
+    ("bound", "ids"),
+    [("_MOST_TEXT", ["é", "😀", "ab", "ab", "xy"]), ("_MOST_IDS", [*range(10), 3])],
+)
+def test_ids_and_the_bytes_of_their_text_are_counted_once_each(monkeypatch, bound, ids, limit, is_refused):
+    monkeypatch.setattr(relations, bound, limit)
+    with DuckDB.open(ordered=False) as engine:
+        rows = pd.DataFrame({"user_id": ids})  # noqa: F841 - DuckDB finds it by its name
+        engine.connection.execute("CREATE TABLE kept AS SELECT * FROM rows")
+        is_text = isinstance(ids[0], str)
+        if is_refused:
+            with pytest.raises(InputError, match="more than 9"):
+                number(engine, "kept", "user", is_text=is_text, seed=1)
+        else:
+            users, _ = number(engine, "kept", "user", is_text=is_text, seed=1)
+            assert users.ids.to_pylist() == sorted(set(ids))
