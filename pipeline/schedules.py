@@ -1,13 +1,61 @@
 """Schedules by name, the same way on every platform."""
 
+import copy
 import dataclasses
 import hashlib
 import json
+from typing import Any
 
-from pipeline.backends import Backend, Plan, Schedule
+from kfp import dsl
+
+from pipeline.backends import Backend, Job, Plan, Schedule
 from trainer.errors import InputError
 
 _FINGERPRINT_DIGITS = 32
+_EXTRACT = "extract"
+
+
+def scheduled_job(job: Job, window_days: int | None) -> Job:
+    """Return a job as a schedule is to carry it.
+
+    Its runs have the same parameters each time, so that a cached extraction would have all of them but the
+    first train on the first one's rows. Nor do the platforms agree on how a parameter is given the scheduled
+    time: Kubeflow Pipelines 2.17 leaves ``[[ScheduledTime]]`` as it is in pipelines of version 2. Both know
+    it in the spec itself, as the value of a task's input.
+
+    Args:
+        job: as it would be submitted.
+        window_days: days up to the scheduled time that a run is to read; None for what the parameters say.
+
+    Raises:
+        InputError: the pipeline cannot read the last days, or the window is given by parameters already.
+    """
+    spec: dict[str, Any] = copy.deepcopy(dict(job.spec))
+    extract = spec["root"]["dag"]["tasks"].get(_EXTRACT)
+    if extract:
+        # None at all is how a compiled spec says that a task is not to be cached.
+        extract["cachingOptions"] = {}
+    if window_days is None:
+        return dataclasses.replace(job, spec=spec)
+    known = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+    if not extract or "window_days" not in known:
+        raise InputError(
+            "window days",
+            window_days,
+            "cannot be had: the pipeline has no parameter window_days",
+            "use a newer one, or leave it out",
+        )
+    for name in ("window_start", "window_end"):
+        if job.parameters.get(name):
+            raise InputError(
+                name,
+                job.parameters[name],
+                "is given beside --window-days, which computes it",
+                "leave one of them out",
+            )
+    time = {"constant": dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER}
+    extract["inputs"]["parameters"]["window_end"] = {"runtimeValue": time}
+    return dataclasses.replace(job, spec=spec, parameters={**job.parameters, "window_days": window_days})
 
 
 def put_schedule(backend: Backend, plan: Plan) -> tuple[Schedule, str]:

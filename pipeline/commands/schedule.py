@@ -22,7 +22,7 @@ from pipeline.commands.options import (
     spec_options,
 )
 from pipeline.cron import next_times, parse_cron, parse_time_zone
-from pipeline.schedules import put_schedule, schedule_named
+from pipeline.schedules import put_schedule, schedule_named, scheduled_job
 from trainer.errors import InputError
 
 _SHOWN_TIMES = 5
@@ -48,6 +48,11 @@ def command() -> None:
 )
 @click.option("--start", type=click.DateTime(), help="No run before this time of the zone.")
 @click.option("--end", type=click.DateTime(), help="No run after this time of the zone.")
+@click.option(
+    "--window-days",
+    type=click.IntRange(1),
+    help="Read the interactions of as many days up to each run's time.",
+)
 @platform_options
 @spec_options
 @parameter_option
@@ -61,6 +66,7 @@ def set_command(
     max_concurrent_runs: int,
     start: datetime | None,
     end: datetime | None,
+    window_days: int | None,
     config: Path | None,
     yes: bool,
     dry_run: bool,
@@ -69,7 +75,8 @@ def set_command(
 ) -> None:
     """Create the schedule NAME, or make it as told here.
 
-    Runs that were missed, while it was paused or the platform was down, are not made up for.
+    Each of its runs extracts the interactions anew. Runs that were missed, while it was paused or the
+    platform was down, are not made up for.
     """
     zone = parse_time_zone(time_zone)
     first, last = _aware(start, zone), _aware(end, zone)
@@ -80,7 +87,7 @@ def set_command(
     backend = connect(environment.platform)
     if not dry_run:
         backend.reach()
-    job = job_of(environment, {**flags, "name": name})
+    job = scheduled_job(job_of(environment, {**flags, "name": name}), window_days)
     plan = Plan(name, job, cron, time_zone, max_concurrent_runs, first, last)
     if dry_run:
         print_json(backend.schedule_request(plan))

@@ -5,9 +5,13 @@ from typing import Any
 
 import pytest
 
+from pipeline.backends import Job
+from pipeline.parameters import TRAINING, Parameter
+from pipeline.schedules import scheduled_job
 from tests.pipeline.conftest import Result, Wals
 from tests.pipeline.kubeflow_server import KubeflowServer
 from tests.pipeline.vertex_server import VertexServer
+from trainer.errors import InputError
 
 ZONE = ("--time-zone", "Europe/Berlin")
 
@@ -45,6 +49,48 @@ def test_a_change_of_anything_takes_the_place_of_the_old(
     (new,) = listed(wals, config)
     assert new["id"] != old["id"]
     assert "Unchanged" in put(wals, config, *change).stdout
+
+
+def carried(server: VertexServer | KubeflowServer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the spec and the parameters of the server's only schedule."""
+    if isinstance(server, VertexServer):
+        (schedule,) = server.schedules.values()
+        job = schedule["createPipelineJobRequest"]["pipelineJob"]
+        return job["pipelineSpec"], job["runtimeConfig"]["parameterValues"]
+    (recurring,) = server.recurring.values()
+    return recurring["pipeline_spec"], recurring["runtime_config"]["parameters"]
+
+
+@pytest.mark.parametrize("pipeline", ["wals-train", "wals-tune"])
+def test_every_run_extracts_anew(
+    wals: Wals, config: Path, server: VertexServer | KubeflowServer, pipeline: str
+) -> None:
+    assert put(wals, config, "--pipeline", pipeline).exit_code == 0
+    tasks = carried(server)[0]["root"]["dag"]["tasks"]
+    assert "enableCache" not in tasks["extract"]["cachingOptions"]
+    assert tasks["train"]["cachingOptions"]["enableCache"] is True
+
+
+def test_the_window_ends_at_the_scheduled_time(
+    wals: Wals, config: Path, server: VertexServer | KubeflowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TRAINING, "window_days", Parameter(int, 0, "Days before window_end."))
+    result = put(wals, config, "--window-days", "90")
+    assert result.exit_code == 0, result.stderr
+    spec, parameters = carried(server)
+    given = spec["root"]["dag"]["tasks"]["extract"]["inputs"]["parameters"]
+    # What kfp writes for dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER; both platforms put the time there.
+    assert given["window_end"] == {"runtimeValue": {"constant": "{{$.pipeline_job_schedule_time_utc}}"}}
+    assert parameters["window_days"] == 90
+    result = put(wals, config, "--window-days", "90", "-p", "window_end=2026-01-01")
+    assert result.exit_code == 2
+    assert "window_end" in result.stderr
+
+
+def test_a_pipeline_that_has_no_window_in_days_is_refused() -> None:
+    spec = {"root": {"dag": {"tasks": {"extract": {}}}}}
+    with pytest.raises(InputError, match="no parameter window_days"):
+        scheduled_job(Job("nightly", spec, {}), 90)
 
 
 def test_what_was_paused_stays_paused_through_a_change(wals: Wals, config: Path) -> None:
