@@ -12,6 +12,10 @@ from trainer.errors import WalsError
 _COMMANDS = {
     "run": ("pipeline.commands.run", "Run the compiled pipeline on this machine: no cloud, no Docker."),
     "tune": ("pipeline.commands.tune", "Search for better training parameters on this machine."),
+    "train-job": (
+        "pipeline.commands.train_job",
+        "Train on one file, here or on Vertex AI, or tune that there.",
+    ),
     "compile": ("pipeline.commands.compile", "Write the pipeline specs to upload to Vertex AI or Kubeflow."),
     "check": ("pipeline.commands.check", "Tell every problem of a run before anything is paid for."),
     "submit": ("pipeline.commands.submit", "Run a pipeline on Vertex AI or Kubeflow."),

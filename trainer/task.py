@@ -80,7 +80,7 @@ logger = logging.getLogger("trainer.task")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the job that the command line asks for and return its exit code."""
-    given = _parser().parse_args(arguments)
+    given = make_parser().parse_args(arguments)
     _log(given.verbose_logging)
     try:
         run(given)
@@ -100,12 +100,12 @@ def run(given: argparse.Namespace) -> None:
         InputError: a flag or the data cannot be used.
         WalsError: Cloud Storage or a disk failed.
     """
-    config = config_of(given)
-    source, output = _source(given), _output(given)
-    tuner = _tuner(given.test_fraction) if given.hypertune else None
+    check(given)
+    config, output = config_of(given), _output(given)
+    tuner = _tuner() if given.hypertune else None
     if not tensorflow_is_installed():
         logger.warning("no SavedModel will be written: TensorFlow is not installed")
-    with local_copy(FIELD, source) as path:
+    with local_copy(FIELD, source_of(given)) as path:
         data = read_interactions(path, delimiter=_delimiter(given), headers=_has_headers(given))
     split = Split.of(data.matrix, given.test_fraction, given.seed)
     logger.info(
@@ -129,6 +129,25 @@ def run(given: argparse.Namespace) -> None:
     for name in ("train", "test"):
         value = metrics[f"{name}_rmse"]
         print(f"{name} RMSE = {'none' if value is None else format(value, '.4f')}")
+
+
+def check(given: argparse.Namespace) -> None:
+    """Refuse flags that cannot be used, before anything is read or, for a job elsewhere, sent.
+
+    Raises:
+        InputError: naming the first such flag.
+    """
+    config_of(given)
+    source_of(given)
+    _checkpoints(given.checkpoint_every, _output(given))
+    if not 0 <= given.test_fraction < 1:
+        raise InputError(
+            "--test_fraction", given.test_fraction, "is out of range", "give a number from 0 to below 1"
+        )
+    if given.hypertune and given.test_fraction == 0:
+        raise InputError(
+            "--hypertune", True, "has no metric without held-out entries", "raise --test_fraction"
+        )
 
 
 def config_of(given: argparse.Namespace) -> TrainConfig:
@@ -165,12 +184,8 @@ class Split:
             seed: of the choice; the same seed chooses the same entries.
 
         Raises:
-            InputError: the fraction is out of range, or holds out nothing.
+            InputError: the fraction holds out nothing.
         """
-        if not 0 <= fraction < 1:
-            raise InputError(
-                "--test_fraction", fraction, "is out of range", "give a number from 0 to below 1"
-            )
         held_out = int(matrix.nnz * fraction)
         if fraction > 0 and held_out == 0:
             raise InputError(
@@ -278,7 +293,12 @@ def _write_array(path: Path, elements: Iterable[Any]) -> None:
         file.write("]\n")
 
 
-def _source(given: argparse.Namespace) -> str:
+def source_of(given: argparse.Namespace) -> str:
+    """Return where the train file is.
+
+    Raises:
+        InputError: the flags do not say, or say it twice.
+    """
     if not given.train_file:
         raise InputError(FIELD, given.train_file, "is missing", "name the file to train on")
     if not given.gcs_bucket:
@@ -321,12 +341,8 @@ def _checkpoints(every: int, output: str) -> Checkpoints | None:
     return Checkpoints(_checkpoint_folder(output), every)
 
 
-def _tuner(test_fraction: float) -> Any:
+def _tuner() -> Any:
     """Return the reporter of the metric to Vertex AI's hyperparameter tuning."""
-    if test_fraction == 0:
-        raise InputError(
-            "--hypertune", True, "has no metric without held-out entries", "raise --test_fraction"
-        )
     try:
         import hypertune
     except ImportError as error:
@@ -345,8 +361,9 @@ def _log(everything: bool) -> None:
     logging.getLogger("tensorflow").setLevel(logging.INFO if everything else logging.WARNING)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def make_parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Return the parser of the job's flags, of a class that may tell of errors in its own way."""
+    parser = kind(
         prog="python -m trainer.task",
         description="Factorise the interactions of one file by weighted alternating least squares.",
     )

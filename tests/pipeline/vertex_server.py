@@ -40,6 +40,8 @@ class VertexServer:
     Attributes:
         url: its address.
         jobs: pipeline jobs by name, as JSON.
+        training: custom jobs and hyperparameter tuning jobs by name, as JSON.
+        failing_training: whether training jobs fail.
         schedules: schedules by name, as JSON.
         templates: bytes of the packages of the template repository, by ``package/sha256:…``.
         tags: versions by ``package/tag``.
@@ -52,6 +54,8 @@ class VertexServer:
 
     url: str = ""
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    training: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failing_training: bool = False
     schedules: dict[str, dict[str, Any]] = field(default_factory=dict)
     templates: dict[str, bytes] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -65,12 +69,16 @@ class VertexServer:
 
     def routes(self) -> list[Route]:
         jobs, schedules = rf"/v1/({PARENT})/pipelineJobs", rf"/v1/({PARENT})/schedules"
+        training = rf"/v1/{PARENT}/(customJobs|hyperparameterTuningJobs)"
         package = r"/templates/packages/([\w-]+)"
         return [
             ("POST", jobs, self.create_job),
             ("GET", jobs, self.list_jobs),
             ("GET", rf"{jobs}/([^/:]+)", self.get_job),
             ("POST", rf"{jobs}/([^/:]+):cancel", self.cancel_job),
+            ("POST", training, self.create_training),
+            ("GET", rf"{training}/(\d+)", self.get_training),
+            ("POST", rf"{training}/(\d+):cancel", self.cancel_training),
             ("POST", schedules, self.create_schedule),
             ("GET", schedules, self.list_schedules),
             ("DELETE", rf"{schedules}/([^/:]+)", self.delete_schedule),
@@ -118,6 +126,31 @@ class VertexServer:
         if _state(job) in _OVER:
             raise RefusedError(400, "the job is over")
         job["state"], job["endTime"] = "PIPELINE_STATE_CANCELLED", _time(30)
+        return {}
+
+    def create_training(self, call: Call) -> Any:
+        tuning = call.match[1] == "hyperparameterTuningJobs"
+        job = _strictly(
+            call.body, aiplatform_v1.HyperparameterTuningJob if tuning else aiplatform_v1.CustomJob
+        )
+        _check_training(job["trialJobSpec"] if tuning else job["jobSpec"])
+        if tuning:
+            _check_study(job)
+        name = f"{PARENT}/{call.match[1]}/{7000 + len(self.training)}"
+        made = {"name": name, "state": "JOB_STATE_PENDING", "createTime": _time(0)}
+        self.training[name] = {**job, **made, **({"trials": []} if tuning else {})}
+        return self.training[name]
+
+    def get_training(self, call: Call) -> Any:
+        if self.refusals:
+            raise RefusedError(self.refusals.pop(0), "the service is unavailable")
+        job = self._held(self.training, f"{PARENT}/{call.match[1]}/{call.match[2]}")
+        self._train(job)
+        return job
+
+    def cancel_training(self, call: Call) -> Any:
+        job = self._held(self.training, f"{PARENT}/{call.match[1]}/{call.match[2]}")
+        job["state"], job["endTime"] = "JOB_STATE_CANCELLED", _time(30)
         return {}
 
     def create_schedule(self, call: Call) -> Any:
@@ -221,6 +254,22 @@ class VertexServer:
             }
         )
 
+    def _train(self, job: dict[str, Any]) -> None:
+        """Take a training job one step further; a tuning job has each trial run for one look."""
+        if job["state"] not in ("JOB_STATE_PENDING", "JOB_STATE_RUNNING"):
+            return
+        began, job["state"] = job["state"] == "JOB_STATE_RUNNING", "JOB_STATE_RUNNING"
+        trials = job.get("trials", [])
+        if trials:
+            _end_trial(trials[-1])
+        if "trials" in job and len(trials) < int(job["maxTrialCount"]):
+            trials.append(_trial(job, str(len(trials) + 1)))
+        elif began:
+            job["state"] = "JOB_STATE_FAILED" if self.failing_training else "JOB_STATE_SUCCEEDED"
+            job["endTime"] = _time(60)
+            if self.failing_training:
+                job["error"] = {"code": 3, "message": "The replica workerpool0-0 exited with a status of 2."}
+
     def _end(self, job: dict[str, Any], task: dict[str, Any]) -> None:
         task["endTime"] = _time(int(task["taskId"]) * 2)
         if task["taskName"] == self.failing_step:
@@ -274,6 +323,53 @@ def _check_job(job: dict[str, Any]) -> None:
     _require(required <= set(given), f"missing parameters {required - set(given)}")
     for label in job.get("labels", {}).items():
         _require(all(_LABEL.fullmatch(part) for part in label), f"label {label} is not valid")
+
+
+def _check_training(spec: dict[str, Any]) -> None:
+    (pool,) = spec["workerPoolSpecs"]
+    machine = pool["machineSpec"]
+    _require(bool(re.fullmatch(r"[a-z0-9]+-[a-z0-9-]+", machine["machineType"])), "machine_type is not valid")
+    _require(pool["replicaCount"] == "1", "replica_count is required")
+    _require(
+        ("acceleratorType" in machine) == ("acceleratorCount" in machine), "accelerator_count is required"
+    )
+    _require(bool(pool["containerSpec"]["imageUri"]), "image_uri is required")
+
+
+def _check_study(job: dict[str, Any]) -> None:
+    study = job["studySpec"]
+    _require([metric["goal"] for metric in study["metrics"]] == ["MINIMIZE"], "one metric's goal is wanted")
+    _require(0 < job["parallelTrialCount"] <= job["maxTrialCount"], "parallel_trial_count is not valid")
+    for parameter in study["parameters"]:
+        bounds = parameter.get("doubleValueSpec") or parameter["integerValueSpec"]
+        low, high = float(bounds["minValue"]), float(bounds["maxValue"])
+        _require(low < high, f"the range of {parameter['parameterId']} is not valid")
+        _require("LOG" not in parameter["scaleType"] or low > 0, "a logarithmic range must be above 0")
+
+
+def _trial(job: dict[str, Any], number: str) -> dict[str, Any]:
+    """Return a trial whose parameters are, by its number, some way from the least to the most."""
+    parameters = []
+    for parameter in job["studySpec"]["parameters"]:
+        bounds = parameter.get("doubleValueSpec") or parameter["integerValueSpec"]
+        least, most = float(bounds["minValue"]), float(bounds["maxValue"])
+        value = round(least + (most - least) * int(number) / 10)
+        parameters.append({"parameterId": parameter["parameterId"], "value": value})
+    custom_job = f"{PARENT}/customJobs/{8000 + int(number)}"
+    return {
+        "id": number,
+        "state": "ACTIVE",
+        "startTime": _time(int(number)),
+        "parameters": parameters,
+        "customJob": custom_job,
+    }
+
+
+def _end_trial(trial: dict[str, Any]) -> None:
+    # The second of the trials is the best.
+    error = 1 + abs(int(trial["id"]) - 2) / 10
+    measurement = {"metrics": [{"metricId": "training/hptuning/metric", "value": error}]}
+    trial |= {"state": "SUCCEEDED", "endTime": _time(int(trial["id"]) * 3), "finalMeasurement": measurement}
 
 
 def _require(holds: bool, message: str) -> None:

@@ -118,7 +118,7 @@ def test_movielens_gives_a_model_a_saved_model_and_both_rmses(
 def test_parameters_are_those_of_the_old_job(
     data_type: str, flags: list[str], expected: tuple[float, ...]
 ) -> None:
-    given = task._parser().parse_args(["--job-dir", "j", "--data-type", data_type, *flags])
+    given = task.make_parser().parse_args(["--job-dir", "j", "--data-type", data_type, *flags])
     config = task.config_of(given)
     assert expected == (
         config.latent_factors, config.regularization, config.unobs_weight, config.wt_type,
