@@ -21,6 +21,7 @@ _COMMANDS = {
     "submit": ("pipeline.commands.submit", "Run a pipeline on Vertex AI or Kubeflow."),
     "schedule": ("pipeline.commands.schedule", "Run a pipeline at set times on Vertex AI or Kubeflow."),
     "runs": ("pipeline.commands.runs", "List the runs, show one, or follow it to its end."),
+    "logs": ("pipeline.commands.logs", "Show what the steps of a run wrote."),
     "compare": ("pipeline.commands.compare", "Show parameters and metrics of runs side by side."),
     "cancel": ("pipeline.commands.cancel", "Ask a run to stop."),
     "upload": ("pipeline.commands.upload", "Put a compiled pipeline where runs can be made from it."),

@@ -21,14 +21,18 @@ from pipeline.backends import (
     CONNECT_SECONDS,
     REQUEST_SECONDS,
     Job,
+    LogLine,
     Plan,
     Run,
     Schedule,
     Step,
     Uploaded,
+    check_step,
+    nothing_written,
     steps_in_order,
     within,
 )
+from pipeline.cloud_logging import job_lines
 from pipeline.environments import Vertex
 from pipeline.rights import bucket_problems, table_problems
 from pipeline.uploads import upload_to_bucket, upload_to_registry
@@ -178,6 +182,19 @@ class VertexBackend:
                 return
             self._jobs.cancel_pipeline_job(name=self._job_name(run_id), **_ONCE)
 
+    def logs(self, run_id: str, step: str) -> Iterator[LogLine]:
+        """Yield what the steps of a pipeline job, or a training job or its trials, wrote, by time."""
+        jobs = self._jobs_of(run_id)
+        check_step(step, (name for name, _ in jobs))
+        steps = {
+            path.rpartition("/")[2]: name for name, paths in jobs if step in ("", name) for path in paths
+        }
+        if not steps:
+            raise nothing_written(run_id, step)
+        since = self.get(run_id).created
+        for job, text in job_lines(self._platform.project, self._credentials, list(steps), since):
+            yield LogLine(steps[job], text)
+
     def schedule_request(self, plan: Plan) -> dict[str, Any]:
         """Return the ``CreateScheduleRequest`` that :meth:`create_schedule` sends, as JSON values."""
         # Vertex makes each run's id; a schedule that named it could run once only.
@@ -241,6 +258,21 @@ class VertexBackend:
                 "set template_repository, or leave it out",
             )
         return upload_to_bucket(self._platform.pipeline_root, self._credentials, spec, name)
+
+    def _jobs_of(self, run_id: str) -> list[tuple[str, Sequence[str]]]:
+        """Return the steps of a run with the names of the custom jobs that ran them, retries included."""
+        with _calling(f"run {run_id}"):
+            if run_id.startswith(_CUSTOM_JOBS):
+                return [("train", [run_id])]
+            if run_id.startswith(_TUNING_JOBS):
+                tuning = self._training.get_hyperparameter_tuning_job(name=self._name(run_id), **_ONCE)
+                return [(f"trial-{trial.id}", [trial.custom_job]) for trial in tuning.trials]
+            job = self._jobs.get_pipeline_job(name=self._job_name(run_id), **_ONCE)
+        return [
+            (task.task_name, _custom_jobs(task.executor_detail))
+            for task in job.job_detail.task_details
+            if task.parent_task_id
+        ]
 
     @cached_property
     def _credentials(self) -> auth_credentials.Credentials:
@@ -384,6 +416,13 @@ def _metrics(tasks: Sequence[Any]) -> dict[str, float]:
         for name, value in _plain(artifact.metadata).items()
         if isinstance(value, int | float)
     }
+
+
+def _custom_jobs(executor: Any) -> list[str]:
+    """Return the names of the custom jobs that ran a step; none of a step whose results were cached."""
+    container, custom = executor.container_detail, executor.custom_job_detail
+    jobs = [*container.failed_main_jobs, container.main_job, *custom.failed_jobs, custom.job]
+    return [job for job in jobs if job]
 
 
 def _best_trial(job: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -30,13 +30,17 @@ from trainer.files import make_writable, write_json
 from trainer.fit import fit
 from trainer.matrix import InteractionMatrix
 from trainer.metrics import rmse
-from trainer.model import Model
+from trainer.model import Iteration, Model
 from trainer.reading import FIELD, Interactions, read_interactions
 from trainer.storage import deliver, is_remote, joined, local_copy
+from trainer.tensorboard import Scalars
 from trainer.vocabulary import Vocabulary
 
 METRICS_FILE = "metrics.json"
 """Written last: a job's output is whole when it is there."""
+
+LOGS_FOLDER = "logs"
+"""Of the progress, for TensorBoard."""
 
 METRICS_SCHEMA = "wals.job_metrics"
 METRICS_SCHEMA_VERSION = 1
@@ -115,9 +119,10 @@ def run(given: argparse.Namespace) -> None:
     if not is_remote(output):
         make_writable(Path(output))
     checkpoints = _checkpoints(given.checkpoint_every, output)
-    model = _train(split, data, config, given.warm_start, checkpoints)
-    metrics = _metrics(model, split)
     with tempfile.TemporaryDirectory() as scratch:
+        scalars = _scalars(output, Path(scratch))
+        model = _train(split, data, config, given.warm_start, checkpoints, scalars)
+        metrics = _metrics(model, split)
         _write(Path(scratch), model, data, metrics, with_json=given.data_type == USER_RATINGS)
         deliver(Path(scratch), "--job-dir", output, METRICS_FILE)
     if checkpoints:
@@ -207,6 +212,7 @@ def _train(
     config: TrainConfig,
     warm_start: str | None,
     checkpoints: Checkpoints | None,
+    on_iteration: Callable[[Iteration], None],
 ) -> Model:
     with contextlib.ExitStack() as stack:
         earlier = None
@@ -219,6 +225,7 @@ def _train(
             items=data.items,
             warm_start=earlier,
             checkpoints=checkpoints,
+            on_iteration=on_iteration,
         )
 
 
@@ -326,6 +333,18 @@ def _has_headers(given: argparse.Namespace) -> bool:
 
 def _checkpoint_folder(output: str) -> Path:
     return Path(output) / "checkpoints"
+
+
+def _scalars(output: str, scratch: Path) -> Scalars:
+    """Return the writer of the progress, which can be watched in a local output and is delivered to another.
+
+    What an earlier job left is removed, unless this one goes on from its checkpoint.
+    """
+    if is_remote(output):
+        return Scalars(scratch / LOGS_FOLDER)
+    if not _checkpoint_folder(output).exists():
+        shutil.rmtree(Path(output) / LOGS_FOLDER, ignore_errors=True)
+    return Scalars(Path(output) / LOGS_FOLDER)
 
 
 def _checkpoints(every: int, output: str) -> Checkpoints | None:

@@ -29,6 +29,10 @@ METRICS = {"recall_at_20": 0.31, "ndcg_at_20": 0.25, "popularity_recall_at_20": 
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _CRON = re.compile(r"TZ=[A-Za-z_]+(/[A-Za-z_]+)* [\d*/,-]+( [\d*/,-]+){4}")
+_LOG_FILTER = re.compile(
+    r'resource\.type="ml_job" AND resource\.labels\.job_id=\(("\d+"(?: OR "\d+")*)\)'
+    r' AND timestamp>="\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"'
+)
 _LABEL = re.compile(r"[a-z0-9_-]{0,63}")
 _OVER = {"SUCCEEDED", "FAILED", "CANCELLED"}
 
@@ -42,6 +46,8 @@ class VertexServer:
         jobs: pipeline jobs by name, as JSON.
         training: custom jobs and hyperparameter tuning jobs by name, as JSON.
         failing_training: whether training jobs fail.
+        logs: entries of Cloud Logging, in the order of time, as (number of a custom job, payload).
+        logging_refuses: status that Cloud Logging answers with; it answers if 0.
         schedules: schedules by name, as JSON.
         templates: bytes of the packages of the template repository, by ``package/sha256:…``.
         tags: versions by ``package/tag``.
@@ -56,6 +62,8 @@ class VertexServer:
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     training: dict[str, dict[str, Any]] = field(default_factory=dict)
     failing_training: bool = False
+    logs: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    logging_refuses: int = 0
     schedules: dict[str, dict[str, Any]] = field(default_factory=dict)
     templates: dict[str, bytes] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -79,6 +87,7 @@ class VertexServer:
             ("POST", training, self.create_training),
             ("GET", rf"{training}/(\d+)", self.get_training),
             ("POST", rf"{training}/(\d+):cancel", self.cancel_training),
+            ("POST", "/v2/entries:list", self.list_entries),
             ("POST", schedules, self.create_schedule),
             ("GET", schedules, self.list_schedules),
             ("DELETE", rf"{schedules}/([^/:]+)", self.delete_schedule),
@@ -152,6 +161,30 @@ class VertexServer:
         job = self._held(self.training, f"{PARENT}/{call.match[1]}/{call.match[2]}")
         job["state"], job["endTime"] = "JOB_STATE_CANCELLED", _time(30)
         return {}
+
+    def list_entries(self, call: Call) -> Any:
+        """Two entries a page, and an empty page first, as Cloud Logging may answer."""
+        if self.logging_refuses:
+            raise RefusedError(self.logging_refuses, "PERMISSION_DENIED")
+        request = json.loads(call.body)
+        known = {"resourceNames", "filter", "orderBy", "pageSize", "pageToken"}
+        _require(set(request) <= known, f"Unknown name {set(request) - known}")
+        _require(request["resourceNames"] == [f"projects/{PROJECT}"], "resource_names is not valid")
+        _require(request["orderBy"] in ("timestamp asc", "timestamp desc"), "order_by is not valid")
+        match = _LOG_FILTER.fullmatch(request["filter"])
+        if not match:
+            raise RefusedError(400, f"Unparseable filter: {request['filter']}")
+        wanted = re.findall(r'"(\d+)"', match[1])
+        found = [
+            {"resource": {"type": "ml_job", "labels": {"job_id": job}}, **payload}
+            for job, payload in self.logs
+            if job in wanted
+        ]
+        if "pageToken" not in request:
+            return {"nextPageToken": "0"}
+        first = int(request["pageToken"])
+        more = {"nextPageToken": str(first + 2)} if first + 2 < len(found) else {}
+        return {"entries": found[first : first + 2], **more}
 
     def create_schedule(self, call: Call) -> Any:
         schedule = _strictly(call.body, aiplatform_v1.Schedule)
@@ -250,6 +283,7 @@ class VertexServer:
                 "parentTaskId": "1",
                 "taskName": steps[number - 1],
                 "state": "RUNNING",
+                "executorDetail": {"containerDetail": {"mainJob": f"{PARENT}/customJobs/{9000 + number}"}},
                 "startTime": _time(number),
             }
         )

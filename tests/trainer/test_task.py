@@ -248,6 +248,14 @@ def test_a_job_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.M
     assert resumed["objective"] == whole["objective"]
 
 
+def test_the_progress_is_there_for_tensorboard_but_not_that_of_an_earlier_job(tmp_path: Path) -> None:
+    data = ratings(tmp_path / "u.data", "", "\t")
+    for iterations in (3, 5):
+        run(tmp_path / "job", "--train-file", data, "--num_iters", iterations)
+    (events,) = (tmp_path / "job" / "logs").iterdir()
+    assert events.read_bytes().count(b"objective") == 5
+
+
 def test_a_warm_start_begins_where_the_earlier_job_ended(tmp_path: Path) -> None:
     data = ratings(tmp_path / "u.data", "", "\t")
     earlier = run(tmp_path / "earlier", "--train-file", data)
