@@ -1,7 +1,7 @@
 """What a platform that runs pipelines must be able to do, and how runs and schedules look on either."""
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -80,6 +80,19 @@ class Run:
     error: str = ""
     steps: Sequence[Step] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """A line that a step wrote.
+
+    Attributes:
+        step: its name.
+        text: the line, without its end.
+    """
+
+    step: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -167,6 +180,9 @@ class Backend(Protocol):
     def cancel(self, run_id: str) -> None:
         """Ask a run to stop."""
 
+    def logs(self, run_id: str, step: str) -> Iterator[LogLine]:
+        """Yield what a run's steps wrote; one step's lines if it is named."""
+
     def schedule_request(self, plan: Plan) -> dict[str, Any]:
         """Return the request that :meth:`create_schedule` sends, as JSON values."""
 
@@ -192,6 +208,26 @@ class Backend(Protocol):
 def steps_in_order(steps: Iterable[Step]) -> list[Step]:
     """Return steps in the order they began; those that have not come last."""
     return sorted(steps, key=lambda step: (step.started is None, step.started or datetime.max))
+
+
+def check_step(step: str, known: Iterable[str]) -> None:
+    """Refuse a step that a run has not; no step means all of them.
+
+    Raises:
+        InputError: naming those it has.
+    """
+    names = list(dict.fromkeys(known))
+    if step and step not in names:
+        remedy = f"give one of {', '.join(names)}" if names else "leave it out"
+        raise InputError("step", step, "is not a step of the run", remedy)
+
+
+def nothing_written(run_id: str, step: str) -> WalsError:
+    """Return what to say of a run, or a step of it, that has no log."""
+    what = f"step {step}" if step else "it"
+    return WalsError(
+        f"run {run_id}: {what} has no log: nothing has begun yet, or earlier results were taken instead"
+    )
 
 
 def connect(platform: Platform) -> Backend:

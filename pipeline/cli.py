@@ -12,11 +12,16 @@ from trainer.errors import WalsError
 _COMMANDS = {
     "run": ("pipeline.commands.run", "Run the compiled pipeline on this machine: no cloud, no Docker."),
     "tune": ("pipeline.commands.tune", "Search for better training parameters on this machine."),
+    "train-job": (
+        "pipeline.commands.train_job",
+        "Train on one file, here or on Vertex AI, or tune that there.",
+    ),
     "compile": ("pipeline.commands.compile", "Write the pipeline specs to upload to Vertex AI or Kubeflow."),
     "check": ("pipeline.commands.check", "Tell every problem of a run before anything is paid for."),
     "submit": ("pipeline.commands.submit", "Run a pipeline on Vertex AI or Kubeflow."),
     "schedule": ("pipeline.commands.schedule", "Run a pipeline at set times on Vertex AI or Kubeflow."),
     "runs": ("pipeline.commands.runs", "List the runs, show one, or follow it to its end."),
+    "logs": ("pipeline.commands.logs", "Show what the steps of a run wrote."),
     "compare": ("pipeline.commands.compare", "Show parameters and metrics of runs side by side."),
     "cancel": ("pipeline.commands.cancel", "Ask a run to stop."),
     "upload": ("pipeline.commands.upload", "Put a compiled pipeline where runs can be made from it."),

@@ -16,11 +16,14 @@ from pipeline.backends import (
     CONNECT_SECONDS,
     REQUEST_SECONDS,
     Job,
+    LogLine,
     Plan,
     Run,
     Schedule,
     Step,
     Uploaded,
+    check_step,
+    nothing_written,
     steps_in_order,
     within,
 )
@@ -33,6 +36,8 @@ _TOKEN = "KUBEFLOW_TOKEN"  # noqa: S105 - the variable's name
 _FINGERPRINT = "wals-schedule "
 _TIMEOUT = (CONNECT_SECONDS, REQUEST_SECONDS)
 _PAGE = 100
+# How the templates end whose pods run a step's own container, and not what prepares it.
+_EXECUTOR = "system-container-impl"
 
 _STATES = {
     "PENDING": "waiting",
@@ -133,6 +138,25 @@ class KubeflowBackend:
         with self._calling(f"run {run_id}"):
             runs.run_service_terminate_run(run_id, _request_timeout=_TIMEOUT)
 
+    def logs(self, run_id: str, step: str) -> Iterator[LogLine]:
+        """Yield what the pods of a run's steps wrote, pod by pod in the order they began."""
+        runs = kfp_server_api.RunServiceApi(self._client)
+        with self._calling(f"run {run_id}"):
+            run = runs.run_service_get_run(run_id, _request_timeout=_TIMEOUT)
+            # Pods are told of by the older API alone, which the log's path belongs to as well.
+            found = json.loads(self._read(f"/apis/v1beta1/runs/{run_id}"))
+        check_step(step, sorted(_task_names(run.pipeline_spec or {})))
+        manifest = (found.get("pipeline_runtime") or {}).get("workflow_manifest")
+        pods = [(name, pod) for name, pod in _pods(json.loads(manifest or "{}")) if not step or name == step]
+        if not pods:
+            raise nothing_written(run_id, step)
+        for name, pod in pods:
+            with self._calling(f"run {run_id}"):
+                text = self._read(f"/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log")
+            if problem := _log_problem(text):
+                raise WalsError(f"run {run_id}: the log of {name} cannot be read: {problem}")
+            yield from (LogLine(name, line) for line in text.splitlines())
+
     def schedule_request(self, plan: Plan) -> dict[str, Any]:
         """Return the ``V2beta1RecurringRun`` that :meth:`create_schedule` sends, without its experiment.
 
@@ -223,6 +247,12 @@ class KubeflowBackend:
         return Uploaded(
             f"{self._platform.host.rstrip('/')}/#/pipelines/details/{pipeline_id}", version, created
         )
+
+    def _read(self, path: str) -> str:
+        """Return what the server has at a path that its client has no method for."""
+        url = f"{self._platform.host.rstrip('/')}{path}"
+        answer = self._client.rest_client.GET(url, headers=self._authorization(), _request_timeout=_TIMEOUT)
+        return str(answer.data)
 
     def _what(self, job: Job) -> dict[str, Any]:
         """Return what a run and a recurring run have in common."""
@@ -345,6 +375,41 @@ def _task_names(spec: Mapping[str, Any]) -> set[str]:
     """Return the names of the tasks of a compiled pipeline, also of those inside loops and conditions."""
     parts = [spec.get("root", {}), *spec.get("components", {}).values()]
     return {name for part in parts for name in part.get("dag", {}).get("tasks", {})}
+
+
+def _pods(workflow: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the steps of an Argo Workflow and their pods, in the order they began.
+
+    A step is a node around its pods: one, or one for each time it was tried. The API server names pods in
+    the same way (``RetrievePodName`` of its ``common/util/workflow.go``).
+    """
+    metadata = workflow.get("metadata", {})
+    nodes: Mapping[str, Any] = workflow.get("status", {}).get("nodes") or {}
+    plain = metadata.get("annotations", {}).get("workflows.argoproj.io/pod-name-format") == "v1"
+    ran = [
+        node
+        for node in nodes.values()
+        if node["type"] == "Pod" and node.get("templateName", "").endswith(_EXECUTOR)
+    ]
+    return [
+        (
+            nodes[node["boundaryID"]]["displayName"],
+            node["id"]
+            if plain
+            else f"{metadata['name']}-{node['templateName']}-{node['id'].rpartition('-')[2]}",
+        )
+        for node in sorted(ran, key=lambda node: str(node.get("startedAt") or "9"))
+    ]
+
+
+def _log_problem(text: str) -> str:
+    """Return why a log cannot be read, which the server says in its place and with a status of success."""
+    if not text.startswith('{"error_'):
+        return ""
+    try:
+        return str(json.loads(text).get("error_message", "")).partition("\n")[0]
+    except ValueError:
+        return ""
 
 
 def _time(time: datetime | None) -> datetime | None:

@@ -108,10 +108,15 @@ def read_settings(path: Path, defaults: Mapping[str, StepSettings]) -> dict[str,
     for step in steps:
         if step not in defaults:
             raise InputError("settings", step, "is not a step", f"give some of {', '.join(defaults)}")
-    return {step: _merged(step, default, steps.get(step, {})) for step, default in defaults.items()}
+    return {step: merged(step, default, steps.get(step, {})) for step, default in defaults.items()}
 
 
-def _merged(step: str, default: StepSettings, given: Mapping[str, Any]) -> StepSettings:
+def merged(step: str, default: StepSettings, given: Mapping[str, Any]) -> StepSettings:
+    """Return a step's settings: those given over the defaults.
+
+    Raises:
+        InputError: naming the first that cannot be used.
+    """
     try:
         return StepSettings.model_validate({**default.model_dump(), **given})
     except pydantic.ValidationError as error:

@@ -82,7 +82,7 @@ class Target:
         """
         steps = read_settings(path, self.steps)
         for step, settings in steps.items():
-            self._check(step, settings)
+            self.check(step, settings)
         return dataclasses.replace(self, steps=steps)
 
     def placed(self, component: Any, image: str) -> Callable[..., dsl.PipelineTask]:
@@ -111,7 +111,12 @@ class Target:
             task.set_accelerator_type(settings.accelerator).set_accelerator_limit(settings.accelerators)
         return task
 
-    def _check(self, step: str, settings: StepSettings) -> None:
+    def check(self, step: str, settings: StepSettings) -> None:
+        """Refuse settings of a step that this platform does not know.
+
+        Raises:
+            InputError: naming the first of them.
+        """
         if settings.accelerators:
             if settings.accelerator not in self.accelerators:
                 raise InputError(

@@ -1,6 +1,7 @@
 """Vertex AI Pipelines as a backend."""
 
 import contextlib
+import dataclasses
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,14 +21,18 @@ from pipeline.backends import (
     CONNECT_SECONDS,
     REQUEST_SECONDS,
     Job,
+    LogLine,
     Plan,
     Run,
     Schedule,
     Step,
     Uploaded,
+    check_step,
+    nothing_written,
     steps_in_order,
     within,
 )
+from pipeline.cloud_logging import job_lines
 from pipeline.environments import Vertex
 from pipeline.rights import bucket_problems, table_problems
 from pipeline.uploads import upload_to_bucket, upload_to_registry
@@ -48,7 +53,17 @@ _STATES = {
     "PAUSED": "waiting",
     "SKIPPED": "skipped",
     "NOT_TRIGGERED": "skipped",
+    "UPDATING": "running",
+    "EXPIRED": "failed",
+    "PARTIALLY_SUCCEEDED": "failed",
+    "REQUESTED": "waiting",
+    "ACTIVE": "running",
+    "STOPPING": "running",
+    "INFEASIBLE": "failed",
 }
+
+# A training job's id has its kind before it, so that it is never taken for a pipeline job's.
+_CUSTOM_JOBS, _TUNING_JOBS = "customJobs/", "hyperparameterTuningJobs/"
 
 
 def google_credentials(endpoint: str) -> auth_credentials.Credentials:
@@ -125,9 +140,28 @@ class VertexBackend:
             created = self._jobs.create_pipeline_job(request, **_ONCE)
         return str(created.name).rsplit("/", 1)[-1]
 
+    def submit_training(self, request: Mapping[str, Any]) -> str:
+        """Start a training job, of `pipeline.custom_jobs`, and return its id with its kind before it."""
+        from google.cloud import aiplatform_v1
+
+        if "customJob" in request:
+            kind, create = aiplatform_v1.CreateCustomJobRequest, self._training.create_custom_job
+        else:
+            kind = aiplatform_v1.CreateHyperparameterTuningJobRequest
+            create = self._training.create_hyperparameter_tuning_job
+        with _calling("training job"):
+            created = create(kind.from_json(json.dumps(request)), **_ONCE)
+        return "/".join(str(created.name).split("/")[-2:])
+
     def get(self, run_id: str) -> Run:
-        """Return a pipeline job with its steps and metrics."""
+        """Return a pipeline job with its steps and metrics, or a training job, whose trials are its steps."""
         with _calling(f"run {run_id}"):
+            if run_id.startswith(_CUSTOM_JOBS):
+                return self._training_run(self._training.get_custom_job(name=self._name(run_id), **_ONCE))
+            if run_id.startswith(_TUNING_JOBS):
+                return self._tuning_run(
+                    self._training.get_hyperparameter_tuning_job(name=self._name(run_id), **_ONCE)
+                )
             return self._run(self._jobs.get_pipeline_job(name=self._job_name(run_id), **_ONCE))
 
     def runs(self, limit: int) -> list[Run]:
@@ -138,9 +172,28 @@ class VertexBackend:
             return [self._run(job) for job in next(iter(pages)).pipeline_jobs]
 
     def cancel(self, run_id: str) -> None:
-        """Ask a pipeline job to stop."""
+        """Ask a pipeline job or a training job to stop."""
         with _calling(f"run {run_id}"):
+            if run_id.startswith(_CUSTOM_JOBS):
+                self._training.cancel_custom_job(name=self._name(run_id), **_ONCE)
+                return
+            if run_id.startswith(_TUNING_JOBS):
+                self._training.cancel_hyperparameter_tuning_job(name=self._name(run_id), **_ONCE)
+                return
             self._jobs.cancel_pipeline_job(name=self._job_name(run_id), **_ONCE)
+
+    def logs(self, run_id: str, step: str) -> Iterator[LogLine]:
+        """Yield what the steps of a pipeline job, or a training job or its trials, wrote, by time."""
+        jobs = self._jobs_of(run_id)
+        check_step(step, (name for name, _ in jobs))
+        steps = {
+            path.rpartition("/")[2]: name for name, paths in jobs if step in ("", name) for path in paths
+        }
+        if not steps:
+            raise nothing_written(run_id, step)
+        since = self.get(run_id).created
+        for job, text in job_lines(self._platform.project, self._credentials, list(steps), since):
+            yield LogLine(steps[job], text)
 
     def schedule_request(self, plan: Plan) -> dict[str, Any]:
         """Return the ``CreateScheduleRequest`` that :meth:`create_schedule` sends, as JSON values."""
@@ -206,6 +259,21 @@ class VertexBackend:
             )
         return upload_to_bucket(self._platform.pipeline_root, self._credentials, spec, name)
 
+    def _jobs_of(self, run_id: str) -> list[tuple[str, Sequence[str]]]:
+        """Return the steps of a run with the names of the custom jobs that ran them, retries included."""
+        with _calling(f"run {run_id}"):
+            if run_id.startswith(_CUSTOM_JOBS):
+                return [("train", [run_id])]
+            if run_id.startswith(_TUNING_JOBS):
+                tuning = self._training.get_hyperparameter_tuning_job(name=self._name(run_id), **_ONCE)
+                return [(f"trial-{trial.id}", [trial.custom_job]) for trial in tuning.trials]
+            job = self._jobs.get_pipeline_job(name=self._job_name(run_id), **_ONCE)
+        return [
+            (task.task_name, _custom_jobs(task.executor_detail))
+            for task in job.job_detail.task_details
+            if task.parent_task_id
+        ]
+
     @cached_property
     def _credentials(self) -> auth_credentials.Credentials:
         return google_credentials(self._endpoint)
@@ -225,6 +293,17 @@ class VertexBackend:
         return aiplatform_v1.ScheduleServiceClient(
             credentials=self._credentials, transport="rest", client_options={"api_endpoint": self._endpoint}
         )
+
+    @cached_property
+    def _training(self) -> Any:
+        from google.cloud import aiplatform_v1
+
+        return aiplatform_v1.JobServiceClient(
+            credentials=self._credentials, transport="rest", client_options={"api_endpoint": self._endpoint}
+        )
+
+    def _name(self, run_id: str) -> str:
+        return f"{self._parent}/{run_id}"
 
     def _job_name(self, run_id: str) -> str:
         return f"{self._parent}/pipelineJobs/{run_id}"
@@ -250,6 +329,33 @@ class VertexBackend:
                 Step(task.task_name, _state(task.state), task.start_time, task.end_time) for task in tasks
             ),
             metrics=_metrics(tasks),
+        )
+
+    def _training_run(self, job: Any) -> Run:
+        run_id = "/".join(str(job.name).split("/")[-2:])
+        region, project = self._platform.region, self._platform.project
+        number = run_id.rpartition("/")[2]
+        return Run(
+            id=run_id,
+            name=job.display_name,
+            state=_state(job.state),
+            created=job.create_time or datetime.now(UTC),
+            ended=job.end_time,
+            link="https://console.cloud.google.com/agent-platform/locations/"
+            f"{region}/training/{number}?project={project}",
+            parameters={},
+            error=job.error.message,
+        )
+
+    def _tuning_run(self, job: Any) -> Run:
+        """Return a tuning job; its parameters are the best trial's so far, with the metric."""
+        return dataclasses.replace(
+            self._training_run(job),
+            parameters=_best_trial(job),
+            steps=steps_in_order(
+                Step(f"trial-{trial.id}", _state(trial.state), trial.start_time, trial.end_time)
+                for trial in job.trials
+            ),
         )
 
 
@@ -284,7 +390,7 @@ _LISTING = {"run": "runs", "schedule": "schedule list"}
 
 
 def _state(state: Any) -> str:
-    return _STATES.get(state.name.removeprefix("PIPELINE_STATE_"), "waiting")
+    return _STATES.get(state.name.removeprefix("PIPELINE_STATE_").removeprefix("JOB_STATE_"), "waiting")
 
 
 def _schedule(schedule: Any) -> Schedule:
@@ -310,6 +416,24 @@ def _metrics(tasks: Sequence[Any]) -> dict[str, float]:
         for name, value in _plain(artifact.metadata).items()
         if isinstance(value, int | float)
     }
+
+
+def _custom_jobs(executor: Any) -> list[str]:
+    """Return the names of the custom jobs that ran a step; none of a step whose results were cached."""
+    container, custom = executor.container_detail, executor.custom_job_detail
+    jobs = [*container.failed_main_jobs, container.main_job, *custom.failed_jobs, custom.job]
+    return [job for job in jobs if job]
+
+
+def _best_trial(job: Any) -> dict[str, Any]:
+    """Return the metric and the parameters of the trial with the least metric, once one has ended."""
+    measured = [trial for trial in job.trials if trial.final_measurement.metrics]
+    if not measured:
+        return {}
+    best = min(measured, key=lambda trial: trial.final_measurement.metrics[0].value)
+    metric = best.final_measurement.metrics[0]
+    chosen = {parameter.parameter_id: parameter.value for parameter in best.parameters}
+    return {metric.metric_id: metric.value, **_plain(chosen)}
 
 
 def _plain(values: Any) -> dict[str, Any]:

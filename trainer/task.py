@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -30,13 +30,17 @@ from trainer.files import make_writable, write_json
 from trainer.fit import fit
 from trainer.matrix import InteractionMatrix
 from trainer.metrics import rmse
-from trainer.model import Model
+from trainer.model import Iteration, Model
 from trainer.reading import FIELD, Interactions, read_interactions
 from trainer.storage import deliver, is_remote, joined, local_copy
+from trainer.tensorboard import Scalars
 from trainer.vocabulary import Vocabulary
 
 METRICS_FILE = "metrics.json"
 """Written last: a job's output is whole when it is there."""
+
+LOGS_FOLDER = "logs"
+"""Of the progress, for TensorBoard."""
 
 METRICS_SCHEMA = "wals.job_metrics"
 METRICS_SCHEMA_VERSION = 1
@@ -80,7 +84,7 @@ logger = logging.getLogger("trainer.task")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the job that the command line asks for and return its exit code."""
-    given = _parser().parse_args(arguments)
+    given = make_parser().parse_args(arguments)
     _log(given.verbose_logging)
     try:
         run(given)
@@ -100,12 +104,12 @@ def run(given: argparse.Namespace) -> None:
         InputError: a flag or the data cannot be used.
         WalsError: Cloud Storage or a disk failed.
     """
-    config = config_of(given)
-    source, output = _source(given), _output(given)
-    tuner = _tuner(given.test_fraction) if given.hypertune else None
+    check(given)
+    config, output = config_of(given), _output(given)
+    tuner = _tuner() if given.hypertune else None
     if not tensorflow_is_installed():
         logger.warning("no SavedModel will be written: TensorFlow is not installed")
-    with local_copy(FIELD, source) as path:
+    with local_copy(FIELD, source_of(given)) as path:
         data = read_interactions(path, delimiter=_delimiter(given), headers=_has_headers(given))
     split = Split.of(data.matrix, given.test_fraction, given.seed)
     logger.info(
@@ -115,9 +119,10 @@ def run(given: argparse.Namespace) -> None:
     if not is_remote(output):
         make_writable(Path(output))
     checkpoints = _checkpoints(given.checkpoint_every, output)
-    model = _train(split, data, config, given.warm_start, checkpoints)
-    metrics = _metrics(model, split)
     with tempfile.TemporaryDirectory() as scratch:
+        scalars = _scalars(output, Path(scratch))
+        model = _train(split, data, config, given.warm_start, checkpoints, scalars)
+        metrics = _metrics(model, split)
         _write(Path(scratch), model, data, metrics, with_json=given.data_type == USER_RATINGS)
         deliver(Path(scratch), "--job-dir", output, METRICS_FILE)
     if checkpoints:
@@ -129,6 +134,25 @@ def run(given: argparse.Namespace) -> None:
     for name in ("train", "test"):
         value = metrics[f"{name}_rmse"]
         print(f"{name} RMSE = {'none' if value is None else format(value, '.4f')}")
+
+
+def check(given: argparse.Namespace) -> None:
+    """Refuse flags that cannot be used, before anything is read or, for a job elsewhere, sent.
+
+    Raises:
+        InputError: naming the first such flag.
+    """
+    config_of(given)
+    source_of(given)
+    _checkpoints(given.checkpoint_every, _output(given))
+    if not 0 <= given.test_fraction < 1:
+        raise InputError(
+            "--test_fraction", given.test_fraction, "is out of range", "give a number from 0 to below 1"
+        )
+    if given.hypertune and given.test_fraction == 0:
+        raise InputError(
+            "--hypertune", True, "has no metric without held-out entries", "raise --test_fraction"
+        )
 
 
 def config_of(given: argparse.Namespace) -> TrainConfig:
@@ -165,12 +189,8 @@ class Split:
             seed: of the choice; the same seed chooses the same entries.
 
         Raises:
-            InputError: the fraction is out of range, or holds out nothing.
+            InputError: the fraction holds out nothing.
         """
-        if not 0 <= fraction < 1:
-            raise InputError(
-                "--test_fraction", fraction, "is out of range", "give a number from 0 to below 1"
-            )
         held_out = int(matrix.nnz * fraction)
         if fraction > 0 and held_out == 0:
             raise InputError(
@@ -192,6 +212,7 @@ def _train(
     config: TrainConfig,
     warm_start: str | None,
     checkpoints: Checkpoints | None,
+    on_iteration: Callable[[Iteration], None],
 ) -> Model:
     with contextlib.ExitStack() as stack:
         earlier = None
@@ -204,6 +225,7 @@ def _train(
             items=data.items,
             warm_start=earlier,
             checkpoints=checkpoints,
+            on_iteration=on_iteration,
         )
 
 
@@ -278,7 +300,12 @@ def _write_array(path: Path, elements: Iterable[Any]) -> None:
         file.write("]\n")
 
 
-def _source(given: argparse.Namespace) -> str:
+def source_of(given: argparse.Namespace) -> str:
+    """Return where the train file is.
+
+    Raises:
+        InputError: the flags do not say, or say it twice.
+    """
     if not given.train_file:
         raise InputError(FIELD, given.train_file, "is missing", "name the file to train on")
     if not given.gcs_bucket:
@@ -308,6 +335,18 @@ def _checkpoint_folder(output: str) -> Path:
     return Path(output) / "checkpoints"
 
 
+def _scalars(output: str, scratch: Path) -> Scalars:
+    """Return the writer of the progress, which can be watched in a local output and is delivered to another.
+
+    What an earlier job left is removed, unless this one goes on from its checkpoint.
+    """
+    if is_remote(output):
+        return Scalars(scratch / LOGS_FOLDER)
+    if not _checkpoint_folder(output).exists():
+        shutil.rmtree(Path(output) / LOGS_FOLDER, ignore_errors=True)
+    return Scalars(Path(output) / LOGS_FOLDER)
+
+
 def _checkpoints(every: int, output: str) -> Checkpoints | None:
     if every == 0:
         return None
@@ -321,12 +360,8 @@ def _checkpoints(every: int, output: str) -> Checkpoints | None:
     return Checkpoints(_checkpoint_folder(output), every)
 
 
-def _tuner(test_fraction: float) -> Any:
+def _tuner() -> Any:
     """Return the reporter of the metric to Vertex AI's hyperparameter tuning."""
-    if test_fraction == 0:
-        raise InputError(
-            "--hypertune", True, "has no metric without held-out entries", "raise --test_fraction"
-        )
     try:
         import hypertune
     except ImportError as error:
@@ -345,8 +380,9 @@ def _log(everything: bool) -> None:
     logging.getLogger("tensorflow").setLevel(logging.INFO if everything else logging.WARNING)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def make_parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Return the parser of the job's flags, of a class that may tell of errors in its own way."""
+    parser = kind(
         prog="python -m trainer.task",
         description="Factorise the interactions of one file by weighted alternating least squares.",
     )

@@ -1,5 +1,6 @@
 """Training: the matrix and the vocabulary in, the model out."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from trainer.files import identity
 from trainer.fit import fit
 from trainer.matrix import InteractionMatrix
 from trainer.model import SCHEMA_VERSION
+from trainer.tensorboard import Scalars
 from trainer.vocabulary import load_vocabularies
 
 
@@ -31,7 +33,7 @@ def train(*, matrix: Path, vocabulary: Path, model: Path, config: Mapping[str, A
     checked = TrainConfig.from_dict(config)
     interactions = InteractionMatrix.open(matrix)
     users, items = load_vocabularies(vocabulary)
-    fitted = fit(interactions, checked, users=users, items=items)
+    fitted = fit(interactions, checked, users=users, items=items, on_iteration=_scalars())
     manifest = fitted.save(model)
     last = fitted.history[-1]
     counts = {name: manifest[name] for name in ("users", "items", "entries", "latent_factors")}
@@ -41,3 +43,9 @@ def train(*, matrix: Path, vocabulary: Path, model: Path, config: Mapping[str, A
         "objective": last.objective,
         **identity(model, SCHEMA_VERSION),
     }
+
+
+def _scalars() -> Scalars | None:
+    """Return the writer of the progress where Vertex AI names a folder for TensorBoard, by its mount."""
+    folder = os.environ.get("AIP_TENSORBOARD_LOG_DIR", "")
+    return Scalars(Path(folder.replace("gs://", "/gcs/", 1))) if folder else None

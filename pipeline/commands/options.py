@@ -18,7 +18,7 @@ from pipeline.backends import Backend, Job, connect
 from pipeline.compiling import PIPELINES, compile_pipeline
 from pipeline.environments import PLATFORMS, Environment, read_environment, read_parameters
 from pipeline.pinned import pinned_images
-from pipeline.targets import TARGETS
+from pipeline.targets import TARGETS, Target
 from trainer.errors import InputError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -58,22 +58,26 @@ parameter_option = click.option(
 )
 
 
-def spec_options(command: Command) -> Command:
-    """Give a command the options that say which pipeline, with which images."""
+def image_options(command: Command) -> Command:
+    """Give a command the options that say which images."""
     for option in (
         click.option("--images", help="File that `make push` wrote, to name the images by digest."),
         click.option("--tag", help="Tag of the step images."),
         click.option("--image-prefix", help="Registry and repository of the step images."),
-        click.option(
-            "--pipeline",
-            type=click.Choice(list(PIPELINES)),
-            default=DEFAULT_PIPELINE,
-            show_default=True,
-            help="Which one.",
-        ),
     ):
         command = option(command)
     return command
+
+
+def spec_options(command: Command) -> Command:
+    """Give a command the options that say which pipeline, with which images."""
+    return click.option(
+        "--pipeline",
+        type=click.Choice(list(PIPELINES)),
+        default=DEFAULT_PIPELINE,
+        show_default=True,
+        help="Which one.",
+    )(image_options(command))
 
 
 def environment_of(config: Path | None, flags: dict[str, Any]) -> Environment:
@@ -120,12 +124,28 @@ def compiled_spec(environment: Environment, pipeline: str, flags: dict[str, Any]
     Raises:
         InputError: the images or the settings cannot be used.
     """
+    return compile_pipeline(pipeline, target_of(environment), folder, images_of(environment, flags))
+
+
+def target_of(environment: Environment) -> Target:
+    """Return the target of an environment's platform, with the environment's settings of the steps.
+
+    Raises:
+        InputError: the settings cannot be used.
+    """
     target = TARGETS[environment.platform.target]
-    if environment.settings:
-        target = target.with_settings(Path(environment.settings))
+    return target.with_settings(Path(environment.settings)) if environment.settings else target
+
+
+def images_of(environment: Environment, flags: dict[str, Any]) -> Callable[[str], str]:
+    """Return what gives a step's image, as the options of :func:`image_options` or the environment name it.
+
+    Raises:
+        InputError: they name none, or the file of digests cannot be used.
+    """
     pinned = flags["images"] or environment.images.pinned
     if pinned:
-        return compile_pipeline(pipeline, target, folder, pinned_images(Path(pinned)))
+        return pinned_images(Path(pinned))
     prefix = flags["image_prefix"] or environment.images.prefix
     if not prefix:
         raise InputError(
@@ -135,7 +155,7 @@ def compiled_spec(environment: Environment, pipeline: str, flags: dict[str, Any]
             "give --image-prefix, or --images with the file that `make push` wrote",
         )
     tag = flags["tag"] or environment.images.tag or DEFAULT_TAG
-    return compile_pipeline(pipeline, target, folder, partial(image, prefix=prefix, tag=tag))
+    return partial(image, prefix=prefix, tag=tag)
 
 
 def job_of(environment: Environment, flags: dict[str, Any]) -> Job:

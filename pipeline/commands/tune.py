@@ -10,8 +10,30 @@ from rich.console import Console
 from pipeline.commands.execution import local_run_options, run_here
 from pipeline.tuning import STEPS, TUNED
 
+_ON_VERTEX = "--vertex-hyperparameter-job"
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+class _Tune(click.Command):
+    """The command, or with its flag ``wals train-job tune`` in its place."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if _ON_VERTEX not in args:
+            return super().make_context(info_name, args, parent, **extra)
+        from pipeline.commands.train_job import tune
+
+        others = [argument for argument in args if argument != _ON_VERTEX]
+        return tune.make_context(info_name, others, parent, **extra)
+
+
+@click.command(cls=_Tune, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    _ON_VERTEX,
+    is_flag=True,
+    expose_value=False,
+    help="Tune `trainer.task` on Vertex AI instead, with the options of `wals train-job tune`.",
+)
 @local_run_options("wals-tune")
 def command(titles: Path | None, output_dir: Path | None, runner: str, **parameters: Any) -> None:
     """Tune the training's parameters on this machine, and train with the best.

@@ -21,6 +21,7 @@ from tests.pipeline.serving import Call, RefusedError, Route, serving, steps_in_
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _AROUND = ("root", "root-driver", "extract-driver", "executor")
+_WORKFLOW = "wals-train-x7k2p"
 _NEVER = "1970-01-01T00:00:00Z"
 
 
@@ -33,6 +34,8 @@ class KubeflowServer:
         version: of Kubeflow Pipelines; none is told if empty, as by servers after 2.17.
         experiments: by id, as JSON; so are the others.
         failing_step: the step that fails; none if empty.
+        logs: by step, what its pod wrote; a pod of another step is gone.
+        refuses_logs: whether it refuses to tell of a run's pods.
         calls: ``METHOD path`` of each request.
     """
 
@@ -44,6 +47,8 @@ class KubeflowServer:
     pipelines: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, Any] = field(default_factory=dict)
     failing_step: str = ""
+    logs: dict[str, str] = field(default_factory=dict)
+    refuses_logs: bool = False
     calls: list[str] = field(default_factory=list)
 
     def routes(self) -> list[Route]:
@@ -56,6 +61,8 @@ class KubeflowServer:
             ("POST", f"{v2}/runs", self.create_run),
             ("GET", f"{v2}/runs", self.list_runs),
             ("GET", f"{v2}/runs{one}", self.get_run),
+            ("GET", f"/apis/v1beta1/runs{one}", self.get_workflow),
+            ("GET", f"/apis/v1alpha1/runs{one}/nodes{one}/log", self.get_log),
             ("POST", f"{v2}/runs{one}:terminate", self.terminate_run),
             ("POST", f"{v2}/recurringruns", self.create_recurring),
             ("GET", f"{v2}/recurringruns", self.list_recurring),
@@ -91,6 +98,30 @@ class KubeflowServer:
         run = _held(self.runs, call.match[1])
         self._live(run)
         return run
+
+    def get_workflow(self, call: Call) -> Any:
+        if self.refuses_logs:
+            raise RefusedError(403, "not authorized to read the run")
+        workflow = {
+            "metadata": {"name": _WORKFLOW, "annotations": {}},
+            "status": {"nodes": _nodes(_held(self.runs, call.match[1]))},
+        }
+        return {"run": {}, "pipeline_runtime": {"workflow_manifest": json.dumps(workflow)}}
+
+    def get_log(self, call: Call) -> Any:
+        nodes = _nodes(_held(self.runs, call.match[1])).values()
+        # Pods have another name than their nodes.
+        steps = {
+            f"{_WORKFLOW}-{node['templateName']}-{node['id'].rpartition('-')[2]}": node["boundaryID"]
+            for node in nodes
+            if node["type"] == "Pod"
+        }
+        step = next((node["displayName"] for node in nodes if node["id"] == steps.get(call.match[2])), "")
+        if step in self.logs:
+            return self.logs[step]
+        # The server has sent its status before it looks for the pod.
+        message = f"Failed to read logs for run {call.match[1]}: pods {call.match[2]!r} not found"
+        return {"error_message": message, "error_details": f"{message}\n1. trace"}
 
     def terminate_run(self, call: Call) -> Any:
         run = _held(self.runs, call.match[1])
@@ -171,6 +202,41 @@ def kubeflow_server() -> Iterator[KubeflowServer]:
 
     with serving(server.routes(), refuse, server.calls) as server.url:
         yield server
+
+
+def _nodes(run: dict[str, Any]) -> dict[str, Any]:
+    """Return the nodes of a run's Argo Workflow: for each step its driver, and a node around its pod."""
+    nodes = {}
+    for number, task in enumerate(run["run_details"]["task_details"][len(_AROUND) :]):
+        step, began = task["display_name"], {"startedAt": task["start_time"]}
+        around, driver, pod = (f"{_WORKFLOW}-{kind}{number}" for kind in (10, 20, 30))
+        nodes[pod] = {
+            "id": pod,
+            "type": "Pod",
+            "displayName": "executor",
+            "boundaryID": around,
+            "templateName": "system-container-impl",
+            **began,
+        }
+        nodes[around] = {
+            "id": around,
+            "type": "DAG",
+            "displayName": step,
+            "boundaryID": _WORKFLOW,
+            "templateName": "system-container-executor",
+            "children": [pod],
+            **began,
+        }
+        nodes[driver] = {
+            "id": driver,
+            "type": "Pod",
+            "displayName": f"{step}-driver",
+            "boundaryID": _WORKFLOW,
+            "templateName": "system-container-driver",
+            "children": [around],
+            **began,
+        }
+    return nodes
 
 
 def _strictly(body: bytes, model: str) -> dict[str, Any]:

@@ -29,6 +29,10 @@ METRICS = {"recall_at_20": 0.31, "ndcg_at_20": 0.25, "popularity_recall_at_20": 
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _CRON = re.compile(r"TZ=[A-Za-z_]+(/[A-Za-z_]+)* [\d*/,-]+( [\d*/,-]+){4}")
+_LOG_FILTER = re.compile(
+    r'resource\.type="ml_job" AND resource\.labels\.job_id=\(("\d+"(?: OR "\d+")*)\)'
+    r' AND timestamp>="\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"'
+)
 _LABEL = re.compile(r"[a-z0-9_-]{0,63}")
 _OVER = {"SUCCEEDED", "FAILED", "CANCELLED"}
 
@@ -40,6 +44,10 @@ class VertexServer:
     Attributes:
         url: its address.
         jobs: pipeline jobs by name, as JSON.
+        training: custom jobs and hyperparameter tuning jobs by name, as JSON.
+        failing_training: whether training jobs fail.
+        logs: entries of Cloud Logging, in the order of time, as (number of a custom job, payload).
+        logging_refuses: status that Cloud Logging answers with; it answers if 0.
         schedules: schedules by name, as JSON.
         templates: bytes of the packages of the template repository, by ``package/sha256:…``.
         tags: versions by ``package/tag``.
@@ -52,6 +60,10 @@ class VertexServer:
 
     url: str = ""
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    training: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failing_training: bool = False
+    logs: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    logging_refuses: int = 0
     schedules: dict[str, dict[str, Any]] = field(default_factory=dict)
     templates: dict[str, bytes] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -65,12 +77,17 @@ class VertexServer:
 
     def routes(self) -> list[Route]:
         jobs, schedules = rf"/v1/({PARENT})/pipelineJobs", rf"/v1/({PARENT})/schedules"
+        training = rf"/v1/{PARENT}/(customJobs|hyperparameterTuningJobs)"
         package = r"/templates/packages/([\w-]+)"
         return [
             ("POST", jobs, self.create_job),
             ("GET", jobs, self.list_jobs),
             ("GET", rf"{jobs}/([^/:]+)", self.get_job),
             ("POST", rf"{jobs}/([^/:]+):cancel", self.cancel_job),
+            ("POST", training, self.create_training),
+            ("GET", rf"{training}/(\d+)", self.get_training),
+            ("POST", rf"{training}/(\d+):cancel", self.cancel_training),
+            ("POST", "/v2/entries:list", self.list_entries),
             ("POST", schedules, self.create_schedule),
             ("GET", schedules, self.list_schedules),
             ("DELETE", rf"{schedules}/([^/:]+)", self.delete_schedule),
@@ -119,6 +136,55 @@ class VertexServer:
             raise RefusedError(400, "the job is over")
         job["state"], job["endTime"] = "PIPELINE_STATE_CANCELLED", _time(30)
         return {}
+
+    def create_training(self, call: Call) -> Any:
+        tuning = call.match[1] == "hyperparameterTuningJobs"
+        job = _strictly(
+            call.body, aiplatform_v1.HyperparameterTuningJob if tuning else aiplatform_v1.CustomJob
+        )
+        _check_training(job["trialJobSpec"] if tuning else job["jobSpec"])
+        if tuning:
+            _check_study(job)
+        name = f"{PARENT}/{call.match[1]}/{7000 + len(self.training)}"
+        made = {"name": name, "state": "JOB_STATE_PENDING", "createTime": _time(0)}
+        self.training[name] = {**job, **made, **({"trials": []} if tuning else {})}
+        return self.training[name]
+
+    def get_training(self, call: Call) -> Any:
+        if self.refusals:
+            raise RefusedError(self.refusals.pop(0), "the service is unavailable")
+        job = self._held(self.training, f"{PARENT}/{call.match[1]}/{call.match[2]}")
+        self._train(job)
+        return job
+
+    def cancel_training(self, call: Call) -> Any:
+        job = self._held(self.training, f"{PARENT}/{call.match[1]}/{call.match[2]}")
+        job["state"], job["endTime"] = "JOB_STATE_CANCELLED", _time(30)
+        return {}
+
+    def list_entries(self, call: Call) -> Any:
+        """Two entries a page, and an empty page first, as Cloud Logging may answer."""
+        if self.logging_refuses:
+            raise RefusedError(self.logging_refuses, "PERMISSION_DENIED")
+        request = json.loads(call.body)
+        known = {"resourceNames", "filter", "orderBy", "pageSize", "pageToken"}
+        _require(set(request) <= known, f"Unknown name {set(request) - known}")
+        _require(request["resourceNames"] == [f"projects/{PROJECT}"], "resource_names is not valid")
+        _require(request["orderBy"] in ("timestamp asc", "timestamp desc"), "order_by is not valid")
+        match = _LOG_FILTER.fullmatch(request["filter"])
+        if not match:
+            raise RefusedError(400, f"Unparseable filter: {request['filter']}")
+        wanted = re.findall(r'"(\d+)"', match[1])
+        found = [
+            {"resource": {"type": "ml_job", "labels": {"job_id": job}}, **payload}
+            for job, payload in self.logs
+            if job in wanted
+        ]
+        if "pageToken" not in request:
+            return {"nextPageToken": "0"}
+        first = int(request["pageToken"])
+        more = {"nextPageToken": str(first + 2)} if first + 2 < len(found) else {}
+        return {"entries": found[first : first + 2], **more}
 
     def create_schedule(self, call: Call) -> Any:
         schedule = _strictly(call.body, aiplatform_v1.Schedule)
@@ -217,9 +283,26 @@ class VertexServer:
                 "parentTaskId": "1",
                 "taskName": steps[number - 1],
                 "state": "RUNNING",
+                "executorDetail": {"containerDetail": {"mainJob": f"{PARENT}/customJobs/{9000 + number}"}},
                 "startTime": _time(number),
             }
         )
+
+    def _train(self, job: dict[str, Any]) -> None:
+        """Take a training job one step further; a tuning job has each trial run for one look."""
+        if job["state"] not in ("JOB_STATE_PENDING", "JOB_STATE_RUNNING"):
+            return
+        began, job["state"] = job["state"] == "JOB_STATE_RUNNING", "JOB_STATE_RUNNING"
+        trials = job.get("trials", [])
+        if trials:
+            _end_trial(trials[-1])
+        if "trials" in job and len(trials) < int(job["maxTrialCount"]):
+            trials.append(_trial(job, str(len(trials) + 1)))
+        elif began:
+            job["state"] = "JOB_STATE_FAILED" if self.failing_training else "JOB_STATE_SUCCEEDED"
+            job["endTime"] = _time(60)
+            if self.failing_training:
+                job["error"] = {"code": 3, "message": "The replica workerpool0-0 exited with a status of 2."}
 
     def _end(self, job: dict[str, Any], task: dict[str, Any]) -> None:
         task["endTime"] = _time(int(task["taskId"]) * 2)
@@ -274,6 +357,53 @@ def _check_job(job: dict[str, Any]) -> None:
     _require(required <= set(given), f"missing parameters {required - set(given)}")
     for label in job.get("labels", {}).items():
         _require(all(_LABEL.fullmatch(part) for part in label), f"label {label} is not valid")
+
+
+def _check_training(spec: dict[str, Any]) -> None:
+    (pool,) = spec["workerPoolSpecs"]
+    machine = pool["machineSpec"]
+    _require(bool(re.fullmatch(r"[a-z0-9]+-[a-z0-9-]+", machine["machineType"])), "machine_type is not valid")
+    _require(pool["replicaCount"] == "1", "replica_count is required")
+    _require(
+        ("acceleratorType" in machine) == ("acceleratorCount" in machine), "accelerator_count is required"
+    )
+    _require(bool(pool["containerSpec"]["imageUri"]), "image_uri is required")
+
+
+def _check_study(job: dict[str, Any]) -> None:
+    study = job["studySpec"]
+    _require([metric["goal"] for metric in study["metrics"]] == ["MINIMIZE"], "one metric's goal is wanted")
+    _require(0 < job["parallelTrialCount"] <= job["maxTrialCount"], "parallel_trial_count is not valid")
+    for parameter in study["parameters"]:
+        bounds = parameter.get("doubleValueSpec") or parameter["integerValueSpec"]
+        low, high = float(bounds["minValue"]), float(bounds["maxValue"])
+        _require(low < high, f"the range of {parameter['parameterId']} is not valid")
+        _require("LOG" not in parameter["scaleType"] or low > 0, "a logarithmic range must be above 0")
+
+
+def _trial(job: dict[str, Any], number: str) -> dict[str, Any]:
+    """Return a trial whose parameters are, by its number, some way from the least to the most."""
+    parameters = []
+    for parameter in job["studySpec"]["parameters"]:
+        bounds = parameter.get("doubleValueSpec") or parameter["integerValueSpec"]
+        least, most = float(bounds["minValue"]), float(bounds["maxValue"])
+        value = round(least + (most - least) * int(number) / 10)
+        parameters.append({"parameterId": parameter["parameterId"], "value": value})
+    custom_job = f"{PARENT}/customJobs/{8000 + int(number)}"
+    return {
+        "id": number,
+        "state": "ACTIVE",
+        "startTime": _time(int(number)),
+        "parameters": parameters,
+        "customJob": custom_job,
+    }
+
+
+def _end_trial(trial: dict[str, Any]) -> None:
+    # The second of the trials is the best.
+    error = 1 + abs(int(trial["id"]) - 2) / 10
+    measurement = {"metrics": [{"metricId": "training/hptuning/metric", "value": error}]}
+    trial |= {"state": "SUCCEEDED", "endTime": _time(int(trial["id"]) * 3), "finalMeasurement": measurement}
 
 
 def _require(holds: bool, message: str) -> None:

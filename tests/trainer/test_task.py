@@ -118,7 +118,7 @@ def test_movielens_gives_a_model_a_saved_model_and_both_rmses(
 def test_parameters_are_those_of_the_old_job(
     data_type: str, flags: list[str], expected: tuple[float, ...]
 ) -> None:
-    given = task._parser().parse_args(["--job-dir", "j", "--data-type", data_type, *flags])
+    given = task.make_parser().parse_args(["--job-dir", "j", "--data-type", data_type, *flags])
     config = task.config_of(given)
     assert expected == (
         config.latent_factors, config.regularization, config.unobs_weight, config.wt_type,
@@ -246,6 +246,14 @@ def test_a_job_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.M
     assert not (tmp_path / "job" / "checkpoints").exists()
     whole = run(tmp_path / "whole", *flags, "--num_iters", 8)
     assert resumed["objective"] == whole["objective"]
+
+
+def test_the_progress_is_there_for_tensorboard_but_not_that_of_an_earlier_job(tmp_path: Path) -> None:
+    data = ratings(tmp_path / "u.data", "", "\t")
+    for iterations in (3, 5):
+        run(tmp_path / "job", "--train-file", data, "--num_iters", iterations)
+    (events,) = (tmp_path / "job" / "logs").iterdir()
+    assert events.read_bytes().count(b"objective") == 5
 
 
 def test_a_warm_start_begins_where_the_earlier_job_ended(tmp_path: Path) -> None:

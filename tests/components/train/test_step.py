@@ -51,6 +51,16 @@ def test_the_same_input_gives_the_same_bytes(inputs: dict[str, Path], tmp_path: 
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
+def test_the_progress_goes_where_vertex_wants_it_for_tensorboard(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIP_TENSORBOARD_LOG_DIR", str(tmp_path / "tensorboard"))
+    train(**inputs, model=tmp_path / "model", config=CONFIG)
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert "tfevents" in events.name
+    assert events.read_bytes().count(b"objective") == CONFIG["num_iters"]
+
+
 def test_bad_input_leaves_no_model(inputs: dict[str, Path], tmp_path: Path) -> None:
     for config, named in (({"latent_factors": 0}, "latent_factors"), ({"factors": 3}, "factors")):
         with pytest.raises(InputError, match=named):
