@@ -1,7 +1,10 @@
-"""The Terraform files, read by a parser: what a plan without Google Cloud cannot tell."""
+"""The Terraform files, read by a parser and, where it is installed, by Terraform."""
 
 import json
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from components.extract.columns import find_columns
 from pipeline.environments import Vertex
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "terraform"
+wants_terraform = pytest.mark.skipif(not shutil.which("terraform"), reason="no Terraform here")
 
 
 def unquoted(value: Any) -> Any:
@@ -120,3 +124,33 @@ def test_the_default_source_has_columns_that_extraction_finds(text: str) -> None
     schema = dict(re.findall(r'{ name = "(\w+)", type = "(\w+)"', text))
     columns = find_columns(schema)
     assert [columns.user, columns.item, columns.rating] == list(schema)
+
+
+def terraform(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Terraform in a folder, without waiting long for a registry out of reach."""
+    return subprocess.run(
+        ["terraform", f"-chdir={folder}", *arguments, "-no-color"],
+        env={**os.environ, "TF_REGISTRY_CLIENT_TIMEOUT": "10", "TF_REGISTRY_DISCOVERY_RETRY": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@wants_terraform
+def test_the_files_are_formatted() -> None:
+    result = terraform(FOLDER, "fmt", "-check", "-diff", "-recursive")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@wants_terraform
+def test_terraform_takes_the_files_with_the_provider_that_they_name(tmp_path: Path) -> None:
+    for file in FOLDER.glob("*.tf"):
+        shutil.copy(file, tmp_path)
+    made = terraform(tmp_path, "init", "-backend=false", "-input=false")
+    told = " ".join(made.stderr.split())
+    if "could not connect to registry.terraform.io" in told:
+        pytest.skip(told[told.index("Could not retrieve") :])
+    assert made.returncode == 0, told
+    result = terraform(tmp_path, "validate")
+    assert result.returncode == 0, result.stdout + result.stderr
