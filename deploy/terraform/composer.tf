@@ -14,12 +14,27 @@ resource "google_project_iam_member" "composer" {
   member  = google_service_account.composer[0].member
 }
 
-# The sensor asks when the source table was last written to.
-resource "google_bigquery_dataset_iam_member" "composer" {
-  for_each   = var.composer ? local.sources : []
-  dataset_id = each.value
-  role       = "roles/bigquery.metadataViewer"
+# Its client looks at the bucket before it submits a run; operators submit without a look.
+resource "google_storage_bucket_iam_member" "composer" {
+  count  = var.composer ? 1 : 0
+  bucket = google_storage_bucket.pipeline.name
+  role   = "roles/storage.legacyBucketReader"
+  member = google_service_account.composer[0].member
+}
+
+resource "google_artifact_registry_repository_iam_member" "composer" {
+  count      = var.composer ? 1 : 0
+  repository = google_artifact_registry_repository.templates.name
+  location   = var.region
+  role       = "roles/artifactregistry.reader"
   member     = google_service_account.composer[0].member
+}
+
+resource "google_project_iam_member" "operators_composer" {
+  for_each = var.composer ? var.operators : []
+  project  = var.project
+  role     = "roles/composer.user"
+  member   = each.value
 }
 
 resource "google_composer_environment" "airflow" {

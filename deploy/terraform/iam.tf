@@ -70,6 +70,23 @@ resource "google_project_iam_member" "submitters" {
   member   = each.value
 }
 
+resource "google_project_iam_member" "operators_logs" {
+  for_each = var.operators
+  project  = var.project
+  role     = "roles/logging.viewer"
+  member   = each.value
+}
+
+# `wals check` looks for the source, and Airflow's sensor at when it was last written to.
+resource "google_bigquery_dataset_iam_member" "submitters" {
+  for_each = {
+    for pair in setproduct(local.sources, keys(local.submitters)) : join(" ", pair) => pair
+  }
+  dataset_id = each.value[0]
+  role       = "roles/bigquery.metadataViewer"
+  member     = local.submitters[each.value[1]]
+}
+
 resource "google_service_account_iam_member" "submitters" {
   for_each           = local.submitters
   service_account_id = google_service_account.steps.name
@@ -92,10 +109,10 @@ resource "google_artifact_registry_repository_iam_member" "operators_images" {
   member     = each.value
 }
 
-resource "google_artifact_registry_repository_iam_member" "submitters_templates" {
-  for_each   = local.submitters
+resource "google_artifact_registry_repository_iam_member" "operators_templates" {
+  for_each   = var.operators
   repository = google_artifact_registry_repository.templates.name
   location   = var.region
-  role       = each.key == "composer" ? "roles/artifactregistry.reader" : "roles/artifactregistry.writer"
+  role       = "roles/artifactregistry.writer"
   member     = each.value
 }

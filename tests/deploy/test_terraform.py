@@ -1,7 +1,10 @@
-"""The Terraform files, read by a parser: what a plan without Google Cloud cannot tell."""
+"""The Terraform files, read by a parser and, where it is installed, by Terraform."""
 
 import json
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from components.extract.columns import find_columns
 from pipeline.environments import Vertex
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "terraform"
+wants_terraform = pytest.mark.skipif(not shutil.which("terraform"), reason="no Terraform here")
 
 
 def unquoted(value: Any) -> Any:
@@ -63,11 +67,39 @@ def test_every_reference_is_to_a_resource_there_is(parsed: dict[str, list[Any]],
     assert set(re.findall(r"\b(google_\w+\.\w+)", text)) - {"google_project.this"} <= there
 
 
-def test_the_table_of_rights_lists_every_role_given_and_no_other(text: str) -> None:
+def granted(parsed: dict[str, list[Any]]) -> set[tuple[str, str]]:
+    """Return who gets which role."""
+    lists = {name: body for block in parsed["locals"] for name, body in block.items()}
+    given = set()
+    for block in parsed["resource"]:
+        for kind, bodies in block.items():
+            if not kind.endswith("_iam_member"):
+                continue
+            for name, body in bodies.items():
+                expressions = f"{body['member']} {body.get('for_each', '')}"
+                people = {
+                    who
+                    for who, words in {
+                        "steps": r"local\.steps\b",
+                        "operators": r"\bsubmitters\b|var\.operators",
+                        "Composer": r"\bsubmitters\b|service_account\.composer",
+                    }.items()
+                    if re.search(words, expressions)
+                }
+                assert people, f"{kind}.{name} names nobody that the test knows"
+                roles = lists["steps_roles"] if body["role"] == "${each.value}" else [body["role"]]
+                given |= {(who, role) for who in people for role in roles}
+    return given
+
+
+def test_the_table_of_rights_lists_who_is_given_which_role_and_no_other(
+    parsed: dict[str, list[Any]],
+) -> None:
     table = (FOLDER / "README.md").read_text("utf-8")
-    role = r"roles/[a-zA-Z.]+"
-    assert set(re.findall(role, table)) == set(re.findall(role, text))
-    assert not {"roles/owner", "roles/editor", "roles/viewer"} & set(re.findall(role, text))
+    rows = re.findall(r"^\| ([\w, ]+) \| `(roles/[\w.]+)` \| .+ \| .+ \|$", table, re.MULTILINE)
+    listed = {(who, role) for whos, role in rows for who in whos.split(", ")}
+    assert listed == granted(parsed)
+    assert not {"roles/owner", "roles/editor", "roles/viewer"} & {role for _, role in listed}
 
 
 def test_the_output_is_an_environment_that_wals_takes(parsed: dict[str, list[Any]]) -> None:
@@ -92,3 +124,33 @@ def test_the_default_source_has_columns_that_extraction_finds(text: str) -> None
     schema = dict(re.findall(r'{ name = "(\w+)", type = "(\w+)"', text))
     columns = find_columns(schema)
     assert [columns.user, columns.item, columns.rating] == list(schema)
+
+
+def terraform(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Terraform in a folder, without waiting long for a registry out of reach."""
+    return subprocess.run(
+        ["terraform", f"-chdir={folder}", *arguments, "-no-color"],
+        env={**os.environ, "TF_REGISTRY_CLIENT_TIMEOUT": "10", "TF_REGISTRY_DISCOVERY_RETRY": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@wants_terraform
+def test_the_files_are_formatted() -> None:
+    result = terraform(FOLDER, "fmt", "-check", "-diff", "-recursive")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@wants_terraform
+def test_terraform_takes_the_files_with_the_provider_that_they_name(tmp_path: Path) -> None:
+    for file in FOLDER.glob("*.tf"):
+        shutil.copy(file, tmp_path)
+    made = terraform(tmp_path, "init", "-backend=false", "-input=false")
+    told = " ".join(made.stderr.split())
+    if "could not connect to registry.terraform.io" in told:
+        pytest.skip(told[told.index("Could not retrieve") :])
+    assert made.returncode == 0, told
+    result = terraform(tmp_path, "validate")
+    assert result.returncode == 0, result.stdout + result.stderr
