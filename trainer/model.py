@@ -102,8 +102,8 @@ class Model:
             InputError: the folder cannot be written.
         """
         begin_artifact(folder)
-        arrays: tuple[NDArray[Any], ...]
-        arrays = (self.user_factors, self.item_factors, self.seen.indptr, self.seen.indices)
+        arrays: list[NDArray[Any]]
+        arrays = [self.user_factors, self.item_factors, self.seen.indptr, self.seen.indices]
         for name, array in zip(_ARRAYS, arrays, strict=True):
             with replacing(folder / f"{name}.npy") as temporary, temporary.open("wb") as file:
                 np.save(file, array, allow_pickle=False)
