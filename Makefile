@@ -9,6 +9,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
+# Airflow 2.9 fits the packages of its days only; wirerope's of then is no wheel, and cannot be built any more.
+AIRFLOW_2_9_DAYS := --exclude-newer 2024-08-15 --exclude-newer-package wirerope=2026-11-01
+
 IMAGE_LOCKS := extract prepare train train-gpu evaluate publish tune tune-gpu
 
 SAMPLE := data/ml-latest-small
@@ -39,7 +42,7 @@ test: .venv/.dev ## Run the tests
 test-docker: .venv/.dev ## Build the images and test them and the runs in containers (wants Docker)
 	$(BIN)/python -m pytest -q -m docker tests/containers
 
-test-airflow: .venv/.dev ## Run the DAGs in a real Airflow, in an environment of its own
+test-airflow: .venv/.dev ## Run the DAGs in real Airflows (3, 2.11 and 2.9), each in an environment of its own
 	$(BIN)/python -m pytest -q -m airflow tests/airflow
 
 check: .venv/.dev ## Lint, check the format and the types
@@ -80,11 +83,13 @@ lock: .venv/.run ## Resolve the dependencies anew into requirements/*.lock.txt
 	$(LOCK) pyproject.toml -o requirements/run.lock.txt
 	$(LOCK) pyproject.toml --extra tensorflow --group dev -c requirements/run.lock.txt -o requirements/dev.lock.txt
 	$(LOCK) requirements/airflow.in -o requirements/airflow.lock.txt
+	$(LOCK) requirements/airflow2.in -o requirements/airflow2.lock.txt
+	$(LOCK) $(AIRFLOW_2_9_DAYS) requirements/airflow2.9.in -o requirements/airflow2.9.lock.txt
 	for image in $(IMAGE_LOCKS); do $(LOCK) requirements/$$image.in -c requirements/dev.lock.txt \
 		--no-emit-package kfp-server-api --no-emit-package kubernetes -o requirements/$$image.lock.txt || exit 1; done
 
 clean: ## Remove what was built; runs/ stays
-	rm -rf build .venv .venv-airflow
+	rm -rf build .venv .venv-airflow*
 
 .venv/.bootstrap: requirements/bootstrap.lock.txt
 	@test -n "$(PYTHON)" || { echo "make: error: no Python 3.11, 3.12 or 3.13 with venv was found; install one (Debian, Ubuntu: apt install python3 python3-venv) or name it: make PYTHON=/path/to/python3.12" >&2; exit 2; }

@@ -8,25 +8,33 @@ by the Airflow variable ``wals``, a JSON object; docs/operations.md lists its ke
 import json
 import shlex
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
+from urllib.error import HTTPError
 
 try:
     from airflow.sdk import DAG, PokeReturnValue, task
-    from airflow.sdk.exceptions import AirflowFailException
 except ImportError:  # Airflow 2
     from airflow.decorators import task
-    from airflow.exceptions import AirflowFailException
     from airflow.sensors.base import PokeReturnValue
 
     from airflow import DAG
+try:
+    from airflow.sdk.exceptions import AirflowFailException
+except ImportError:  # Airflow 2 and 3.0
+    from airflow.exceptions import AirflowFailException
+from airflow.providers.google.cloud.hooks.vertex_ai.pipeline_job import PipelineJobHook
 from airflow.providers.google.cloud.operators.vertex_ai.pipeline_job import RunPipelineJobOperator
 from airflow.providers.smtp.notifications.smtp import send_smtp_notification
+from google.api_core.exceptions import ClientError
 
 DAG_ARGUMENTS = {
     "schedule": "0 21 * * *",
     "start_date": datetime(2026, 1, 1, tzinfo=UTC),
     "catchup": False,
     "max_active_runs": 1,
+    # Most want one of the two.
+    "is_paused_upon_creation": True,
     "default_args": {
         "retries": 5,
         "retry_delay": timedelta(minutes=10),
@@ -35,7 +43,10 @@ DAG_ARGUMENTS = {
             from_email=None,
             to="{{ var.json.wals.alert_email }}",
             subject="{{ dag.dag_id }}: {{ ti.task_id }} failed",
-            html_content="Run {{ run_id }} failed after {{ ti.try_number }} tries: {{ ti.log_url }}",
+            html_content=(
+                "Run {{ run_id }} failed after {{ ti.try_number }} tries: {{ exception | e }}<br>"
+                "{{ ti.log_url }}"
+            ),
         ),
     },
     "tags": ["recommendations"],
@@ -78,6 +89,24 @@ def fresh_rows(
     return PokeReturnValue(is_done=modified >= end - timedelta(days=1), xcom_value=values | parameters)
 
 
+class TemplateHook(PipelineJobHook):
+    """The provider's hook, which leaves unsaid which template it is that cannot be read."""
+
+    def get_pipeline_job_object(self, *, template_path: str, **more: Any) -> Any:
+        """Return the job, and fail at once, with the reason, if its template is gone or closed."""
+        try:
+            return super().get_pipeline_job_object(template_path=template_path, **more)
+        # From Artifact Registry and from Cloud Storage.
+        except (HTTPError, ClientError) as error:
+            reasons = {
+                403: "may not be read by Airflow's account: it wants the roles in deploy/terraform/README.md",
+                404: "is not there: set `template` to what `wals upload` prints",
+            }
+            if error.code not in reasons:
+                raise
+            raise AirflowFailException(f"the template {template_path} {reasons[error.code]}") from None
+
+
 class TrainOnVertex(RunPipelineJobOperator):
     """The provider's operator, which takes templates in all of these only since its later versions."""
 
@@ -87,6 +116,11 @@ class TrainOnVertex(RunPipelineJobOperator):
             *("template_path", "pipeline_root", "parameter_values", "service_account"),
         }
     )
+
+    @cached_property
+    def hook(self) -> TemplateHook:
+        """Return what sends the job."""
+        return TemplateHook(gcp_conn_id=self.gcp_conn_id, impersonation_chain=self.impersonation_chain)
 
 
 @task.bash

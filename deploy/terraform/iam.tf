@@ -77,6 +77,14 @@ resource "google_project_iam_member" "operators_logs" {
   member   = each.value
 }
 
+# Vertex AI refuses a person's own credentials without a project to bill its quota to.
+resource "google_project_iam_member" "operators_quota" {
+  for_each = var.operators
+  project  = var.project
+  role     = "roles/serviceusage.serviceUsageConsumer"
+  member   = each.value
+}
+
 # `wals check` looks for the source, and Airflow's sensor at when it was last written to.
 resource "google_bigquery_dataset_iam_member" "submitters" {
   for_each = {

@@ -4,7 +4,10 @@ import json
 import os
 import warnings
 
-from airflow.dag_processing.dagbag import DagBag
+try:
+    from airflow.dag_processing.dagbag import DagBag
+except ImportError:  # Airflow 2
+    from airflow.models.dagbag import DagBag
 
 folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
 with warnings.catch_warnings(record=True) as caught:
@@ -12,8 +15,9 @@ with warnings.catch_warnings(record=True) as caught:
     bag = DagBag(folder)
 dags = {
     name: {
-        "schedule": dag.schedule,
+        "schedule": dag.schedule if hasattr(dag, "schedule") else dag.schedule_interval,
         "catchup": dag.catchup,
+        "starts_paused": dag.is_paused_upon_creation,
         "tasks": {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks},
         "retries": sorted({task.retries for task in dag.tasks}),
         "alerts": all(bool(task.on_failure_callback) for task in dag.tasks),

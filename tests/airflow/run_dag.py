@@ -1,18 +1,27 @@
 """Run by Airflow's interpreter: run a DAG to its end, with Vertex AI at the address given.
 
 Only this differs from a deployment: the addresses, as Airflow's hook makes its clients for Google's own, and
-that the bucket's owner is not looked up, which wants Cloud Resource Manager and ends in a minute of retries.
+the number of the project that owns the bucket, which is asked of Cloud Resource Manager.
 """
 
+import re
 import sys
 from datetime import datetime
 
-from airflow.dag_processing.dagbag import DagBag
 from airflow.providers.google.cloud.hooks.vertex_ai.pipeline_job import PipelineJobAsyncHook
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform
-from google.cloud.aiplatform.utils import gcs_utils
+from google.cloud.aiplatform.utils import resource_manager_utils, yaml_utils
 from google.cloud.aiplatform_v1 import PipelineServiceClient
+
+try:
+    from airflow.dag_processing.dagbag import DagBag
+
+    date_name = "logical_date"
+except ImportError:  # Airflow 2
+    from airflow.models.dagbag import DagBag
+
+    date_name = "execution_date"
 
 dag_id, scheduled, endpoint = sys.argv[1:]
 anonymous = AnonymousCredentials()
@@ -40,7 +49,9 @@ async def _client(self, region=None):
 
 PipelineJobAsyncHook.get_pipeline_service_client = _client
 
-gcs_utils.create_gcs_bucket_for_pipeline_artifacts_if_it_does_not_exist = lambda **_: None
+yaml_utils._VALID_AR_URL = re.compile(re.escape(endpoint))
+# As the local object store numbers the owner of its buckets.
+resource_manager_utils.get_project_number = lambda _: "0"
 
 dag = DagBag().dags[dag_id]
 for task in dag.tasks:
@@ -50,7 +61,7 @@ for task in dag.tasks:
     # A sensor that would look again gives up instead.
     if hasattr(task, "timeout"):
         task.timeout = 0
-run = dag.test(logical_date=datetime.fromisoformat(scheduled))
+run = dag.test(**{date_name: datetime.fromisoformat(scheduled)})
 for instance in run.get_task_instances():
     print(f"{instance.task_id} {instance.state}")
 print(f"ended {run.state}")

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from email import message_from_string, policy
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -73,6 +74,11 @@ def mailbox() -> Iterator[tuple[str, list[str]]]:
         server.shutdown()
 
 
+def html_of(mail: str) -> str:
+    """Return the text of a mail."""
+    return message_from_string(mail, policy=policy.default).get_body(["html"]).get_content()
+
+
 def test_the_dags_import_without_errors_or_warnings(airflow: Airflow) -> None:
     result = airflow("import_dags.py")
     assert result.returncode == 0, result.stderr
@@ -83,6 +89,7 @@ def test_the_dags_import_without_errors_or_warnings(airflow: Airflow) -> None:
         f"recommendations_model_training{suffix}": {
             "schedule": "0 21 * * *",
             "catchup": False,
+            "starts_paused": True,
             "tasks": {"settings": [], "fresh_rows": ["settings"], trains: ["fresh_rows", "settings"]},
             "retries": [5],
             "alerts": True,
@@ -127,6 +134,8 @@ def test_the_template_is_run_on_vertex_to_its_end(
         "row_filter": "rating > 0",
     }
     assert job["serviceAccount"] == f"trainer@{PROJECT}.iam.gserviceaccount.com"
+    # The client would only log it, with a traceback, if it could not look at the bucket.
+    assert "Error when trying to get or create a GCS bucket" not in result.stdout + result.stderr
     mails = [mail for mail in mailbox[1] if "train_on_vertex failed" in mail and "team@example.com" in mail]
     assert len(mails) == (1 if failing_step else 0)
 
@@ -163,28 +172,52 @@ def test_the_pipeline_is_run_on_kubeflow_to_its_end(airflow: Airflow, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("lacking", "fails", "tells"),
+    ("given", "age", "fails", "tells"),
     [
-        ({}, "fresh_rows", "Sensor has timed out"),
+        ({}, timedelta(days=1, seconds=1), "fresh_rows", "Sensor has timed out"),
         (
             {"template": "", "table": ""},
+            timedelta(),
             "settings",
             "the Airflow variable wals lacks table, template",
         ),
+        (
+            {"template": f"gs://{BUCKET}/gone.yaml"},
+            timedelta(),
+            "train_on_vertex",
+            f"the template gs://{BUCKET}/gone.yaml is not there",
+        ),
+        (
+            {"template": "REGISTRY/wals-train/sha256:0a1b"},
+            timedelta(),
+            "train_on_vertex",
+            "/wals-train/sha256:0a1b is not there",
+        ),
     ],
 )
-def test_nothing_runs_on_old_rows_or_half_the_settings(
-    airflow: Airflow, lacking: dict[str, str], fails: str, tells: str
+def test_nothing_runs_on_old_rows_or_half_the_settings_or_without_the_template(
+    airflow: Airflow,
+    mailbox: tuple[str, list[str]],
+    given: dict[str, str],
+    age: timedelta,
+    fails: str,
+    tells: str,
 ) -> None:
-    with vertex_server() as server:
-        server.table_modified = SCHEDULED - timedelta(days=1, seconds=1)
+    with vertex_server() as server, FakeGCSServer() as buckets:
+        server.table_modified = SCHEDULED - age
+        storage.Client(project=PROJECT, credentials=AnonymousCredentials()).create_bucket(BUCKET)
+        settings = variable(**{"template": f"gs://{BUCKET}/wals-train.yaml", **given})
         result = airflow(
             *("run_dag.py", "recommendations_model_training", SCHEDULED.isoformat(), server.url),
-            AIRFLOW_VAR_WALS=variable(**{"template": f"gs://{BUCKET}/wals-train.yaml", **lacking}),
+            AIRFLOW_VAR_WALS=settings.replace("REGISTRY", server.url),
             AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT=GOOGLE,
+            AIRFLOW_CONN_SMTP_DEFAULT=mailbox[0],
+            STORAGE_EMULATOR_HOST=buckets.url,
             BIGQUERY_EMULATOR_HOST=server.url,
         )
         assert not server.jobs
     assert "ended failed" in result.stdout, result.stdout[-9000:] + result.stderr[-3000:]
-    assert tells in result.stdout + result.stderr
+    assert any(tells in line for line in (result.stdout + result.stderr).splitlines())
     assert f"{fails} failed" in result.stdout
+    (mail,) = (mail for mail in mailbox[1] if f"{fails} failed" in mail)
+    assert tells in html_of(mail)
