@@ -402,6 +402,8 @@ def test_a_job_reads_from_and_writes_to_cloud_storage(
     assert task.main(flags) == 0
     bucket.invalidate_cache()
     assert {path.rpartition("/")[2] for path in bucket.ls("gs://bucket/jobs/1/model")} == FILES
+    (events,) = bucket.ls("gs://bucket/jobs/1/logs")
+    assert "tfevents" in events
     metrics = json.loads(bucket.cat("gs://bucket/jobs/1/metrics.json"))
     assert task.main([*flags, "--warm_start", "gs://bucket/jobs/1/wals_model", "--num_iters", "1"]) == 0
     bucket.invalidate_cache()
