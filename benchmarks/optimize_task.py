@@ -1,6 +1,6 @@
 """Find the parameters that `python -m trainer.task --use-optimized` trains ratings with.
 
-    python benchmarks/optimize_task.py [--trials 150] [--seed 42]
+    python benchmarks/optimize_task.py [--trials 500] [--seed 42]
 
 A tenth of the sample's ratings, the one that trainer.task holds out by default, is kept for the last check.
 Trials train on nine tenths of the others and are judged by their error on the rest. Prints the record for
@@ -34,7 +34,7 @@ OLD = {"latent_factors": 34, "regularization": 9.83, "unobs_weight": 0.001, "fea
 def main() -> None:
     """Run the study and print its record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=150)
+    parser.add_argument("--trials", type=int, default=500)
     parser.add_argument("--seed", type=int, default=42, help="of the study and of the validation split")
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

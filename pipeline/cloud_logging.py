@@ -17,6 +17,7 @@ _ENDPOINT = "https://logging.googleapis.com"
 # gcloud's own name for it.
 _OTHER_ENDPOINT = "CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING"
 _PAGE = 1000
+_REFUSED = "the Google Cloud credentials were refused; run `gcloud auth application-default login`"
 
 
 def job_lines(
@@ -61,14 +62,14 @@ def _listed(session: AuthorizedSession, project: str, request: dict[str, Any]) -
     endpoint = os.environ.get(_OTHER_ENDPOINT, _ENDPOINT).rstrip("/")
     try:
         answer = session.post(f"{endpoint}/v2/entries:list", json=request, timeout=REQUEST_SECONDS)
-    except (requests.RequestException, auth_exceptions.GoogleAuthError) as error:
+    except (requests.RequestException, auth_exceptions.TransportError) as error:
         raise WalsError("Cloud Logging cannot be reached; check the network and try again") from error
+    except auth_exceptions.GoogleAuthError as error:
+        raise WalsError(_REFUSED) from error
     if answer.status_code == requests.codes.forbidden:
         raise WalsError(f"the logs of {project} are closed to you; ask for roles/logging.viewer on it")
     if answer.status_code == requests.codes.unauthorized:
-        raise WalsError(
-            "the Google Cloud credentials were refused; run `gcloud auth application-default login`"
-        )
+        raise WalsError(_REFUSED)
     if not answer.ok:
         raise WalsError(f"Cloud Logging answers {answer.status_code} {answer.reason}")
     content: dict[str, Any] = answer.json()

@@ -143,11 +143,8 @@ class KubeflowBackend:
         runs = kfp_server_api.RunServiceApi(self._client)
         with self._calling(f"run {run_id}"):
             run = runs.run_service_get_run(run_id, _request_timeout=_TIMEOUT)
-            # Pods are told of by the older API alone, which the log's path belongs to as well.
-            found = json.loads(self._read(f"/apis/v1beta1/runs/{run_id}"))
         check_step(step, sorted(_task_names(run.pipeline_spec or {})))
-        manifest = (found.get("pipeline_runtime") or {}).get("workflow_manifest")
-        pods = [(name, pod) for name, pod in _pods(json.loads(manifest or "{}")) if not step or name == step]
+        pods = [(name, pod) for name, pod in _pods(self._workflow(run_id)) if not step or name == step]
         if not pods:
             raise nothing_written(run_id, step)
         for name, pod in pods:
@@ -248,11 +245,30 @@ class KubeflowBackend:
             f"{self._platform.host.rstrip('/')}/#/pipelines/details/{pipeline_id}", version, created
         )
 
+    def _workflow(self, run_id: str) -> dict[str, Any]:
+        """Return the Argo Workflow of a run that there is; empty before the server has made it.
+
+        It tells of the pods, which the newer API leaves out. Servers after 2.17 have dropped the older one.
+        """
+        with self._calling(f"run {run_id}"):
+            try:
+                found = json.loads(self._read(f"/apis/v1beta1/runs/{run_id}"))
+            except kfp_server_api.ApiException as error:
+                if error.status != 404:
+                    raise
+                raise WalsError(
+                    f"{self._platform.host}: does not tell of a run's pods; see its page"
+                ) from error
+        workflow: dict[str, Any] = json.loads(
+            (found.get("pipeline_runtime") or {}).get("workflow_manifest") or "{}"
+        )
+        return workflow
+
     def _read(self, path: str) -> str:
         """Return what the server has at a path that its client has no method for."""
         url = f"{self._platform.host.rstrip('/')}{path}"
         answer = self._client.rest_client.GET(url, headers=self._authorization(), _request_timeout=_TIMEOUT)
-        return str(answer.data)
+        return bytes(answer.data).decode("utf-8", "replace")
 
     def _what(self, job: Job) -> dict[str, Any]:
         """Return what a run and a recurring run have in common."""

@@ -149,7 +149,7 @@ class VertexBackend:
         else:
             kind = aiplatform_v1.CreateHyperparameterTuningJobRequest
             create = self._training.create_hyperparameter_tuning_job
-        with _calling("training job"):
+        with _calling("training"):
             created = create(kind.from_json(json.dumps(request)), **_ONCE)
         return "/".join(str(created.name).split("/")[-2:])
 

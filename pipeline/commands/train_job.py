@@ -73,7 +73,10 @@ def command() -> None:
 @_arguments
 @click.pass_context
 def local(context: click.Context, arguments: tuple[str, ...]) -> None:
-    """Train on this machine; the output goes to runs/DATE-TIME unless --job-dir says otherwise."""
+    """Train on this machine.
+
+    The output goes to runs/DATE-TIME unless --job-dir says otherwise.
+    """
     folder = f"--job-dir={Path('runs') / datetime.now().strftime('%Y-%m-%dT%H-%M-%S')}"
     given = parsed([folder, *arguments])
     click.echo(f"Training into {given.output_dir or given.job_dir}")
@@ -107,10 +110,10 @@ def tune(
     parallel_trials: int,
     **flags: Any,
 ) -> None:
-    """Tune the training's parameters on Vertex AI, as a hyperparameter tuning job.
+    """Tune the parameters on Vertex AI.
 
-    It searches regularization, latent_factors, unobs_weight and the weighting for the least error on held-out
-    entries; each trial is a custom job.
+    A hyperparameter tuning job searches regularization, latent_factors, unobs_weight and the weighting for
+    the least error on held-out entries; each of its trials is a custom job.
     """
     environment, platform = _environment(config, flags)
     job = _job("wals-tune-job", environment, platform, arguments, flags)

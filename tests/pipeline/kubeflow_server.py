@@ -100,6 +100,8 @@ class KubeflowServer:
         return run
 
     def get_workflow(self, call: Call) -> Any:
+        if not self.version:
+            raise RefusedError(404, "Not Found")
         if self.refuses_logs:
             raise RefusedError(403, "not authorized to read the run")
         workflow = {

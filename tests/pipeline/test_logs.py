@@ -119,6 +119,17 @@ def test_a_pod_that_is_gone_is_no_log(wals: Wals, kubeflow_config: Path, kubeflo
     assert result.stderr.count("\n") == 1
 
 
+def test_a_server_without_the_older_api_says_so(
+    wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
+) -> None:
+    kubeflow.version = ""
+    run_id = wals("submit", "--config", kubeflow_config, "--json").json["id"]
+    result = wals("logs", run_id, "--config", kubeflow_config)
+    assert result.exit_code == 1
+    assert "does not tell of a run's pods" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 def test_the_log_of_a_step_that_was_tried_again_has_both_tries(
     wals: Wals, vertex_config: Path, vertex: VertexServer
 ) -> None:

@@ -242,6 +242,12 @@ def test_kubeflow_has_no_training_jobs(wals: Wals, kubeflow_config: Path) -> Non
     assert "target 'kubeflow': has no training jobs" in result.stderr
 
 
+def test_a_region_that_vertex_does_not_know_is_one_line(wals: Wals, vertex_config: Path) -> None:
+    result = wals("train-job", "train", "--config", vertex_config, "--region", "europe-west99", *DATA)
+    assert result.exit_code == 1
+    assert result.stderr == "wals: error: training: Vertex AI knows no such project or region\n"
+
+
 def test_an_unknown_job_is_named(wals: Wals, vertex_config: Path) -> None:
     for command in ("runs", "cancel"):
         result = wals(command, "customJobs/1", "--config", vertex_config)
