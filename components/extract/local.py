@@ -309,7 +309,7 @@ class LocalFiles:
 def _reason(error: duckdb.Error) -> str:
     """Return what DuckDB says is wrong, without its settings and its advice, which are not the user's."""
     said = str(error)
-    if "sniffing file" in said:
+    if "sniffing file" in said or "state machine" in said:
         return (
             "its text is not of one form (look for open quotes, rows of other lengths, line endings that "
             "are CRLF here and LF there, and text that is not UTF-8)"

@@ -377,6 +377,9 @@ def test_the_last_days_before_a_snapshot(warehouse, tmp_path):
     (row,) = warehouse.client.query("SELECT CURRENT_TIMESTAMP() AS now").result()
     extract(source=source, output=tmp_path / "pinned", window_days=1, snapshot=row.now.isoformat())
     assert [user for user, *_ in interactions(tmp_path / "pinned")] == [1]
+    job = next(job for job in warehouse.client.list_jobs() if job.job_type == "query" and not job.dry_run)
+    values = {parameter.name: parameter.value for parameter in job.query_parameters}
+    assert datetime.datetime.fromisoformat(values["window_end"]) == row.now
 
 
 def test_the_cost_is_told(warehouse, tmp_path, monkeypatch, caplog):
