@@ -288,10 +288,14 @@ def test_the_row_that_is_named_is_one_that_was_wanted(extracted, content, messag
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [
-        ({"user": [1]}, {"user": [1.5, 2.0]}, "b.parquet.*'user' holds fractions.*a.parquet integers"),
-        ({"user": [1]}, {"user": ["01"]}, "b.parquet.*'user' holds text.*a.parquet integers"),
-        ({"rating": [4]}, {"rating": [4.5]}, "b.parquet.*'rating' holds fractions"),
-        ({"time": [1]}, {"time": ["2020-01-01"]}, "b.parquet.*'time' holds text"),
+        (
+            {"user": [1]},
+            {"user": [1.5, 2.0]},
+            "'user' holds fractions in .*b.parquet and .*integers in .*a.parq",
+        ),
+        ({"user": [1]}, {"user": ["01"]}, "'user' holds integers in .*a.parquet and .*text in .*b.parquet"),
+        ({"rating": [4]}, {"rating": [4.5]}, "'rating' holds fractions in .*b.parquet"),
+        ({"time": [1]}, {"time": ["2020-01-01"]}, "'time' holds integers in .*a.parquet and .*text in"),
         ({}, {"item": None}, "b.parquet.*has no column item, which .*a.parquet has"),
         ({}, {"Rating": [1.0]}, "b.parquet.*several columns 'rating'"),
         ({"user": pa.array([1], pa.int32())}, {"user": [2**40]}, None),
@@ -342,6 +346,7 @@ def test_folders_named_after_a_column(extracted, tmp_path):
         folder.mkdir(parents=True)
         pq.write_table(pa.table({"user": [user], "item": [1], "rating": [1.0]}), folder / "a.parquet")
     assert extracted(tmp_path / "all", row_filter="country = 'FR'")["user_id"].to_pylist() == [2]
+    assert extracted(tmp_path / "all", item_column="country")["item_id"].to_pylist() == ["DE", "FR"]
 
 
 def test_a_query_that_yields_two_columns_of_one_name(extracted):

@@ -101,6 +101,13 @@ def test_units_of_time(both):
     assert [row[3].year for row in local[4:]] == [1938, 1677]
 
 
+def test_two_columns_of_one_name_in_a_query(warehouse, tmp_path):
+    table = load(warehouse, "source", ratings(10)).removeprefix("bq://")
+    query = f"SELECT userId, itemId, rating, rating + 1 AS Rating FROM `{table}`"
+    with pytest.raises(InputError, match="rating"):
+        extract(source=f"bq://{warehouse.project}", data_type="query", query=query, output=tmp_path / "out")
+
+
 def test_user_ratings_have_a_default_table(warehouse, tmp_path):
     client = warehouse.client
     client.create_dataset("staging", exists_ok=True)
