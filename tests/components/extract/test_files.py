@@ -85,6 +85,11 @@ def test_window(extracted):
     assert table["user_id"].to_pylist() == [2]
 
 
+def test_a_window_of_all_time(extracted):
+    content = "user,item,rating,timestamp\n1,1,1,2020-01-01\n"
+    assert len(extracted(content, window_start="0001-01-01", window_end="9999-12-31")) == 1
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
