@@ -89,21 +89,29 @@ def _of_ratings(
         # The first rows have integers where a later one has other text: then all of them are text.
         return _of_ratings(database, files, request, columns.with_text(text), output)
     timeless = {"event_time"} if query.windowed and written.rows_without_time else set()
+    if written.faulty | timeless:
+        files.expose(types, numbered=True)
+        numbered = request.ratings(columns, files.schema, files.table, numbered=True)
+        _refuse_first(database, files, columns, numbered, written.faulty | timeless)
+    query.check_times(written.rows, written.rows_without_time)
+    return written
+
+
+def _refuse_first(
+    database: DuckDB, files: "LocalFiles", columns: Columns, numbered: Query, faulty: frozenset[str]
+) -> None:
+    """Raise InputError for the first row that cannot be used; see `Written.faulty`."""
     for field, column, problem in (
         ("user_id", columns.user, "is no user id"),
         ("item_id", columns.item, "is no item id"),
         ("rating", columns.rating, "is no finite number"),
         ("event_time", columns.timestamp, "is no time, of which the window needs one"),
     ):
-        if field in written.faulty | timeless:
-            files.expose(types, numbered=True)
-            numbered = request.ratings(columns, files.schema, files.table, numbered=True)
+        if field in faulty:
             row = _first_fault(database, files, numbered, field)
             raise InputError(
                 column, files.text(column, row), f"{problem} (row {row:,})", "remove or mend such rows"
             )
-    query.check_times(written.rows, written.rows_without_time)
-    return written
 
 
 def _write(database: DuckDB, files: "LocalFiles", query: Query, output: Path) -> Written:
@@ -205,20 +213,20 @@ class LocalFiles:
         if self.is_text:
             return
         for column in filter(None, (columns.user, columns.item, columns.rating, columns.timestamp)):
-            (first, kind), *others = (
-                (file, kind)
-                for file, schema in self._schemas.items()
-                for name, kind in schema.items()
-                if name.lower() == column.lower()
-            )
-            for file, other in others:
-                if kind_of(other) != kind_of(kind):
-                    raise InputError(
-                        "source",
-                        file,
-                        f"its column {column!r} holds {kind_of(other)}, and that of {first} {kind_of(kind)}",
-                        "give files of the same columns",
-                    )
+            kinds: dict[str, str] = {}
+            for file, schema in self._schemas.items():
+                kinds.update(
+                    {kind_of(schema[name]): file for name in schema if name.lower() == column.lower()}
+                )
+            if len(kinds) > 1:
+                raise InputError(
+                    "source",
+                    self._source,
+                    " and ".join(
+                        f"column {column!r} holds {kind} in {kinds[kind]}" for kind in sorted(kinds)
+                    ),
+                    "give files of the same columns",
+                )
 
     def types_of(self, filtered: Iterable[str], columns: Columns) -> dict[str, str]:
         """Return the DuckDB types with which a row filter compares columns of text files.
@@ -309,7 +317,7 @@ class LocalFiles:
 def _reason(error: duckdb.Error) -> str:
     """Return what DuckDB says is wrong, without its settings and its advice, which are not the user's."""
     said = str(error)
-    if "sniffing file" in said:
+    if "sniffing file" in said or "state machine" in said:
         return (
             "its text is not of one form (look for open quotes, rows of other lengths, line endings that "
             "are CRLF here and LF there, and text that is not UTF-8)"

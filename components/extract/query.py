@@ -1,5 +1,6 @@
 """What to extract, as a query for any engine."""
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +20,6 @@ DATA_TYPES = (*_RATINGS, *_USERS_OF_EVENTS)
 
 
 _ABSENT = dict.fromkeys(("day_suffix", "first_suffix", "last_suffix", "numbered", "timestamp"), "")
-_DAY = timedelta(days=1)
 _DIGITS_OF_A_DAY = 8
 
 
@@ -260,11 +260,18 @@ class Request:
         return {
             "window_start": timestamp("window_start", self.window_start),
             "window_end": timestamp("window_end", self.window_end),
-            "first_suffix": f"{start - _DAY:%Y%m%d}" if start else "",
-            "last_suffix": f"{end + _DAY:%Y%m%d}" if end else "",
+            "first_suffix": _suffix(start, -1) if start else "",
+            "last_suffix": _suffix(end, 1) if end else "",
             "item_key": self.item_key,
             "event_name": self.event_name,
         }
+
+
+def _suffix(time: datetime, days: int) -> str:
+    """Return the end of the name of a day's table, so many days from a time (unless the calendar ends)."""
+    with contextlib.suppress(OverflowError):
+        time += timedelta(days=days)
+    return f"{time.year:04}{time:%m%d}"
 
 
 def timestamp(field: str, text: str) -> str:

@@ -85,6 +85,11 @@ def test_window(extracted):
     assert table["user_id"].to_pylist() == [2]
 
 
+def test_a_window_of_all_time(extracted):
+    content = "user,item,rating,timestamp\n1,1,1,2020-01-01\n"
+    assert len(extracted(content, window_start="0001-01-01", window_end="9999-12-31")) == 1
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -143,6 +148,7 @@ MANY = b"user,item,rating\n" + b"a,1,2\n" * 50_000
         (b"\x00\x01\x02\x03", "same columns"),
         (MANY + b"caf\xe9,1,2\n", "Line: 50002.*utf-8"),
         (MANY + b'1,"open,2\n', "Line: 50002.*unterminated quote"),
+        (MANY + b"c,1,2\r\n", "line endings"),
         (MANY + b"1,2\n", "Line: 50002.*Columns: 3 Found: 2"),
         (MANY + b"1,2,3,4\n", "Line: 50002.*Columns: 3 Found: 4"),
     ],
@@ -287,10 +293,14 @@ def test_the_row_that_is_named_is_one_that_was_wanted(extracted, content, messag
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [
-        ({"user": [1]}, {"user": [1.5, 2.0]}, "b.parquet.*'user' holds fractions.*a.parquet integers"),
-        ({"user": [1]}, {"user": ["01"]}, "b.parquet.*'user' holds text.*a.parquet integers"),
-        ({"rating": [4]}, {"rating": [4.5]}, "b.parquet.*'rating' holds fractions"),
-        ({"time": [1]}, {"time": ["2020-01-01"]}, "b.parquet.*'time' holds text"),
+        (
+            {"user": [1]},
+            {"user": [1.5, 2.0]},
+            "'user' holds fractions in .*b.parquet and .*integers in .*a.parq",
+        ),
+        ({"user": [1]}, {"user": ["01"]}, "'user' holds integers in .*a.parquet and .*text in .*b.parquet"),
+        ({"rating": [4]}, {"rating": [4.5]}, "'rating' holds fractions in .*b.parquet"),
+        ({"time": [1]}, {"time": ["2020-01-01"]}, "'time' holds integers in .*a.parquet and .*text in"),
         ({}, {"item": None}, "b.parquet.*has no column item, which .*a.parquet has"),
         ({}, {"Rating": [1.0]}, "b.parquet.*several columns 'rating'"),
         ({"user": pa.array([1], pa.int32())}, {"user": [2**40]}, None),
@@ -341,6 +351,7 @@ def test_folders_named_after_a_column(extracted, tmp_path):
         folder.mkdir(parents=True)
         pq.write_table(pa.table({"user": [user], "item": [1], "rating": [1.0]}), folder / "a.parquet")
     assert extracted(tmp_path / "all", row_filter="country = 'FR'")["user_id"].to_pylist() == [2]
+    assert extracted(tmp_path / "all", item_column="country")["item_id"].to_pylist() == ["DE", "FR"]
 
 
 def test_a_query_that_yields_two_columns_of_one_name(extracted):
@@ -395,16 +406,16 @@ def test_several_shards_have_the_rows_of_one(extracted, tmp_path, monkeypatch):
     assert [shard["path"] for shard in listed] == [f"part-{number:05d}.parquet" for number in range(7)]
 
 
-def test_events_and_queries_give_the_same_bytes(extracted, tmp_path):
+def test_what_comes_in_no_order_is_sorted(extracted, tmp_path):
     content = "user,item,seconds\n" + "".join(
-        f"{user * 7919 % 50_000},{user % 7},{user % 10}\n" for user in range(100_000)
+        f"{user * 7919 % 5_000},{user % 7},{user % 10}\n" for user in range(30_000)
     )
-    query = "SELECT user, item, SUM(seconds) AS rating FROM source GROUP BY user, item"
-    found = set()
-    for _ in range(3):
-        extracted(content, data_type="query", query=query)
-        found.add((tmp_path / "interactions" / MANIFEST).read_text())
-    assert len(found) == 1
+    table = extracted(
+        content,
+        data_type="query",
+        query="SELECT user, item, SUM(seconds) AS rating FROM source GROUP BY user, item",
+    )
+    assert rows(table) == sorted(rows(table))
 
 
 @pytest.mark.parametrize(

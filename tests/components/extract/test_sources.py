@@ -101,6 +101,13 @@ def test_units_of_time(both):
     assert [row[3].year for row in local[4:]] == [1938, 1677]
 
 
+def test_two_columns_of_one_name_in_a_query(warehouse, tmp_path):
+    table = load(warehouse, "source", ratings(10)).removeprefix("bq://")
+    query = f"SELECT userId, itemId, rating, rating + 1 AS Rating FROM `{table}`"
+    with pytest.raises(InputError, match="rating"):
+        extract(source=f"bq://{warehouse.project}", data_type="query", query=query, output=tmp_path / "out")
+
+
 def test_user_ratings_have_a_default_table(warehouse, tmp_path):
     client = warehouse.client
     client.create_dataset("staging", exists_ok=True)
@@ -377,6 +384,9 @@ def test_the_last_days_before_a_snapshot(warehouse, tmp_path):
     (row,) = warehouse.client.query("SELECT CURRENT_TIMESTAMP() AS now").result()
     extract(source=source, output=tmp_path / "pinned", window_days=1, snapshot=row.now.isoformat())
     assert [user for user, *_ in interactions(tmp_path / "pinned")] == [1]
+    job = next(job for job in warehouse.client.list_jobs() if job.job_type == "query" and not job.dry_run)
+    values = {parameter.name: parameter.value for parameter in job.query_parameters}
+    assert datetime.datetime.fromisoformat(values["window_end"]) == row.now
 
 
 def test_the_cost_is_told(warehouse, tmp_path, monkeypatch, caplog):
