@@ -16,7 +16,7 @@ from components.extract.columns import Columns, by_position, kind_of
 from components.extract.query import SQL, Query, Request
 from components.extract.shards import Written, write_shards
 from components.extract.storage import find_files, is_parquet
-from trainer.errors import InputError
+from trainer.errors import InputError, WalsError
 
 _TYPES = {"INT64": "BIGINT", "STRING": "VARCHAR", "TIMESTAMP": "TIMESTAMP WITH TIME ZONE"}
 _PLAIN_NUMBER = "fraction"
@@ -305,13 +305,22 @@ class LocalFiles:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """Turn what DuckDB says of a damaged file or a wrong query into one line."""
+        """Turn what DuckDB says of a damaged file, a wrong query or a failing store into one line."""
         try:
             yield
         except duckdb.Error as error:
+            failure = _of_store(error)
+            if failure:
+                raise WalsError(f"reading {self._source} failed: {failure}") from error
             raise InputError(
                 "source", self._source, f"cannot be read: {_reason(error)}", "mend or convert the file"
             ) from error
+
+
+def _of_store(error: duckdb.Error) -> str:
+    """Return what a store itself raised, which DuckDB tells as a traceback; "" if the error is DuckDB's."""
+    told = re.search(r"Traceback \(most recent call last\):\n(?:  .*\n)*(.*)", str(error))
+    return told.group(1) if told else ""
 
 
 def _reason(error: duckdb.Error) -> str:
@@ -322,7 +331,7 @@ def _reason(error: duckdb.Error) -> str:
             "its text is not of one form (look for open quotes, rows of other lengths, line endings that "
             "are CRLF here and LF there, and text that is not UTF-8)"
         )
-    return re.split(r"\n(?:Possible|Potential) |\n\n  ", said)[0].rstrip()
+    return re.split(r"\n(?:Possible|Potential) |\n\n(?:  |LINE )", said)[0].rstrip()
 
 
 def _top_level(elements: Iterable[tuple[str, str, int]]) -> Iterator[tuple[str, str]]:

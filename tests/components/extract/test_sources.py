@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.arrow import ArrowFile
 from google.api_core import exceptions
 from google.cloud import bigquery
 
@@ -591,6 +592,22 @@ def test_stores_that_speak_s3(s3_bucket, tmp_path, scheme):
         extract(source=f"{scheme}://bucket/none.csv", output=tmp_path / "out")
     with pytest.raises(WalsError, match="NO_SUCH_BUCKET"):
         extract(source=f"{scheme}://elsewhere/*.csv", output=tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_a_store_that_fails_in_mid_read(s3_bucket, tmp_path, monkeypatch, name):
+    with s3_bucket.open_output_stream("bucket/a.csv") as file:
+        file.write(b"user,item,rating\n1,2,3\n")
+    pq.write_table(ratings(10), "bucket/a.parquet", filesystem=s3_bucket)
+
+    def read(*_):
+        raise OSError("the connection was reset")
+
+    monkeypatch.setattr(ArrowFile, "read", read)
+    with pytest.raises(WalsError, match=f"reading s3://bucket/{name} failed: .*was reset$") as caught:
+        extract(source=f"s3://bucket/{name}", output=tmp_path / "out")
+    assert caught.value.exit_code == 1
+    assert "Traceback" not in str(caught.value)
 
 
 def test_a_store_that_nobody_knows(tmp_path):
