@@ -13,7 +13,6 @@ from pipeline.backends import Backend, Run
 from pipeline.commands.options import CONTEXT, json_option, platform_options, print_json, reached
 from pipeline.environments import PLATFORMS
 from pipeline.following import check_succeeded, follow, run_view
-from pipeline.results import metrics_table
 
 
 @click.command(context_settings=CONTEXT)
@@ -65,6 +64,9 @@ def show_run(run: Run, as_json: bool) -> None:
     console = Console()
     console.print(run_view(run), soft_wrap=True)
     if run.metrics:
+        # Slow to import, which a person without a network should not have to wait for.
+        from pipeline.results import metrics_table
+
         console.print(metrics_table(run.metrics))
 
 

@@ -16,11 +16,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pipeline import following
+from pipeline.environments import Vertex
 from pipeline.vertex import VertexBackend
 from tests.pipeline.conftest import Wals
 from tests.pipeline.kubeflow_server import KubeflowServer
 from tests.pipeline.serving import Call, RefusedError, serving
-from tests.pipeline.vertex_server import METRICS, PARENT, VertexServer
+from tests.pipeline.vertex_server import BUCKET, METRICS, PARENT, PROJECT, REGION, VertexServer
+from trainer.errors import WalsError
 
 STEPS = ["extract", "prepare", "train", "evaluate", "publish"]
 
@@ -354,6 +356,17 @@ def test_a_network_that_swallows_everything_is_told_of_at_once(
     assert result.stderr.count("\n") == 1, result.stderr
     # About 5 s on an idle machine; clients left to themselves take from 30 s to for ever.
     assert took < 20
+
+
+def test_a_network_that_goes_in_between_is_noticed_soon(swallowing: str) -> None:
+    platform = Vertex(
+        project=PROJECT, region=REGION, pipeline_root=f"gs://{BUCKET}/runs", endpoint=swallowing
+    )
+    began = time.monotonic()
+    with pytest.raises(WalsError, match="cannot be reached"):
+        VertexBackend(platform).get("monday")
+    # The time that an answer may take is 30 s.
+    assert time.monotonic() - began < 20
 
 
 def test_a_server_that_says_nothing_is_given_up_on(wals: Wals, vertex_config: Path) -> None:
