@@ -392,17 +392,23 @@ def test_a_server_that_says_nothing_is_given_up_on(wals: Wals, vertex_config: Pa
         (("runs",), 404),
     ],
 )
-@pytest.mark.parametrize("target", ["vertex", "kubeflow"])
+@pytest.mark.parametrize("target", ["vertex", "kubeflow", "kubeflow with its health in the open"])
 def test_a_login_page_is_no_answer(
     wals: Wals, request: pytest.FixtureRequest, target: str, command: tuple[str, ...], status: int
 ) -> None:
+    def health(call: Call) -> Any:
+        if target in ("vertex", "kubeflow"):
+            return login(call)
+        return {"tag_name": "2.17.0"}
+
     def login(call: Call) -> str:
         if status != 200:
             raise RefusedError(status, "Sign in")
         return "<html><body>Sign in</body></html>"
 
-    config = request.getfixturevalue(f"{target}_config")
-    with serving([(method, ".*", login) for method in ("GET", "POST")], lambda *_: "<html>", []) as url:
+    config = request.getfixturevalue(f"{target.split()[0]}_config")
+    routes = [("GET", ".*/healthz", health), ("GET", ".*", login), ("POST", ".*", login)]
+    with serving(routes, lambda *_: "<html>", []) as url:
         if target == "vertex":
             result = wals(
                 *command, "--config", config, "--endpoint", url, "--template-repository", f"{url}/t"
