@@ -1,5 +1,6 @@
 """What a platform that runs pipelines must be able to do, and how runs and schedules look on either."""
 
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,13 +13,17 @@ from trainer.errors import InputError, WalsError
 
 T = TypeVar("T")
 
-CONNECT_SECONDS = 4.0
+CONNECT_SECONDS = 2.5
 """Longest wait for credentials or a connection before a command gives up with one line."""
 
 REQUEST_SECONDS = 30.0
 """Longest wait for the answer to one request."""
 
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class AccessError(WalsError):
+    """The platform refuses the person who asks, which asking again does not change."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +34,13 @@ class Job:
         name: of the run: lower-case letters, digits and dashes.
         spec: the compiled pipeline.
         parameters: values of its parameters; the others keep their defaults.
+        template: location that the spec was uploaded to; empty if it was not.
     """
 
     name: str
     spec: Mapping[str, Any]
     parameters: Mapping[str, Any]
+    template: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,12 +52,14 @@ class Step:
         state: ``waiting``, ``running``, ``succeeded``, ``failed``, ``cancelled`` or ``skipped``.
         started: when it began; None before.
         ended: when it ended; None before.
+        link: to its page in the platform's console, or to the run's; empty if it has none.
     """
 
     name: str
     state: str
     started: datetime | None = None
     ended: datetime | None = None
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,7 @@ class Plan:
         max_concurrent_runs: no run is started while as many are going.
         start: no run before; None for at once.
         end: no run after; None for never.
+        catch_up: whether the runs that it missed are made up for.
         fingerprint: the same for two plans that ask for the same.
     """
 
@@ -117,6 +127,7 @@ class Plan:
     max_concurrent_runs: int
     start: datetime | None
     end: datetime | None
+    catch_up: bool = False
     fingerprint: str = ""
 
 
@@ -130,6 +141,8 @@ class Schedule:
         cron: in the platform's own form.
         paused: whether it starts no runs.
         next_run: the next time it starts one, where the platform tells it.
+        max_concurrent_runs: as a plan's; so are start and end.
+        catch_up: whether it makes up for the runs that it missed.
         fingerprint: of the plan that it was made from; empty if it was made by other means.
     """
 
@@ -138,6 +151,10 @@ class Schedule:
     cron: str
     paused: bool
     next_run: datetime | None
+    max_concurrent_runs: int
+    start: datetime | None
+    end: datetime | None
+    catch_up: bool
     fingerprint: str
 
 
@@ -171,6 +188,9 @@ class Backend(Protocol):
     def submit(self, job: Job) -> str:
         """Start a run and return its id."""
 
+    def link(self, run_id: str) -> str:
+        """Return the address of a run's page in the platform's console."""
+
     def get(self, run_id: str) -> Run:
         """Return a run with its steps."""
 
@@ -182,6 +202,9 @@ class Backend(Protocol):
 
     def logs(self, run_id: str, step: str) -> Iterator[LogLine]:
         """Yield what a run's steps wrote; one step's lines if it is named."""
+
+    def cron(self, plan: Plan) -> str:
+        """Return a plan's cron in the platform's own form."""
 
     def schedule_request(self, plan: Plan) -> dict[str, Any]:
         """Return the request that :meth:`create_schedule` sends, as JSON values."""
@@ -198,11 +221,37 @@ class Backend(Protocol):
     def pause_schedule(self, schedule_id: str) -> None:
         """Let a schedule start no more runs."""
 
-    def resume_schedule(self, schedule_id: str) -> None:
-        """Let a paused schedule start runs again, from now on: none that it missed."""
+    def resume_schedule(self, schedule: Schedule, catch_up: bool | None) -> None:
+        """Let a paused schedule start runs again.
+
+        Args:
+            schedule: as it stands.
+            catch_up: whether to make up for the runs that it missed; None for what the platform does unasked.
+
+        Raises:
+            InputError: the platform leaves no choice.
+        """
 
     def upload(self, spec: Path, name: str, tags: Sequence[str]) -> Uploaded:
         """Put a compiled pipeline where runs can be made from it; the same bytes make no new version."""
+
+    def template(self, location: str) -> Mapping[str, Any]:
+        """Return the compiled pipeline at a location that :meth:`upload` returned.
+
+        Raises:
+            InputError: it is no such location, or what was there has been deleted.
+        """
+
+
+def checked_id(kind: str, name: str) -> str:
+    """Return the id of a run or a schedule, if it can be one on any platform.
+
+    Raises:
+        InputError: it cannot, such as a path, which would make another request of it.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        raise InputError(kind, name, "is no id", "take one that was printed")
+    return name
 
 
 def steps_in_order(steps: Iterable[Step]) -> list[Step]:

@@ -3,6 +3,7 @@
 import importlib
 import logging
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -63,15 +64,22 @@ def wals(debug: bool) -> None:
       wals run --source data/ml-latest-small/ratings.csv
     """
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(message)s")
+    if not debug:
+        # The errors say in one line what these tell on the way to them.
+        logging.getLogger("google.auth").setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", module=r"google\.auth")
 
 
 def run_command(command: click.Command, arguments: list[str], name: str) -> int:
     """Run a click command and return its exit code; an error becomes one line on standard error.
 
-    With ``--debug`` among the arguments an error keeps its traceback.
+    With ``--debug`` among the arguments an error keeps its traceback, also one that is a bug of ours.
     """
     if "--debug" in arguments:
-        return int(command.main(arguments, prog_name=name, standalone_mode=False) or 0)
+        # Wherever it is, as one puts it at the end of a line that has failed.
+        rest = [argument for argument in arguments if argument != "--debug"]
+        first = ["--debug"] if isinstance(command, click.Group) else []
+        return int(command.main([*first, *rest], prog_name=name, standalone_mode=False) or 0)
     try:
         return int(command.main(arguments, prog_name=name, standalone_mode=False) or 0)
     except click.ClickException as error:
@@ -80,6 +88,8 @@ def run_command(command: click.Command, arguments: list[str], name: str) -> int:
         return _fail(name, str(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return _fail(name, "interrupted", 130)
+    except Exception as error:
+        return _fail(name, f"bug: {type(error).__name__}: {error}; run again with --debug and report it", 1)
 
 
 def _fail(name: str, message: str, exit_code: int) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import islice
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
@@ -70,7 +71,7 @@ def parse_time_zone(name: str) -> ZoneInfo:
 
 
 def next_times(cron: str, zone: ZoneInfo, after: datetime, count: int) -> list[datetime]:
-    """Return the next times at which a cron expression comes, in its time zone.
+    """Return the next times at which a cron expression comes within 50 years, in its time zone.
 
     Args:
         cron: as :func:`parse_cron` returns it.
@@ -78,8 +79,7 @@ def next_times(cron: str, zone: ZoneInfo, after: datetime, count: int) -> list[d
         after: an aware time.
         count: of times.
     """
-    times = CronSim(cron, after.astimezone(zone))
-    return [next(times) for _ in range(count)]
+    return list(islice(CronSim(cron, after.astimezone(zone)), count))
 
 
 def with_seconds(cron: str) -> str:

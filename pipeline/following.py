@@ -9,29 +9,45 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.backends import FINAL_STATES, Backend, Run, Step
+from pipeline.backends import FINAL_STATES, AccessError, Backend, Run, Step
 from trainer.errors import InputError, WalsError
 
 _FIRST_POLL_SECONDS = 1.0
 _LONGEST_POLL_SECONDS = 15.0
-_POLLS_LOST = 5
+_SILENCE_SECONDS = 300.0
 
 _STYLES = {"running": "cyan", "succeeded": "green", "failed": "red", "cancelled": "yellow"}
 
 
-def follow(backend: Backend, run_id: str, console: Console) -> Run:
+def follow(backend: Backend, run_id: str, console: Console, again: str) -> Run:
     """Show a run until it ends, and return it.
 
     Args:
         backend: where the run is.
         run_id: of the run.
         console: where to show it.
+        again: command that follows it again.
 
     Raises:
         InputError: there is no such run.
-        WalsError: the platform could not be reached several times in a row; the run goes on.
+        WalsError: access is refused, or the platform could not be reached for minutes; the run goes on.
+        KeyboardInterrupt: as it came, after telling how to follow the run again.
     """
-    polls = _polls(backend, run_id)
+    try:
+        return _shown(_polls(backend, run_id, console), console)
+    except InputError:
+        raise
+    except WalsError as error:
+        raise WalsError(
+            f"lost sight of run {run_id}, which goes on; follow it with `{again}` ({error})"
+        ) from error
+    except KeyboardInterrupt:
+        _say(console, f"Run {run_id} goes on; follow it with `{again}`")
+        raise
+
+
+def _shown(polls: Iterator[Run], console: Console) -> Run:
+    """Show a run as it changes, and return it as it was last."""
     if console.is_terminal:
         with Live(console=console, refresh_per_second=4) as live:
             for run in polls:
@@ -44,8 +60,8 @@ def follow(backend: Backend, run_id: str, console: Console) -> Run:
             place = (step.name, step.started)
             if told.get(place) != step.state:
                 told[place] = step.state
-                line = f"{step.name:<9} {step.state} {_taken(step)}".rstrip()
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
+                link = _own_link(step, run)
+                _say(console, " ".join(filter(None, (f"{step.name:<9}", step.state, _taken(step), link))))
     return run
 
 
@@ -53,7 +69,8 @@ def run_view(run: Run) -> RenderableType:
     """Return a run's state, steps, metrics and link for people to read."""
     table = Table.grid(padding=(0, 2))
     for step in run.steps:
-        table.add_row(Text(step.name), Text(step.state, _STYLES.get(step.state, "dim")), Text(_taken(step)))
+        state = Text(step.state, _STYLES.get(step.state, "dim"))
+        table.add_row(Text(step.name), state, Text(_taken(step)), Text(_own_link(step, run), overflow="fold"))
     head = Text(f"{run.id}  {run.state}", _STYLES.get(run.state, ""))
     error = [Text(run.error, "red")] if run.error else []
     return Group(head, table, *error, Text(run.link, overflow="fold"))
@@ -72,28 +89,37 @@ def check_succeeded(run: Run) -> None:
         raise WalsError(f"run {run.id} {run.state}{at}{why}; see {run.link}")
 
 
-def _polls(backend: Backend, run_id: str) -> Iterator[Run]:
-    """Yield a run as it changes, until it has ended."""
-    wait, lost = _FIRST_POLL_SECONDS, 0
+def _polls(backend: Backend, run_id: str, console: Console) -> Iterator[Run]:
+    """Yield a run as it changes, until it has ended; trouble on the way is waited out for minutes."""
+    wait = _FIRST_POLL_SECONDS
+    lost_since: float | None = None
     while True:
         try:
             run = backend.get(run_id)
-        except InputError:
+        except (InputError, AccessError):
             raise
         except WalsError as error:
-            lost += 1
-            if lost == _POLLS_LOST:
-                raise WalsError(
-                    f"lost sight of run {run_id}, which goes on; "
-                    f"follow it with `wals runs {run_id} --wait` ({error})"
-                ) from error
+            if lost_since is None:
+                lost_since = time.monotonic()
+                _say(console, f"{error}; trying again for {_SILENCE_SECONDS / 60:.0f} minutes")
+            elif time.monotonic() - lost_since > _SILENCE_SECONDS:
+                raise
         else:
-            lost = 0
+            lost_since = None
             yield run
             if run.state in FINAL_STATES:
                 return
         time.sleep(wait)
         wait = min(wait * 1.5, _LONGEST_POLL_SECONDS)
+
+
+def _own_link(step: Step, run: Run) -> str:
+    """Return the link to a step's own page; empty where the run's is all there is."""
+    return "" if step.link == run.link else step.link
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _taken(step: Step) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ import urllib3
 from pipeline.backends import (
     CONNECT_SECONDS,
     REQUEST_SECONDS,
+    AccessError,
     Job,
     LogLine,
     Plan,
@@ -23,6 +25,7 @@ from pipeline.backends import (
     Step,
     Uploaded,
     check_step,
+    checked_id,
     nothing_written,
     steps_in_order,
     within,
@@ -34,10 +37,15 @@ from trainer.files import sha256
 
 _TOKEN = "KUBEFLOW_TOKEN"  # noqa: S105 - the variable's name
 _FINGERPRINT = "wals-schedule "
+_FOREIGN = (
+    "does not answer as Kubeflow Pipelines does; give the address of its API, "
+    f"and put a token into {_TOKEN} if there is a login page before it"
+)
 _TIMEOUT = (CONNECT_SECONDS, REQUEST_SECONDS)
 _PAGE = 100
 # How the templates end whose pods run a step's own container, and not what prepares it.
 _EXECUTOR = "system-container-impl"
+_HEALTH = ("/apis/v1beta1/healthz", "/apis/v2beta1/healthz")  # servers after 2.17 have the second alone
 
 _STATES = {
     "PENDING": "waiting",
@@ -65,7 +73,8 @@ class KubeflowBackend:
         if token:
             configuration.api_key = {"authorization": token}
             configuration.api_key_prefix = {"authorization": "Bearer"}
-        self._client = kfp_server_api.ApiClient(configuration)
+        self._client = _Client(configuration)
+        self._specs: dict[tuple[str, str], Mapping[str, Any]] = {}
 
     def reach(self) -> None:
         """Refuse a server that is not there, or is older than the kfp that pipelines are compiled with.
@@ -74,24 +83,9 @@ class KubeflowBackend:
             WalsError: naming the server and its version.
         """
         host = self._platform.host
-
-        def ask() -> Any:
-            return self._client.rest_client.GET(
-                f"{host.rstrip('/')}/apis/v1beta1/healthz",
-                headers=self._authorization(),
-                _request_timeout=CONNECT_SECONDS,
-            )
-
-        try:
-            answer = within(CONNECT_SECONDS + 0.5, ask, f"{host}: did not answer in {CONNECT_SECONDS:.0f} s")
-        except kfp_server_api.ApiException as error:
-            # Servers after 2.17 have dropped this path.
-            if error.status == 404:
-                return
-            raise WalsError(f"{host}: answers {error.status} {error.reason}") from error
-        except urllib3.exceptions.HTTPError as error:
-            raise WalsError(f"{host}: cannot be reached; start the server or its port-forward") from error
-        found = _version(answer.data)
+        with self._calling("version"):
+            health = within(CONNECT_SECONDS, self._health, f"{host}: did not answer in {CONNECT_SECONDS} s")
+        found = _version(health)
         if found and found < _numbers(kfp.__version__)[:2]:
             raise WalsError(
                 f"{host}: is Kubeflow Pipelines {'.'.join(map(str, found))}, older than the "
@@ -112,20 +106,27 @@ class KubeflowBackend:
         runs = kfp_server_api.RunServiceApi(self._client)
         run = {**self.run_request(job), "experiment_id": self._experiment()}
         with self._calling(f"run {job.name}"):
-            return str(runs.run_service_create_run(run, _request_timeout=_TIMEOUT).run_id)
+            return _id(runs.run_service_create_run(run, _request_timeout=_TIMEOUT).run_id)
+
+    def link(self, run_id: str) -> str:
+        """Return the address of a run's page on the server."""
+        return f"{self._platform.host.rstrip('/')}/#/runs/details/{run_id}"
 
     def get(self, run_id: str) -> Run:
         """Return a run with its steps; the server keeps metrics where its API does not show them."""
         runs = kfp_server_api.RunServiceApi(self._client)
         with self._calling(f"run {run_id}"):
-            return self._run(runs.run_service_get_run(run_id, _request_timeout=_TIMEOUT))
+            return self._run(runs.run_service_get_run(checked_id("run", run_id), _request_timeout=_TIMEOUT))
 
     def runs(self, limit: int) -> list[Run]:
         """Return the newest runs of the experiment, newest first."""
         runs = kfp_server_api.RunServiceApi(self._client)
         with self._calling("runs"):
+            experiment = self._find_experiment()
+            if not experiment:
+                return []
             page = runs.run_service_list_runs(
-                experiment_id=self._experiment(),
+                experiment_id=experiment,
                 page_size=limit,
                 sort_by="created_at desc",
                 _request_timeout=_TIMEOUT,
@@ -136,14 +137,19 @@ class KubeflowBackend:
         """Ask a run to stop."""
         runs = kfp_server_api.RunServiceApi(self._client)
         with self._calling(f"run {run_id}"):
-            runs.run_service_terminate_run(run_id, _request_timeout=_TIMEOUT)
+            runs.run_service_terminate_run(checked_id("run", run_id), _request_timeout=_TIMEOUT)
+
+    def cron(self, plan: Plan) -> str:
+        """Return six fields, of which the first is the seconds."""
+        return with_seconds(plan.cron)
 
     def logs(self, run_id: str, step: str) -> Iterator[LogLine]:
         """Yield what the pods of a run's steps wrote, pod by pod in the order they began."""
         runs = kfp_server_api.RunServiceApi(self._client)
         with self._calling(f"run {run_id}"):
-            run = runs.run_service_get_run(run_id, _request_timeout=_TIMEOUT)
-        check_step(step, sorted(_task_names(run.pipeline_spec or {})))
+            run = runs.run_service_get_run(checked_id("run", run_id), _request_timeout=_TIMEOUT)
+            names = _task_names(self._spec(run))
+        check_step(step, sorted(names))
         pods = [(name, pod) for name, pod in _pods(self._workflow(run_id)) if not step or name == step]
         if not pods:
             raise nothing_written(run_id, step)
@@ -171,7 +177,7 @@ class KubeflowBackend:
             )
         trigger = kfp_server_api.V2beta1Trigger(
             cron_schedule=kfp_server_api.V2beta1CronSchedule(
-                cron=with_seconds(plan.cron), start_time=plan.start, end_time=plan.end
+                cron=self.cron(plan), start_time=plan.start, end_time=plan.end
             )
         )
         return self._json(
@@ -180,7 +186,7 @@ class KubeflowBackend:
                 description=_FINGERPRINT + plan.fingerprint,
                 max_concurrency=str(plan.max_concurrent_runs),
                 mode=kfp_server_api.RecurringRunMode.ENABLE,
-                no_catchup=True,
+                no_catchup=not plan.catch_up,
                 trigger=trigger,
                 **self._what(plan.job),
             )
@@ -188,8 +194,10 @@ class KubeflowBackend:
 
     def schedules(self) -> list[Schedule]:
         """Return the recurring runs of the experiment."""
-        experiment = self._experiment()
         with self._calling("schedules"):
+            experiment = self._find_experiment()
+            if not experiment:
+                return []
             pages = _pages(
                 self._recurring().recurring_run_service_list_recurring_runs, experiment_id=experiment
             )
@@ -218,11 +226,19 @@ class KubeflowBackend:
                 schedule_id, _request_timeout=_TIMEOUT
             )
 
-    def resume_schedule(self, schedule_id: str) -> None:
-        """Enable a recurring run, which was made without catch-up."""
-        with self._calling(f"schedule {schedule_id}"):
+    def resume_schedule(self, schedule: Schedule, catch_up: bool | None) -> None:
+        """Enable a recurring run, which makes up for missed runs or not as it was set."""
+        if catch_up not in (None, schedule.catch_up):
+            made = "with" if schedule.catch_up else "without"
+            raise InputError(
+                "schedule",
+                schedule.name,
+                f"was set {made} --catch-up, which Kubeflow does not change when it is resumed",
+                "set it again as wanted",
+            )
+        with self._calling(f"schedule {schedule.id}"):
             self._recurring().recurring_run_service_enable_recurring_run(
-                schedule_id, _request_timeout=_TIMEOUT
+                schedule.id, _request_timeout=_TIMEOUT
             )
 
     def upload(self, spec: Path, name: str, tags: Sequence[str]) -> Uploaded:
@@ -232,18 +248,24 @@ class KubeflowBackend:
         version = f"sha256-{sha256(spec)[:16]}"
         with self._calling(f"pipeline {name}"):
             pipeline_id = self._pipeline(name)
-            created = not any(version == held.name for held in self._versions(pipeline_id))
-            if created:
-                kfp_server_api.PipelineUploadServiceApi(self._client).upload_pipeline_version(
-                    str(spec),
-                    name=version,
-                    display_name=version,
-                    pipelineid=pipeline_id,
-                    _request_timeout=_TIMEOUT,
-                )
-        return Uploaded(
-            f"{self._platform.host.rstrip('/')}/#/pipelines/details/{pipeline_id}", version, created
-        )
+            held = next((held for held in self._versions(pipeline_id) if held.name == version), None)
+            uploaded = held or kfp_server_api.PipelineUploadServiceApi(self._client).upload_pipeline_version(
+                str(spec),
+                name=version,
+                display_name=version,
+                pipelineid=pipeline_id,
+                _request_timeout=_TIMEOUT,
+            )
+            place = f"{pipeline_id}/version/{_id(uploaded.pipeline_version_id)}"
+        host = self._platform.host.rstrip("/")
+        return Uploaded(f"{host}/#/pipelines/details/{place}", version, created=held is None)
+
+    def template(self, location: str) -> Mapping[str, Any]:
+        """Return the compiled pipeline of an uploaded version."""
+        pipeline, version = _version_ids(location)
+        reference = kfp_server_api.V2beta1PipelineVersionReference(pipeline, version)
+        with self._calling(f"template {location}"):
+            return self._version_spec(reference)
 
     def _workflow(self, run_id: str) -> dict[str, Any]:
         """Return the Argo Workflow of a run that there is; empty before the server has made it.
@@ -274,12 +296,22 @@ class KubeflowBackend:
         """Return what a run and a recurring run have in common."""
         settings = self._platform
         return {
-            "pipeline_spec": job.spec,
+            **self._source(job),
             "runtime_config": kfp_server_api.V2beta1RuntimeConfig(
                 parameters=dict(job.parameters), pipeline_root=settings.pipeline_root or None
             ),
             "service_account": settings.service_account or None,
         }
+
+    def _source(self, job: Job) -> dict[str, Any]:
+        """Return the pipeline of a job: the uploaded version, where the job is just as that is."""
+        if not job.template:
+            return {"pipeline_spec": job.spec}
+        pipeline, version = _version_ids(job.template)
+        if job.spec != self._specs.get((pipeline, version)):
+            return {"pipeline_spec": job.spec}
+        reference = {"pipeline_id": pipeline, "pipeline_version_id": version}
+        return {"pipeline_version_reference": reference}
 
     def _json(self, model: Any) -> dict[str, Any]:
         return dict(self._client.sanitize_for_serialization(model))
@@ -287,18 +319,27 @@ class KubeflowBackend:
     def _recurring(self) -> Any:
         return kfp_server_api.RecurringRunServiceApi(self._client)
 
+    def _find_experiment(self) -> str | None:
+        """Return the id of the experiment, or None if there is none yet."""
+        experiments = kfp_server_api.ExperimentServiceApi(self._client)
+        name, namespace = self._platform.experiment, self._platform.namespace
+        for page in _pages(experiments.experiment_service_list_experiments, namespace=namespace):
+            for experiment in page.experiments or []:
+                if experiment.display_name == name:
+                    return _id(experiment.experiment_id)
+        return None
+
     def _experiment(self) -> str:
         """Return the id of the experiment, made if missing."""
         experiments = kfp_server_api.ExperimentServiceApi(self._client)
         name, namespace = self._platform.experiment, self._platform.namespace
         with self._calling(f"experiment {name}"):
-            for page in _pages(experiments.experiment_service_list_experiments, namespace=namespace):
-                for experiment in page.experiments or []:
-                    if experiment.display_name == name:
-                        return str(experiment.experiment_id)
+            found = self._find_experiment()
+            if found:
+                return found
             made = kfp_server_api.V2beta1Experiment(display_name=name, namespace=namespace or None)
             created = experiments.experiment_service_create_experiment(made, _request_timeout=_TIMEOUT)
-            return str(created.experiment_id)
+            return _id(created.experiment_id)
 
     def _pipeline(self, name: str) -> str:
         """Return the id of the pipeline of a name, made if missing."""
@@ -307,31 +348,68 @@ class KubeflowBackend:
         for page in _pages(pipelines.pipeline_service_list_pipelines, namespace=namespace):
             for pipeline in page.pipelines or []:
                 if pipeline.display_name == name:
-                    return str(pipeline.pipeline_id)
+                    return _id(pipeline.pipeline_id)
         made = kfp_server_api.V2beta1Pipeline(name=name, display_name=name, namespace=namespace or None)
-        return str(pipelines.pipeline_service_create_pipeline(made, _request_timeout=_TIMEOUT).pipeline_id)
+        return _id(pipelines.pipeline_service_create_pipeline(made, _request_timeout=_TIMEOUT).pipeline_id)
 
     def _versions(self, pipeline_id: str) -> Iterator[Any]:
         pipelines = kfp_server_api.PipelineServiceApi(self._client)
         for page in _pages(pipelines.pipeline_service_list_pipeline_versions, pipeline_id):
             yield from page.pipeline_versions or []
 
-    def _authorization(self) -> dict[str, str]:
+    def _version_spec(self, reference: Any) -> Mapping[str, Any]:
+        """Return the compiled pipeline that a reference to an uploaded version stands for."""
+        place = (reference.pipeline_id, reference.pipeline_version_id)
+        if place not in self._specs:
+            pipelines = kfp_server_api.PipelineServiceApi(self._client)
+            version = pipelines.pipeline_service_get_pipeline_version(*place, _request_timeout=_TIMEOUT)
+            spec = version.pipeline_spec or {}
+            # With settings of Kubernetes beside it, the pipeline's own part has a name.
+            self._specs[place] = spec.get("pipeline_spec", spec)
+        return self._specs[place]
+
+    def _spec(self, run: Any) -> Mapping[str, Any]:
+        """Return the compiled pipeline of a run; empty if it was uploaded and has been deleted since."""
+        if run.pipeline_spec or not run.pipeline_version_reference:
+            return run.pipeline_spec or {}
+        try:
+            return self._version_spec(run.pipeline_version_reference)
+        except kfp_server_api.ApiException as error:
+            if error.status == 404:
+                return {}
+            raise
+
+    def _health(self) -> Mapping[str, Any]:
+        """Return what the server tells about itself."""
         token = self._client.configuration.get_api_key_with_prefix("authorization")
-        return {"authorization": token} if token else {}
+        for path in _HEALTH:
+            try:
+                answer = self._client.rest_client.GET(
+                    self._client.configuration.host + path,
+                    headers={"authorization": token} if token else {},
+                    # A pair: of one number the client takes none but whole ones.
+                    _request_timeout=(CONNECT_SECONDS, CONNECT_SECONDS),
+                )
+            except kfp_server_api.ApiException as error:
+                if error.status != 404:
+                    raise
+            else:
+                return _object(answer.data)
+        raise _ForeignError
 
     def _run(self, run: Any) -> Run:
         details = (run.run_details.task_details if run.run_details else None) or []
         # The server also tells of what it runs around the steps: drivers, executors, the run itself.
-        names = _task_names(run.pipeline_spec or {})
+        names = _task_names(self._spec(run))
+        link = self.link(run.run_id)
         steps = [task for task in details if task.display_name in names]
         return Run(
-            id=run.run_id,
+            id=_id(run.run_id),
             name=run.display_name,
             state=_STATES.get(run.state, "waiting"),
             created=run.created_at,
             ended=_time(run.finished_at),
-            link=f"{self._platform.host.rstrip('/')}/#/runs/details/{run.run_id}",
+            link=link,
             parameters=(run.runtime_config.parameters if run.runtime_config else None) or {},
             error=(run.error.message if run.error else "") or "",
             steps=steps_in_order(
@@ -340,6 +418,7 @@ class KubeflowBackend:
                     _STATES.get(task.state, "waiting"),
                     _time(task.start_time),
                     _time(task.end_time),
+                    link,
                 )
                 for task in steps
             ),
@@ -356,10 +435,26 @@ class KubeflowBackend:
             if error.status == 404 and name:
                 raise InputError(kind, name, f"does not exist on {host}", "list what there is") from error
             if error.status in (401, 403):
-                raise WalsError(f"{host}: refuses access; put a valid token into {_TOKEN}") from error
+                raise AccessError(f"{host}: refuses access; put a valid token into {_TOKEN}") from error
+            if error.status in (301, 302, 303, 307, 308):
+                raise WalsError(f"{host}: {_FOREIGN}") from error
             raise WalsError(f"{what}: {host} answers {error.status}: {_message(error)}") from error
         except urllib3.exceptions.HTTPError as error:
             raise WalsError(f"{host}: cannot be reached; start the server or its port-forward") from error
+        except _ForeignError as error:
+            raise WalsError(f"{host}: {_FOREIGN}") from error
+
+
+class _ForeignError(Exception):
+    """An answer that Kubeflow Pipelines does not give, such as a login page."""
+
+
+class _Client(kfp_server_api.ApiClient):  # type: ignore[misc]
+    """A client that takes nothing but JSON: the published one makes an empty object of any other text."""
+
+    def deserialize(self, response: Any, response_type: Any) -> Any:
+        _object(response.data)
+        return super().deserialize(response, response_type)
 
 
 def _pages(call: Callable[..., Any], *place: str, **where: str) -> Iterator[Any]:
@@ -373,16 +468,48 @@ def _pages(call: Callable[..., Any], *place: str, **where: str) -> Iterator[Any]
             return
 
 
+def _version_ids(location: str) -> tuple[str, str]:
+    """Return the ids of a pipeline and its version out of the address of the version's page."""
+    found = re.fullmatch(r"https?://.+/pipelines/details/([\w.-]+)/version/([\w.-]+)", location)
+    if not found:
+        raise InputError(
+            "template", location, "is no version of a pipeline", "give a location that `wals upload` printed"
+        )
+    return found[1], found[2]
+
+
+def _object(text: str) -> Mapping[str, Any]:
+    """Return an answer's JSON object."""
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise _ForeignError from error
+    if not isinstance(content, dict):
+        raise _ForeignError
+    return content
+
+
+def _id(value: str | None) -> str:
+    """Return an id that the server must have given."""
+    if not value:
+        raise _ForeignError
+    return value
+
+
 def _schedule(recurring: Any) -> Schedule:
     trigger = recurring.trigger.cron_schedule if recurring.trigger else None
     description = recurring.description or ""
     made_here = description.startswith(_FINGERPRINT)
     return Schedule(
-        id=recurring.recurring_run_id,
+        id=_id(recurring.recurring_run_id),
         name=recurring.display_name,
         cron=trigger.cron if trigger else "",
         paused=recurring.status == "DISABLED",
         next_run=None,
+        max_concurrent_runs=int(recurring.max_concurrency or 1),
+        start=_time(trigger.start_time) if trigger else None,
+        end=_time(trigger.end_time) if trigger else None,
+        catch_up=not recurring.no_catchup,
         fingerprint=description.removeprefix(_FINGERPRINT) if made_here else "",
     )
 
@@ -442,11 +569,9 @@ def _message(error: kfp_server_api.ApiException) -> str:
         return str(error.body or error.reason)
 
 
-def _version(body: str) -> tuple[int, ...]:
-    try:
-        return _numbers(str(json.loads(body).get("tag_name", "")))
-    except (ValueError, AttributeError):
-        return ()
+def _version(health: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the server's version; its web pages hand it on under another name."""
+    return _numbers(str(health.get("tag_name") or health.get("apiServerTagName") or ""))
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -61,6 +61,8 @@ def scheduled_job(job: Job, window_days: int | None) -> Job:
 def put_schedule(backend: Backend, plan: Plan) -> tuple[Schedule, str]:
     """Make the schedule of a plan's name be as planned; doing so twice changes nothing the second time.
 
+    It counts as planned if it was made from the same request and nobody has changed its times by other means.
+
     Neither platform can change what a schedule runs, so that a changed one is made anew. It is made before
     the old one is deleted: should anything fail in between, a run too many is better than none. A schedule
     that was paused stays paused.
@@ -74,7 +76,7 @@ def put_schedule(backend: Backend, plan: Plan) -> tuple[Schedule, str]:
     """
     plan = dataclasses.replace(plan, fingerprint=_fingerprint(backend, plan))
     old = _find(backend, plan.name)
-    if old and old.fingerprint == plan.fingerprint:
+    if old and old.fingerprint == plan.fingerprint and _untouched(old, plan, backend.cron(plan)):
         return old, "unchanged"
     new = backend.create_schedule(plan)
     if not old:
@@ -110,7 +112,17 @@ def _find(backend: Backend, name: str) -> Schedule | None:
     return found[0] if found else None
 
 
+def _untouched(schedule: Schedule, plan: Plan, cron: str) -> bool:
+    """Return whether what a platform's console can change of a schedule is as planned."""
+    return (schedule.cron, schedule.max_concurrent_runs, schedule.start, schedule.end) == (
+        cron,
+        plan.max_concurrent_runs,
+        plan.start,
+        plan.end,
+    )
+
+
 def _fingerprint(backend: Backend, plan: Plan) -> str:
-    """Return a digest of the whole request that makes the schedule."""
-    request = json.dumps(backend.schedule_request(plan), sort_keys=True)
+    """Return a digest of the whole request that makes the schedule, and of what is no part of it."""
+    request = json.dumps([backend.schedule_request(plan), plan.catch_up], sort_keys=True)
     return hashlib.sha256(request.encode()).hexdigest()[:_FINGERPRINT_DIGITS]

@@ -1,16 +1,25 @@
-"""Putting compiled pipelines into Artifact Registry and Cloud Storage, under names made from their bytes."""
+"""Compiled pipelines in Artifact Registry and Cloud Storage, under names made from their bytes."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import requests
+import yaml
 from google.auth.credentials import Credentials
 
-from pipeline.backends import REQUEST_SECONDS, Uploaded
-from trainer.errors import WalsError
+from pipeline.backends import CONNECT_SECONDS, REQUEST_SECONDS, Uploaded, within
+from trainer.errors import InputError, WalsError
 from trainer.files import sha256
+
+REGISTRY_TEMPLATE = re.compile(r"https?://\S+/[\w.-]+/sha256:[0-9a-f]{64}")
+"""Address of a version in Artifact Registry."""
+
+_BUCKET_TEMPLATE = re.compile(r"gs://([^/]+)/(.+)")
+_TIMEOUT = (CONNECT_SECONDS, REQUEST_SECONDS)
 
 
 def upload_to_registry(
@@ -36,9 +45,13 @@ def upload_to_registry(
     version = f"sha256:{sha256(spec)}"
     with _uploading(repository):
         client = RegistryClient(repository, auth=credentials if credentials.token else None)
-        created = not _exists(client.get_version, name, version)
+        # The client has no time limits of its own.
+        created = not within(
+            CONNECT_SECONDS, partial(_exists, client.get_version, name, version), f"{repository}: {_SILENT}"
+        )
         if created:
-            _, version = client.upload_pipeline(str(spec), tags=list(tags))
+            upload = partial(client.upload_pipeline, str(spec), tags=list(tags))
+            _, version = within(REQUEST_SECONDS, upload, f"{repository}: {_SILENT}")
         else:
             for tag in tags:
                 set_tag = client.update_tag if _exists(client.get_tag, name, tag) else client.create_tag
@@ -67,12 +80,70 @@ def upload_to_bucket(pipeline_root: str, credentials: Credentials, spec: Path, n
                 str(spec),
                 content_type="application/yaml",
                 if_generation_match=0,
-                timeout=REQUEST_SECONDS,
+                timeout=_TIMEOUT,
                 retry=None,
             )
         except exceptions.PreconditionFailed:
             return Uploaded(location, version, created=False)
     return Uploaded(location, version, created=True)
+
+
+def read_template(location: str, credentials: Credentials) -> Mapping[str, Any]:
+    """Return the compiled pipeline that one of the functions above put at a location.
+
+    Raises:
+        InputError: it is no such location, or what was there has been deleted.
+        WalsError: the place cannot be reached, or refuses.
+    """
+    from google.api_core.exceptions import NotFound
+
+    bucket = _BUCKET_TEMPLATE.fullmatch(location)
+    if not (bucket or REGISTRY_TEMPLATE.fullmatch(location)):
+        raise InputError(
+            "template",
+            location,
+            "is neither gs://BUCKET/PATH nor https://REGION-kfp.pkg.dev/…/sha256:…",
+            "give a location that `wals upload` printed",
+        )
+    with _uploading(location):
+        try:
+            text = (
+                _of_bucket(bucket[1], bucket[2], credentials)
+                if bucket
+                else _of_registry(location, credentials)
+            )
+        except NotFound as error:
+            raise InputError(
+                "template", location, "does not exist", "upload it again, or give another"
+            ) from error
+    try:
+        spec = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError):
+        spec = None
+    if not isinstance(spec, dict) or "root" not in spec:
+        raise InputError(
+            "template", location, "is no compiled pipeline", "give a location that `wals upload` printed"
+        )
+    return spec
+
+
+def _of_bucket(bucket: str, path: str, credentials: Credentials) -> bytes:
+    from google.cloud import storage
+
+    blob = storage.Client(project="", credentials=credentials).bucket(bucket).blob(path)
+    content: bytes = blob.download_as_bytes(timeout=_TIMEOUT, retry=None)
+    return content
+
+
+def _of_registry(location: str, credentials: Credentials) -> bytes:
+    from google.api_core.exceptions import NotFound
+
+    headers = {"Authorization": f"Bearer {credentials.token}"} if credentials.token else {}
+    answer = requests.get(location, headers=headers, timeout=_TIMEOUT)
+    if answer.status_code == requests.codes.not_found:
+        raise NotFound(location)  # type: ignore[no-untyped-call]
+    answer.raise_for_status()
+    return answer.content
 
 
 def _exists(get: Callable[[str, str], Any], package: str, part: str) -> bool:
@@ -85,6 +156,9 @@ def _exists(get: Callable[[str, str], Any], package: str, part: str) -> bool:
     return True
 
 
+_SILENT = "did not answer in time; check the network and the address"
+
+
 @contextlib.contextmanager
 def _uploading(place: str) -> Iterator[None]:
     from google.api_core.exceptions import GoogleAPICallError
@@ -95,6 +169,8 @@ def _uploading(place: str) -> Iterator[None]:
     except requests.HTTPError as error:
         answer = error.response
         raise WalsError(f"{place}: answers {answer.status_code} {answer.reason}") from error
+    except requests.JSONDecodeError as error:
+        raise WalsError(f"{place}: does not answer as a template repository does") from error
     except requests.RequestException as error:
         raise WalsError(f"{place}: cannot be reached; check the network and the address") from error
     except GoogleAPICallError as error:

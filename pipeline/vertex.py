@@ -4,8 +4,9 @@ import contextlib
 import dataclasses
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from google.api_core import exceptions
 from google.auth import credentials as auth_credentials
 from google.auth import exceptions as auth_exceptions
 from google.auth.transport.requests import Request
+from google.protobuf import json_format
 
 from pipeline.backends import (
     CONNECT_SECONDS,
     REQUEST_SECONDS,
+    AccessError,
     Job,
     LogLine,
     Plan,
@@ -28,6 +31,7 @@ from pipeline.backends import (
     Step,
     Uploaded,
     check_step,
+    checked_id,
     nothing_written,
     steps_in_order,
     within,
@@ -35,11 +39,15 @@ from pipeline.backends import (
 from pipeline.cloud_logging import job_lines
 from pipeline.environments import Vertex
 from pipeline.rights import bucket_problems, table_problems
-from pipeline.uploads import upload_to_bucket, upload_to_registry
+from pipeline.uploads import REGISTRY_TEMPLATE, read_template, upload_to_bucket, upload_to_registry
 from trainer.errors import InputError, WalsError
 
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 _FINGERPRINT = "wals-schedule"
+_CONSOLE = "https://console.cloud.google.com"
+_AT_ONCE = timedelta(minutes=1)
+_DELETION_SECONDS = 20.0
+_DELETION_POLL_SECONDS = 0.5
 
 _STATES = {
     "QUEUED": "waiting",
@@ -89,7 +97,7 @@ def google_credentials(endpoint: str) -> auth_credentials.Credentials:
     except auth_exceptions.TransportError as error:
         raise WalsError("Google Cloud cannot be reached; check the network and try again") from error
     except auth_exceptions.RefreshError as error:
-        raise WalsError(
+        raise AccessError(
             "the Google Cloud credentials have expired; run `gcloud auth application-default login`"
         ) from error
 
@@ -98,7 +106,7 @@ class VertexBackend:
     """Pipeline jobs and schedules of one project and region.
 
     Requests are sent once, with a time limit: the clients' own retries would keep a person waiting for a
-    minute to learn that the network is gone.
+    minute to learn that the network is gone. The limit for connecting is a short one of its own.
     """
 
     def __init__(self, platform: Vertex) -> None:
@@ -107,8 +115,22 @@ class VertexBackend:
         self._endpoint = platform.endpoint or f"https://{platform.region}-aiplatform.googleapis.com"
 
     def reach(self) -> None:
-        """Have fresh credentials, before anything slow is imported or compiled."""
+        """Have fresh credentials and an answer of the API, before anything slow is imported or compiled.
+
+        Raises:
+            WalsError: there are no credentials, or nothing answers in time.
+        """
         _ = self._credentials
+
+        def ask() -> None:
+            # Any answer will do; asking for a thing would want a right to it.
+            requests.get(self._endpoint, timeout=CONNECT_SECONDS, allow_redirects=False)
+
+        failure = f"{self._endpoint}: Vertex AI cannot be reached; check the network and try again"
+        try:
+            within(CONNECT_SECONDS, ask, failure)
+        except requests.RequestException as error:
+            raise WalsError(failure) from error
 
     def check(self, source: str) -> list[InputError]:
         """Return what is missing of the bucket and the source, or of the rights to them."""
@@ -128,6 +150,8 @@ class VertexBackend:
                 "parameterValues": dict(job.parameters),
             },
             **({"serviceAccount": settings.service_account} if settings.service_account else {}),
+            # By this the console knows the template; what runs is the spec.
+            **({"templateUri": job.template} if REGISTRY_TEMPLATE.fullmatch(job.template) else {}),
         }
         return {"parent": self._parent, "pipelineJob": pipeline_job, "pipelineJobId": job.name}
 
@@ -138,7 +162,15 @@ class VertexBackend:
         request = aiplatform_v1.CreatePipelineJobRequest.from_json(json.dumps(self.run_request(job)))
         with _calling(f"run {job.name}"):
             created = self._jobs.create_pipeline_job(request, **_ONCE)
-        return str(created.name).rsplit("/", 1)[-1]
+        run_id = str(created.name).rsplit("/", 1)[-1]
+        if not run_id:
+            raise WalsError(f"run {job.name}: {_FOREIGN}")
+        return run_id
+
+    def link(self, run_id: str) -> str:
+        """Return the address of a pipeline job's page in the console."""
+        region, project = self._platform.region, self._platform.project
+        return f"{_CONSOLE}/vertex-ai/locations/{region}/pipelines/runs/{run_id}?project={project}"
 
     def submit_training(self, request: Mapping[str, Any]) -> str:
         """Start a training job, of `pipeline.custom_jobs`, and return its id with its kind before it."""
@@ -195,6 +227,10 @@ class VertexBackend:
         for job, text in job_lines(self._platform.project, self._credentials, list(steps), since):
             yield LogLine(steps[job], text)
 
+    def cron(self, plan: Plan) -> str:
+        """Return five fields after the time zone."""
+        return f"TZ={plan.time_zone} {plan.cron}"
+
     def schedule_request(self, plan: Plan) -> dict[str, Any]:
         """Return the ``CreateScheduleRequest`` that :meth:`create_schedule` sends, as JSON values."""
         # Vertex makes each run's id; a schedule that named it could run once only.
@@ -204,7 +240,7 @@ class VertexBackend:
         bounds = {"startTime": plan.start, "endTime": plan.end}
         schedule = {
             "displayName": plan.name,
-            "cron": f"TZ={plan.time_zone} {plan.cron}",
+            "cron": self.cron(plan),
             "maxConcurrentRunCount": str(plan.max_concurrent_runs),
             "createPipelineJobRequest": job,
             **{name: _timestamp(time) for name, time in bounds.items() if time},
@@ -228,21 +264,32 @@ class VertexBackend:
             return _schedule(self._schedules.create_schedule(request, **_ONCE))
 
     def delete_schedule(self, schedule_id: str) -> None:
-        """Delete a schedule."""
+        """Delete a schedule, and see that it is gone.
+
+        Raises:
+            WalsError: it is listed still after a while; the deletion goes on.
+        """
         with _calling(f"schedule {schedule_id}"):
-            self._schedules.delete_schedule(name=self._schedule_name(schedule_id), **_ONCE).result(
-                timeout=REQUEST_SECONDS
-            )
+            # What it returns is an operation, which may take longer than what it stands for.
+            self._schedules.delete_schedule(name=self._schedule_name(schedule_id), **_ONCE)
+        deadline = time.monotonic() + _DELETION_SECONDS
+        while any(schedule.id == schedule_id for schedule in self.schedules()):
+            if time.monotonic() > deadline:
+                raise WalsError(
+                    f"schedule {schedule_id}: Vertex AI is deleting it still; "
+                    "see with `wals schedule list` whether it is gone"
+                )
+            time.sleep(_DELETION_POLL_SECONDS)
 
     def pause_schedule(self, schedule_id: str) -> None:
         """Pause a schedule."""
         with _calling(f"schedule {schedule_id}"):
             self._schedules.pause_schedule(name=self._schedule_name(schedule_id), **_ONCE)
 
-    def resume_schedule(self, schedule_id: str) -> None:
-        """Resume a schedule without the runs it missed, which Vertex AI would otherwise make up for."""
-        request = {"name": self._schedule_name(schedule_id), "catch_up": False}
-        with _calling(f"schedule {schedule_id}"):
+    def resume_schedule(self, schedule: Schedule, catch_up: bool | None) -> None:
+        """Resume a schedule; without the runs it missed unless they are asked for."""
+        request = {"name": self._schedule_name(schedule.id), "catch_up": bool(catch_up)}
+        with _calling(f"schedule {schedule.id}"):
             self._schedules.resume_schedule(request, **_ONCE)
 
     def upload(self, spec: Path, name: str, tags: Sequence[str]) -> Uploaded:
@@ -274,6 +321,10 @@ class VertexBackend:
             if task.parent_task_id
         ]
 
+    def template(self, location: str) -> Mapping[str, Any]:
+        """Return the compiled pipeline in a template repository or a bucket."""
+        return read_template(location, self._credentials)
+
     @cached_property
     def _credentials(self) -> auth_credentials.Credentials:
         return google_credentials(self._endpoint)
@@ -282,38 +333,41 @@ class VertexBackend:
     def _jobs(self) -> Any:
         from google.cloud import aiplatform_v1
 
-        return aiplatform_v1.PipelineServiceClient(
-            credentials=self._credentials, transport="rest", client_options={"api_endpoint": self._endpoint}
-        )
+        return self._client(aiplatform_v1.PipelineServiceClient)
 
     @cached_property
     def _schedules(self) -> Any:
         from google.cloud import aiplatform_v1
 
-        return aiplatform_v1.ScheduleServiceClient(
+        return self._client(aiplatform_v1.ScheduleServiceClient)
+
+    def _client(self, service: Any) -> Any:
+        """Return a client of a service, with a limit of its own for connecting."""
+        client = service(
             credentials=self._credentials, transport="rest", client_options={"api_endpoint": self._endpoint}
         )
+        # The client takes one number for both limits, and has no other way to give them apart.
+        client.transport._session.mount(self._endpoint, _Adapter())
+        return client
 
     @cached_property
     def _training(self) -> Any:
         from google.cloud import aiplatform_v1
 
-        return aiplatform_v1.JobServiceClient(
-            credentials=self._credentials, transport="rest", client_options={"api_endpoint": self._endpoint}
-        )
+        return self._client(aiplatform_v1.JobServiceClient)
 
     def _name(self, run_id: str) -> str:
-        return f"{self._parent}/{run_id}"
+        kind, _, number = run_id.partition("/")
+        return f"{self._parent}/{kind}/{checked_id('run', number)}"
 
     def _job_name(self, run_id: str) -> str:
-        return f"{self._parent}/pipelineJobs/{run_id}"
+        return f"{self._parent}/pipelineJobs/{checked_id('run', run_id)}"
 
     def _schedule_name(self, schedule_id: str) -> str:
         return f"{self._parent}/schedules/{schedule_id}"
 
     def _run(self, job: Any) -> Run:
         run_id = str(job.name).rsplit("/", 1)[-1]
-        region, project = self._platform.region, self._platform.project
         tasks = [task for task in job.job_detail.task_details if task.parent_task_id]
         return Run(
             id=run_id,
@@ -321,28 +375,26 @@ class VertexBackend:
             state=_state(job.state),
             created=job.create_time or datetime.now(UTC),
             ended=job.end_time,
-            link="https://console.cloud.google.com/vertex-ai/locations/"
-            f"{region}/pipelines/runs/{run_id}?project={project}",
-            parameters=_plain(job.runtime_config.parameter_values),
+            link=self.link(run_id),
+            parameters=_plain(job.runtime_config.parameter_values or {}),
             error=job.error.message,
             steps=steps_in_order(
-                Step(task.task_name, _state(task.state), task.start_time, task.end_time) for task in tasks
+                Step(
+                    task.task_name, _state(task.state), task.start_time, task.end_time, self._task_link(task)
+                )
+                for task in tasks
             ),
             metrics=_metrics(tasks),
         )
 
     def _training_run(self, job: Any) -> Run:
-        run_id = "/".join(str(job.name).split("/")[-2:])
-        region, project = self._platform.region, self._platform.project
-        number = run_id.rpartition("/")[2]
         return Run(
-            id=run_id,
+            id="/".join(str(job.name).split("/")[-2:]),
             name=job.display_name,
             state=_state(job.state),
             created=job.create_time or datetime.now(UTC),
             ended=job.end_time,
-            link="https://console.cloud.google.com/agent-platform/locations/"
-            f"{region}/training/{number}?project={project}",
+            link=self._training_link(str(job.name)),
             parameters={},
             error=job.error.message,
         )
@@ -358,7 +410,27 @@ class VertexBackend:
             ),
         )
 
+    def _task_link(self, task: Any) -> str:
+        """Return the page of the job that runs a task, with its logs; empty for one that has none."""
+        detail = task.executor_detail
+        job = detail.container_detail.main_job or detail.custom_job_detail.job
+        return self._training_link(job) if job else ""
 
+    def _training_link(self, job: str) -> str:
+        """Return the page of a training job, by its resource name."""
+        region, project = self._platform.region, self._platform.project
+        number = job.rpartition("/")[2]
+        return f"{_CONSOLE}/agent-platform/locations/{region}/training/{number}?project={project}"
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Gives connecting a shorter limit than the answer."""
+
+    def send(self, request: Any, *arguments: Any, **options: Any) -> Any:
+        return super().send(request, *arguments, **{**options, "timeout": (CONNECT_SECONDS, REQUEST_SECONDS)})
+
+
+_FOREIGN = "the answer is not Vertex AI's; is a login page or another proxy in the way?"
 _ONCE: Mapping[str, Any] = {"retry": None, "timeout": REQUEST_SECONDS}
 
 
@@ -377,13 +449,20 @@ def _calling(what: str) -> Iterator[None]:
     except (requests.RequestException, auth_exceptions.TransportError) as error:
         raise WalsError(f"{what}: Vertex AI cannot be reached; check the network and try again") from error
     except (exceptions.Unauthenticated, auth_exceptions.GoogleAuthError) as error:
-        raise WalsError(
+        raise AccessError(
             "the Google Cloud credentials were refused; run `gcloud auth application-default login`"
         ) from error
+    except exceptions.Forbidden as error:
+        raise AccessError(f"{what}: Vertex AI answers 403: {_said(error)}") from error
+    except (json_format.ParseError, ValueError) as error:
+        raise WalsError(f"{what}: {_FOREIGN}") from error
     except exceptions.GoogleAPICallError as error:
-        # The client puts the address it asked before what the service says.
-        said = re.sub(r"^[A-Z]+ http\S+: ", "", error.message)
-        raise WalsError(f"{what}: Vertex AI answers {error.code}: {said}") from error
+        raise WalsError(f"{what}: Vertex AI answers {error.code}: {_said(error)}") from error
+
+
+def _said(error: exceptions.GoogleAPICallError) -> str:
+    """Return what the service says, without the address asked that the client puts before it."""
+    return re.sub(r"^[A-Z]+ http\S+: ", "", error.message)
 
 
 _LISTING = {"run": "runs", "schedule": "schedule list"}
@@ -400,8 +479,17 @@ def _schedule(schedule: Any) -> Schedule:
         cron=schedule.cron,
         paused=schedule.state.name == "PAUSED",
         next_run=schedule.next_run_time,
+        max_concurrent_runs=schedule.max_concurrent_run_count,
+        # Vertex AI gives a schedule without a start the time at which it was made.
+        start=schedule.start_time if _later(schedule.start_time, schedule.create_time) else None,
+        end=schedule.end_time,
+        catch_up=schedule.catch_up,
         fingerprint=schedule.create_pipeline_job_request.pipeline_job.labels.get(_FINGERPRINT, ""),
     )
+
+
+def _later(time: datetime | None, made: datetime | None) -> bool:
+    return bool(time and (not made or time - made > _AT_ONCE))
 
 
 def _metrics(tasks: Sequence[Any]) -> dict[str, float]:
@@ -413,7 +501,7 @@ def _metrics(tasks: Sequence[Any]) -> dict[str, float]:
         name: float(value)
         for artifact in artifacts
         if artifact.schema_title == "system.Metrics"
-        for name, value in _plain(artifact.metadata).items()
+        for name, value in _plain(artifact.metadata or {}).items()
         if isinstance(value, int | float)
     }
 
@@ -443,6 +531,15 @@ def _plain(values: Any) -> dict[str, Any]:
         name: int(value) if isinstance(value, float) and value.is_integer() else value
         for name, value in plain.items()
     }
+
+
+def _plain(values: Any) -> Any:
+    """Return a message's values as JSON has them; numbers are floats, of which whole ones are made int."""
+    if isinstance(values, Mapping):
+        return {name: _plain(value) for name, value in values.items()}
+    if isinstance(values, Sequence) and not isinstance(values, str):
+        return [_plain(value) for value in values]
+    return int(values) if isinstance(values, float) and values.is_integer() else values
 
 
 def _timestamp(time: datetime) -> str:

@@ -1,5 +1,6 @@
 """``wals runs``: the runs on Vertex AI or Kubeflow."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.backends import Run
+from pipeline.backends import Backend, Run
 from pipeline.commands.options import CONTEXT, json_option, platform_options, print_json, reached
+from pipeline.environments import PLATFORMS
 from pipeline.following import check_succeeded, follow, run_view
-from pipeline.results import metrics_table
 
 
 @click.command(context_settings=CONTEXT)
@@ -34,13 +35,25 @@ def command(
     backend = reached(config, flags)
     if run_id:
         console = Console(file=sys.stderr if as_json else sys.stdout)
-        run = follow(backend, run_id, console) if wait else backend.get(run_id)
+        run = follow_run(backend, run_id, console, config, flags) if wait else backend.get(run_id)
         show_run(run, as_json)
         check_succeeded(run)
     elif as_json:
         print_json(backend.runs(limit))
     else:
         Console().print(_runs_table(backend.runs(limit)))
+
+
+def follow_run(
+    backend: Backend, run_id: str, console: Console, config: Path | None, flags: dict[str, Any]
+) -> Run:
+    """Follow a run to its end; should it be lost, the line says how to follow it again from here."""
+    names = ["target", *(name for model in PLATFORMS.values() for name in model.model_fields)]
+    given = {name: flags[name] for name in names if flags.get(name) is not None}
+    if config:
+        given = {"config": str(config), **given}
+    options = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
+    return follow(backend, run_id, console, shlex.join(["wals", "runs", run_id, *options, "--wait"]))
 
 
 def show_run(run: Run, as_json: bool) -> None:
@@ -51,6 +64,9 @@ def show_run(run: Run, as_json: bool) -> None:
     console = Console()
     console.print(run_view(run), soft_wrap=True)
     if run.metrics:
+        # Slow to import, which a person without a network should not have to wait for.
+        from pipeline.results import metrics_table
+
         console.print(metrics_table(run.metrics))
 
 

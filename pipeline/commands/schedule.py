@@ -1,5 +1,6 @@
 """``wals schedule``: runs at set times, on Vertex AI or Kubeflow."""
 
+import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from pipeline.backends import Plan, Schedule, connect
 from pipeline.commands.options import (
     CONTEXT,
     environment_of,
-    job_of,
     json_option,
     parameter_option,
     platform_options,
@@ -21,11 +21,13 @@ from pipeline.commands.options import (
     reached,
     spec_options,
 )
+from pipeline.commands.templates import job_from, template_option
 from pipeline.cron import next_times, parse_cron, parse_time_zone
 from pipeline.schedules import put_schedule, schedule_named, scheduled_job
 from trainer.errors import InputError
 
 _SHOWN_TIMES = 5
+_YEARS = range(1970, 3000)
 
 
 @click.group(context_settings=CONTEXT)
@@ -53,8 +55,13 @@ def command() -> None:
     type=click.IntRange(1),
     help="Read the interactions of as many days up to each run's time.",
 )
+@click.option(
+    "--catch-up/--no-catch-up",
+    help="Make up for the runs that were missed. [default: no-catch-up]",
+)
 @platform_options
 @spec_options
+@template_option
 @parameter_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Print the request instead of sending it.")
@@ -67,6 +74,7 @@ def set_command(
     start: datetime | None,
     end: datetime | None,
     window_days: int | None,
+    catch_up: bool,
     config: Path | None,
     yes: bool,
     dry_run: bool,
@@ -76,31 +84,35 @@ def set_command(
     """Create the schedule NAME, or make it as told here.
 
     Each of its runs extracts the interactions anew. Runs that were missed, while it was paused or the
-    platform was down, are not made up for.
+    platform was down, are made up for only with --catch-up.
     """
+    if as_json and not (yes or dry_run):
+        raise click.UsageError("--json wants --yes, as there is nobody to ask")
     zone = parse_time_zone(time_zone)
-    first, last = _aware(start, zone), _aware(end, zone)
-    if last and last <= (first or datetime.now(UTC)):
-        raise InputError("end", str(end), "is not after the start", "give a later time")
+    first, last = _aware("start", start, zone), _aware("end", end, zone)
     cron = parse_cron(cron)
+    times = _next_times(cron, zone, first, last)
     environment = environment_of(config, flags)
     backend = connect(environment.platform)
     if not dry_run:
         backend.reach()
-    job = scheduled_job(job_of(environment, {**flags, "name": name}), window_days)
-    plan = Plan(name, job, cron, time_zone, max_concurrent_runs, first, last)
+    job = scheduled_job(job_from(backend, environment, {**flags, "name": name}), window_days)
+    plan = Plan(name, job, cron, time_zone, max_concurrent_runs, first, last, catch_up)
     if dry_run:
         print_json(backend.schedule_request(plan))
         return
     if not as_json:
-        Console().print(_times_table(plan, zone))
+        Console().print(_times_table(time_zone, times))
+    if catch_up and environment.platform.target == "vertex":
+        click.echo(
+            "Vertex AI makes up for what was missed while a schedule was paused, and only if told so when "
+            f"it is resumed: `wals schedule resume {name} --catch-up`",
+            err=True,
+        )
     if not (yes or as_json):
         click.confirm(f"Set the schedule {name} on {environment.platform.target}?", abort=True)
     schedule, outcome = put_schedule(backend, plan)
-    if as_json:
-        print_json({"outcome": outcome, "schedule": schedule})
-    else:
-        click.echo(f"{outcome.capitalize()}: {name} ({schedule.id})")
+    _tell(outcome, schedule, as_json)
 
 
 @command.command("list", context_settings=CONTEXT)
@@ -118,46 +130,87 @@ def list_command(config: Path | None, as_json: bool, **flags: Any) -> None:
 @command.command("pause", context_settings=CONTEXT)
 @click.argument("name")
 @platform_options
-def pause_command(name: str, config: Path | None, **flags: Any) -> None:
+@json_option
+def pause_command(name: str, config: Path | None, as_json: bool, **flags: Any) -> None:
     """Let the schedule NAME start no more runs."""
     backend = reached(config, flags)
-    backend.pause_schedule(schedule_named(backend, name).id)
-    click.echo(f"Paused: {name}")
+    schedule = schedule_named(backend, name)
+    backend.pause_schedule(schedule.id)
+    _tell("paused", dataclasses.replace(schedule, paused=True), as_json)
 
 
 @command.command("resume", context_settings=CONTEXT)
 @click.argument("name")
+@click.option(
+    "--catch-up/--no-catch-up",
+    default=None,
+    help="Make up for the runs that it missed. [default: on Vertex AI no; on Kubeflow as it was set]",
+)
 @platform_options
-def resume_command(name: str, config: Path | None, **flags: Any) -> None:
-    """Let the schedule NAME start runs again, from now on: none that it missed."""
+@json_option
+def resume_command(
+    name: str, catch_up: bool | None, config: Path | None, as_json: bool, **flags: Any
+) -> None:
+    """Let the schedule NAME start runs again."""
     backend = reached(config, flags)
-    backend.resume_schedule(schedule_named(backend, name).id)
-    click.echo(f"Resumed: {name}")
+    schedule = schedule_named(backend, name)
+    backend.resume_schedule(schedule, catch_up)
+    _tell("resumed", dataclasses.replace(schedule, paused=False), as_json)
 
 
 @command.command("delete", context_settings=CONTEXT)
 @click.argument("name")
 @platform_options
-def delete_command(name: str, config: Path | None, **flags: Any) -> None:
+@json_option
+def delete_command(name: str, config: Path | None, as_json: bool, **flags: Any) -> None:
     """Delete the schedule NAME; its runs stay."""
     backend = reached(config, flags)
-    backend.delete_schedule(schedule_named(backend, name).id)
-    click.echo(f"Deleted: {name}")
+    schedule = schedule_named(backend, name)
+    backend.delete_schedule(schedule.id)
+    _tell("deleted", schedule, as_json)
 
 
-def _aware(time: datetime | None, zone: ZoneInfo) -> datetime | None:
+def _tell(outcome: str, schedule: Schedule, as_json: bool) -> None:
+    """Print what was done to a schedule."""
+    if as_json:
+        print_json({"outcome": outcome, "schedule": schedule})
+    else:
+        click.echo(f"{outcome.capitalize()}: {schedule.name} ({schedule.id})")
+
+
+def _aware(option: str, time: datetime | None, zone: ZoneInfo) -> datetime | None:
+    """Return a time of a zone.
+
+    Raises:
+        InputError: it is so far away that there is no such time in other zones, or on the platforms.
+    """
+    if time and time.year not in _YEARS:
+        raise InputError(option, str(time), "is too far away", f"give a year before {_YEARS.stop}")
     return time.replace(tzinfo=zone) if time else None
 
 
-def _times_table(plan: Plan, zone: ZoneInfo) -> Table:
-    """Return the next times of a plan in its own zone, the reader's and UTC."""
-    after = max(plan.start or datetime.now(UTC), datetime.now(UTC))
-    table = Table(plan.time_zone, "local time", "UTC", title="Next runs", title_justify="left")
-    for time in next_times(plan.cron, zone, after, _SHOWN_TIMES):
-        if not plan.end or time <= plan.end:
-            table.add_row(
-                *(f"{at:%a %Y-%m-%d %H:%M}" for at in (time, time.astimezone(), time.astimezone(UTC)))
-            )
+def _next_times(cron: str, zone: ZoneInfo, start: datetime | None, end: datetime | None) -> list[datetime]:
+    """Return the next times of a schedule.
+
+    Raises:
+        InputError: it ends before there is one.
+    """
+    now = datetime.now(UTC)
+    times = [
+        time
+        for time in next_times(cron, zone, max(start or now, now), _SHOWN_TIMES)
+        if not end or time <= end
+    ]
+    if end and not times:
+        raise InputError("end", str(end), "comes before the first run", "give a later time")
+    return times
+
+
+def _times_table(time_zone: str, times: list[datetime]) -> Table:
+    """Return times in their own zone, the reader's and UTC."""
+    table = Table(time_zone, "local time", "UTC", title="Next runs", title_justify="left")
+    for time in times:
+        table.add_row(*(f"{at:%a %Y-%m-%d %H:%M}" for at in (time, time.astimezone(), time.astimezone(UTC))))
     return table
 
 

@@ -5,6 +5,7 @@ each look takes it a step further.
 """
 
 import json
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import kfp_server_api
+import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
@@ -31,7 +33,8 @@ class KubeflowServer:
 
     Attributes:
         url: its address.
-        version: of Kubeflow Pipelines; none is told if empty, as by servers after 2.17.
+        version: of Kubeflow Pipelines.
+        health_path: path that tells it.
         experiments: by id, as JSON; so are the others.
         failing_step: the step that fails; none if empty.
         logs: by step, what its pod wrote; a pod of another step is gone.
@@ -41,6 +44,7 @@ class KubeflowServer:
 
     url: str = ""
     version: str = "2.17.0"
+    health_path: str = "/apis/v1beta1/healthz"
     experiments: dict[str, Any] = field(default_factory=dict)
     runs: dict[str, Any] = field(default_factory=dict)
     recurring: dict[str, Any] = field(default_factory=dict)
@@ -55,7 +59,7 @@ class KubeflowServer:
         v2 = "/apis/v2beta1"
         one = r"/([^/:]+)"
         return [
-            ("GET", "/apis/v1beta1/healthz", self.health),
+            ("GET", "/apis/v[12]beta1/healthz", self.health),
             ("GET", f"{v2}/experiments", lambda call: {"experiments": list(self.experiments.values())}),
             ("POST", f"{v2}/experiments", self.create_experiment),
             ("POST", f"{v2}/runs", self.create_run),
@@ -72,10 +76,11 @@ class KubeflowServer:
             ("POST", f"{v2}/pipelines", self.create_pipeline),
             ("POST", f"{v2}/pipelines/upload_version", self.upload_version),
             ("GET", f"{v2}/pipelines{one}/versions", self.list_versions),
+            ("GET", f"{v2}/pipelines{one}/versions{one}", self.get_version),
         ]
 
     def health(self, call: Call) -> Any:
-        if not self.version:
+        if call.match[0] != self.health_path:
             raise RefusedError(404, "Not Found")
         return {"tag_name": self.version, "commit_sha": "unknown", "multi_user": False}
 
@@ -84,7 +89,7 @@ class KubeflowServer:
 
     def create_run(self, call: Call) -> Any:
         run = _strictly(call.body, "V2beta1Run")
-        _check_spec(run)
+        self._check_spec(run)
         _held(self.experiments, run["experiment_id"])
         made = {"state": "PENDING", "created_at": _time(len(self.runs) * 60), "finished_at": _NEVER}
         return _add(self.runs, "run_id", {**run, **made, "run_details": {"task_details": []}})
@@ -132,7 +137,7 @@ class KubeflowServer:
 
     def create_recurring(self, call: Call) -> Any:
         recurring = _strictly(call.body, "V2beta1RecurringRun")
-        _check_spec(recurring)
+        self._check_spec(recurring)
         cron = recurring["trigger"]["cron_schedule"]["cron"]
         if len(cron.split()) not in (5, 6):
             raise RefusedError(400, f"cron {cron!r} is not valid")
@@ -166,19 +171,39 @@ class KubeflowServer:
         head = f"Content-Type: {call.content_type}\r\n\r\n".encode()
         (part,) = message_from_bytes(head + call.body, policy=policy.HTTP).iter_parts()
         assert part.get_param("name", header="content-disposition") == "uploadfile"
-        version = {"name": call.query["name"], "display_name": call.query["name"]}
-        self.versions[version["name"]] = part.get_payload(decode=True)
-        return version
+        self.versions[call.query["name"]] = part.get_payload(decode=True)
+        return _version(call.query["name"])
 
     def list_versions(self, call: Call) -> Any:
         _held(self.pipelines, call.match[1])
-        return {"pipeline_versions": [{"name": name, "display_name": name} for name in self.versions]}
+        return {"pipeline_versions": [_version(name) for name in self.versions]}
+
+    def get_version(self, call: Call) -> Any:
+        _held(self.pipelines, call.match[1])
+        name = call.match[2].removesuffix("-id")
+        return {**_version(name), "pipeline_spec": yaml.safe_load(_held(self.versions, name))}
+
+    def _spec(self, what: dict[str, Any]) -> Any:
+        """Return the compiled pipeline of a run, its own or that of an uploaded version."""
+        if "pipeline_spec" in what:
+            return what["pipeline_spec"]
+        reference = what["pipeline_version_reference"]
+        _held(self.pipelines, reference["pipeline_id"])
+        return yaml.safe_load(_held(self.versions, reference["pipeline_version_id"].removesuffix("-id")))
+
+    def _check_spec(self, what: dict[str, Any]) -> None:
+        spec = json_format.ParseDict(self._spec(what), pipeline_spec_pb2.PipelineSpec())
+        parameters = spec.root.input_definitions.parameters
+        given = what["runtime_config"].get("parameters", {})
+        required = {name for name, parameter in parameters.items() if not parameter.is_optional}
+        if not required <= set(given) <= set(parameters):
+            raise RefusedError(400, f"the parameters {sorted(given)} do not fit the pipeline's")
 
     def _live(self, run: dict[str, Any]) -> None:
         if run["state"] not in ("PENDING", "RUNNING"):
             return
         run["state"] = "RUNNING"
-        waiting = steps_in_order(run["pipeline_spec"])
+        waiting = steps_in_order(self._spec(run))
         tasks = run["run_details"]["task_details"]
         if not tasks:
             # The server also tells of what it runs around the steps.
@@ -251,17 +276,12 @@ def _strictly(body: bytes, model: str) -> dict[str, Any]:
     return dict(content)
 
 
-def _check_spec(what: dict[str, Any]) -> None:
-    spec = json_format.ParseDict(what["pipeline_spec"], pipeline_spec_pb2.PipelineSpec())
-    parameters = spec.root.input_definitions.parameters
-    given = what["runtime_config"].get("parameters", {})
-    required = {name for name, parameter in parameters.items() if not parameter.is_optional}
-    if not required <= set(given) <= set(parameters):
-        raise RefusedError(400, f"the parameters {sorted(given)} do not fit the pipeline's")
+def _version(name: str) -> dict[str, Any]:
+    return {"name": name, "display_name": name, "pipeline_version_id": f"{name}-id"}
 
 
 def _add(things: dict[str, Any], id_name: str, content: dict[str, Any]) -> dict[str, Any]:
-    made = {"created_at": _time(0), **content, id_name: f"00000000-0000-0000-0000-{len(things) + 1:012}"}
+    made = {"created_at": _time(0), **content, id_name: str(uuid.uuid4())}
     things[made[id_name]] = made
     return made
 

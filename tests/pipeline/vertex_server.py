@@ -54,6 +54,7 @@ class VertexServer:
         bucket_rights: of the person who asks, on the bucket.
         table_modified: when the table was last written to.
         failing_step: the step that fails; none if empty.
+        slow_deletions: for how many listings a deleted schedule is still there.
         refusals: statuses to answer the next looks at a job with.
         calls: ``METHOD path`` of each request.
     """
@@ -72,8 +73,10 @@ class VertexServer:
     )
     table_modified: datetime = field(default_factory=lambda: datetime.now(UTC))
     failing_step: str = ""
+    slow_deletions: int = 0
     refusals: list[int] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    _deleting: dict[str, int] = field(default_factory=dict)
 
     def routes(self) -> list[Route]:
         jobs, schedules = rf"/v1/({PARENT})/pipelineJobs", rf"/v1/({PARENT})/schedules"
@@ -93,6 +96,7 @@ class VertexServer:
             ("DELETE", rf"{schedules}/([^/:]+)", self.delete_schedule),
             ("POST", rf"{schedules}/([^/:]+):(pause|resume)", self.switch_schedule),
             ("POST", "/templates", self.upload_template),
+            ("GET", r"/templates/([\w-]+/sha256:\w+)", self.get_template),
             ("GET", rf"{package}/versions/(.+)", self.get_version),
             ("GET", rf"{package}/tags/(.+)", self.get_tag),
             ("POST", rf"{package}/tags", self.put_tag),
@@ -195,18 +199,25 @@ class VertexServer:
         _require("pipelineJobId" not in request, "pipeline_job_id must not be set")
         _check_job(request["pipelineJob"])
         name = f"{PARENT}/schedules/{1000 + len(self.calls)}"
-        self.schedules[name] = {**schedule, "name": name, "state": "ACTIVE", "nextRunTime": _time(3600)}
+        made = {"name": name, "state": "ACTIVE", "nextRunTime": _time(3600), "createTime": _time(0)}
+        self.schedules[name] = {"startTime": _time(0), **schedule, **made}
         return self.schedules[name]
 
     def list_schedules(self, call: Call) -> Any:
-        return {"schedules": list(self.schedules.values())}
+        found = list(self.schedules.values())
+        self._deleting = {name: left - 1 for name, left in self._deleting.items()}
+        for name in [name for name, left in self._deleting.items() if left < 0]:
+            del self.schedules[name], self._deleting[name]
+        return {"schedules": found}
 
     def delete_schedule(self, call: Call) -> Any:
+        """Begin to delete: the operation is never done while it is asked for."""
         name = f"{PARENT}/schedules/{call.match[2]}"
         self._held(self.schedules, name)
-        del self.schedules[name]
-        empty = {"@type": "type.googleapis.com/google.protobuf.Empty"}
-        return {"name": f"{PARENT}/operations/1", "done": True, "response": empty}
+        self._deleting[name] = self.slow_deletions
+        if not self.slow_deletions:
+            del self.schedules[name], self._deleting[name]
+        return {"name": f"{PARENT}/operations/1", "done": False}
 
     def switch_schedule(self, call: Call) -> Any:
         schedule = self._held(self.schedules, f"{PARENT}/schedules/{call.match[2]}")
@@ -232,6 +243,9 @@ class VertexServer:
         for tag in parts.get("tags", b"").decode().split(","):
             self.tags[f"{package}/{tag}"] = version
         return f"{package}/{version}"
+
+    def get_template(self, call: Call) -> Any:
+        return self._held(self.templates, call.match[1]).decode()
 
     def get_version(self, call: Call) -> Any:
         return {"size": len(self._held(self.templates, f"{call.match[1]}/{call.match[2]}"))}
@@ -285,6 +299,7 @@ class VertexServer:
                 "state": "RUNNING",
                 "executorDetail": {"containerDetail": {"mainJob": f"{PARENT}/customJobs/{9000 + number}"}},
                 "startTime": _time(number),
+                "executorDetail": {"containerDetail": {"mainJob": f"{PARENT}/customJobs/70{number}"}},
             }
         )
 
