@@ -26,6 +26,7 @@ from pipeline.backends import (
 )
 from pipeline.cron import with_seconds
 from pipeline.environments import Kubeflow
+from pipeline.findings import Findings
 from trainer.errors import InputError, WalsError
 from trainer.files import sha256
 
@@ -66,7 +67,8 @@ class KubeflowBackend:
         """Refuse a server that is not there, or is older than the kfp that pipelines are compiled with.
 
         Raises:
-            WalsError: naming the server and its version.
+            InputError: the server is older, naming its version.
+            WalsError: the server cannot be asked.
         """
         host = self._platform.host
 
@@ -88,15 +90,25 @@ class KubeflowBackend:
             raise WalsError(f"{host}: cannot be reached; start the server or its port-forward") from error
         found = _version(answer.data)
         if found and found < _numbers(kfp.__version__)[:2]:
-            raise WalsError(
-                f"{host}: is Kubeflow Pipelines {'.'.join(map(str, found))}, older than the "
-                f"{kfp.__version__} that pipelines are compiled with; upgrade the server"
+            raise InputError(
+                "host",
+                host,
+                f"is Kubeflow Pipelines {'.'.join(map(str, found))}, older than the "
+                f"{kfp.__version__} that pipelines are compiled with",
+                "upgrade the server",
             )
 
-    def check(self, source: str) -> list[InputError]:  # noqa: ARG002 - the server sees to the source
-        """Return no problems once the server has answered and is of a version that will do."""
-        self.reach()
-        return []
+    def check(self, parameters: Mapping[str, Any], findings: Findings) -> None:
+        """Note what is wrong with the server and its version, and what is missing of data on Google Cloud."""
+        with findings.noted():
+            self.reach()
+        # Slow to import, and many a server has its data elsewhere.
+        from pipeline.rights import is_on_google_cloud, look_for_data
+
+        if is_on_google_cloud(parameters.get("source", "")):
+            from pipeline.vertex import google_credentials
+
+            look_for_data(google_credentials(""), parameters, findings)
 
     def run_request(self, job: Job) -> dict[str, Any]:
         """Return the ``V2beta1Run`` that :meth:`submit` sends, without its experiment, as JSON values."""

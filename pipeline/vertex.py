@@ -29,7 +29,8 @@ from pipeline.backends import (
     within,
 )
 from pipeline.environments import Vertex
-from pipeline.rights import bucket_problems, table_problems
+from pipeline.findings import Findings
+from pipeline.rights import is_on_google_cloud, look_for_data, look_for_root
 from pipeline.uploads import upload_to_bucket, upload_to_registry
 from trainer.errors import InputError, WalsError
 
@@ -95,12 +96,16 @@ class VertexBackend:
         """Have fresh credentials, before anything slow is imported or compiled."""
         _ = self._credentials
 
-    def check(self, source: str) -> list[InputError]:
-        """Return what is missing of the bucket and the source, or of the rights to them."""
-        problems = bucket_problems(self._platform, self._credentials)
-        if source.startswith("bq://"):
-            problems += table_problems(self._platform, self._credentials, source)
-        return problems
+    def check(self, parameters: Mapping[str, Any], findings: Findings) -> None:
+        """Note what is missing of the bucket, the source and the staging dataset, or of rights to them."""
+        source = parameters.get("source", "")
+        # Vertex AI mounts buckets under /gcs.
+        if source and not (is_on_google_cloud(source) or source.startswith("/gcs/")):
+            findings.problems.append(
+                InputError("source", source, "is out of Vertex AI's reach", "give gs://BUCKET/PATH or bq://")
+            )
+        look_for_root(self._platform, self._credentials, findings)
+        look_for_data(self._credentials, parameters, findings)
 
     def run_request(self, job: Job) -> dict[str, Any]:
         """Return the ``CreatePipelineJobRequest`` that :meth:`submit` sends, as JSON values."""

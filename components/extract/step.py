@@ -1,13 +1,17 @@
 """Extraction: interactions from files or BigQuery, as an artifact of sharded Parquet."""
 
+import dataclasses
 import logging
+import re
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from components.extract.local import extract_from_files
-from components.extract.query import Request
+from components.extract.query import Request, timestamp
 from components.extract.shards import SCHEMA, SCHEMA_VERSION
-from trainer.errors import InputError
+from trainer.errors import InputError, problems_of
 from trainer.files import begin_artifact, finish_artifact, identity
 
 logger = logging.getLogger(__name__)
@@ -91,7 +95,8 @@ def extract(
         event_name=event_name,
         event_rating=event_rating,
     )
-    request.check()
+    for problem in _problems(request, source, snapshot, maximum_bytes_billed, staging_dataset):
+        raise problem
     if source.startswith("bq://"):
         # Google's libraries are slow to import, and files have no use for them.
         from components.extract.warehouse import extract_from_bigquery
@@ -107,9 +112,6 @@ def extract(
             staging_dataset=staging_dataset,
         )
     else:
-        for field, value in (("snapshot", snapshot), ("staging_dataset", staging_dataset)):
-            if value:
-                raise InputError(field, value, "is for BigQuery sources", "leave it empty")
         content = extract_from_files(request, source, output, delimiter=delimiter, has_header=has_header)
     if content["rows_without_time"]:
         logger.warning("%s interactions have no time that can be read", f"{content['rows_without_time']:,}")
@@ -126,3 +128,39 @@ def extract(
             if name in ("snapshot", "bytes_billed", "slot_milliseconds")
         },
     }
+
+
+def option_problems(**options: Any) -> Iterator[InputError]:
+    """Yield what `extract` would refuse of its arguments without the output, before it looks at data."""
+    request = Request(**{field.name: options[field.name] for field in dataclasses.fields(Request)})
+    names = ("source", "snapshot", "maximum_bytes_billed", "staging_dataset")
+    return _problems(request, **{name: options[name] for name in names})
+
+
+def _problems(
+    request: Request, source: str, snapshot: str, maximum_bytes_billed: int, staging_dataset: str
+) -> Iterator[InputError]:
+    yield from request.problems()
+    yield from problems_of(partial(timestamp, "snapshot", snapshot))
+    if maximum_bytes_billed < 0:
+        yield InputError("maximum_bytes_billed", maximum_bytes_billed, "is below 0", "give 0 for no bound")
+    if staging_dataset and not re.fullmatch(r"[a-z][a-z0-9:.-]*\.\w+", staging_dataset):
+        yield InputError("staging_dataset", staging_dataset, "is no dataset", "give it as PROJECT.DATASET")
+    scheme, separator, path = source.rpartition("://")
+    if scheme == "bq":
+        # Google's libraries are slow to import, and files have no use for them.
+        from components.extract.warehouse import table_of
+
+        yield from problems_of(partial(table_of, source, request.data_type))
+        return
+    if not source.strip() or (separator and (scheme != "gs" or not path.strip("/"))):
+        yield InputError(
+            "source",
+            source,
+            "is no place of interactions",
+            "give files, gs://BUCKET/PATH or bq://PROJECT.DATASET.TABLE",
+        )
+        return
+    for field, value in (("snapshot", snapshot), ("staging_dataset", staging_dataset)):
+        if value:
+            yield InputError(field, value, "is for BigQuery sources", "leave it empty")

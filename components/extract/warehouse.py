@@ -34,7 +34,7 @@ def extract_from_bigquery(
     Returns:
         The manifest: of what was written, and where it came from.
     """
-    table = _table(source, request)
+    table = table_of(source, request.data_type)
     billed = project or table.split(".")[0]
     engine = BigQuery(
         project=billed,
@@ -69,13 +69,18 @@ def extract_from_bigquery(
     return content
 
 
-def _table(source: str, request: Request) -> str:
+def table_of(source: str, data_type: str) -> str:
+    """Return the ``project.dataset.table`` of a ``bq://`` source, or the project of a query's.
+
+    Raises:
+        InputError: the source is of another form.
+    """
     name = source.removeprefix("bq://")
-    if request.data_type == "user_ratings" and "." not in name:
+    if data_type == "user_ratings" and "." not in name:
         name = f"{name}.{_DEFAULT_TABLE}"
-    parts = 1 if request.query else 3
+    parts = 1 if data_type == "query" else 3
     if not re.fullmatch(rf"[a-z][a-z0-9:.-]*[a-z0-9](\.[\w-]+){{{parts - 1}}}\*?", name):
-        form = "bq://PROJECT" if request.query else "bq://PROJECT.DATASET.TABLE"
+        form = "bq://PROJECT" if data_type == "query" else "bq://PROJECT.DATASET.TABLE"
         raise InputError("source", source, "is no BigQuery table", f"give {form}")
     return name
 

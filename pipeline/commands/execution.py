@@ -19,6 +19,7 @@ from pipeline.progress import RunDisplay
 from pipeline.results import metrics_table, read_titles, recommendations_table
 from pipeline.targets import KUBEFLOW
 from pipeline.training import check_parameters
+from trainer.errors import CombinedInputError
 from trainer.matrix import InteractionMatrix
 from trainer.model import Model
 
@@ -83,7 +84,9 @@ def run_here(
         InputError: a parameter or an option cannot be used.
         WalsError: a step failed.
     """
-    check_parameters(parameters)
+    problems = check_parameters(parameters)
+    if problems:
+        raise CombinedInputError(problems)
     names = read_titles(titles) if titles else {}
     folder = output_dir or Path("runs") / datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
     # Bound to today's stdout, which kfp.local's narration is redirected from.

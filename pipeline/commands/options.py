@@ -3,7 +3,7 @@
 import json
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +19,7 @@ from pipeline.compiling import PIPELINES, compile_pipeline
 from pipeline.environments import PLATFORMS, Environment, read_environment, read_parameters
 from pipeline.pinned import pinned_images
 from pipeline.targets import TARGETS
-from trainer.errors import InputError
+from trainer.errors import CombinedInputError, InputError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 DEFAULT_PIPELINE = "wals-train"
@@ -89,15 +89,20 @@ def reached(config: Path | None, flags: dict[str, Any]) -> Backend:
     return backend
 
 
-def parameters_of(environment: Environment, pipeline: str, given: Sequence[str]) -> dict[str, Any]:
-    """Return the pipeline's parameters that the config and ``--parameter`` give."""
+def parameters_of(
+    from_file: Mapping[str, Any], pipeline: str, given: Sequence[str]
+) -> tuple[dict[str, Any], list[InputError]]:
+    """Return the parameters that the config and ``--parameter`` give, and what is wrong with them."""
     flags = {}
+    malformed = []
     for text in given:
         name, equals, value = text.partition("=")
-        if not equals:
-            raise InputError("parameter", text, "has no =", "give it as NAME=VALUE")
-        flags[name] = value
-    return read_parameters(pipeline, environment.parameters, flags)
+        if equals:
+            flags[name] = value
+        else:
+            malformed.append(InputError("parameter", text, "has no =", "give it as NAME=VALUE"))
+    values, problems = read_parameters(pipeline, from_file, flags)
+    return values, malformed + problems
 
 
 def job_name(pipeline: str, name: str | None) -> str:
@@ -141,7 +146,9 @@ def compiled_spec(environment: Environment, pipeline: str, flags: dict[str, Any]
 def job_of(environment: Environment, flags: dict[str, Any]) -> Job:
     """Return the job that the options of :func:`spec_options`, ``--parameter`` and ``--name`` give."""
     pipeline = flags["pipeline"]
-    parameters = parameters_of(environment, pipeline, flags["parameters"])
+    parameters, problems = parameters_of(environment.parameters, pipeline, flags["parameters"])
+    if problems:
+        raise CombinedInputError(problems)
     name = job_name(pipeline, flags["name"])
     with tempfile.TemporaryDirectory() as folder:
         spec = yaml.safe_load(compiled_spec(environment, pipeline, flags, Path(folder)).read_text("utf-8"))

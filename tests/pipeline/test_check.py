@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.pipeline.conftest import Wals
+from tests.pipeline.conftest import Wals, service_account
 from tests.pipeline.kubeflow_server import KubeflowServer
+from tests.pipeline.serving import serving
 from tests.pipeline.vertex_server import PROJECT, VertexServer
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +50,69 @@ parameters: {latent_factors: many, regularisation: 1.0}
         assert named in result.stderr
     assert "platform.pipeline_rot 'gs://b/r': is not known; did you mean pipeline_root?" in result.stderr
     assert result.stdout == f"{len(result.stderr.splitlines())} problems\n"
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "bad"),
+    [
+        (
+            "wals-train",
+            {
+                "data_type": "nonsense",
+                "window_start": "2026-02-30",
+                "event_rating": "z",
+                "maximum_bytes_billed": "-1",
+                "staging_dataset": "bad",
+                "split": "foo",
+                "duplicates": "x",
+                "holdout_fraction": "7",
+                "min_user_interactions": "-3",
+                "on_drift": "y",
+                "max_psi": "-1",
+                "source": "nonsense://x",
+                "snapshot": "yesterday",
+            },
+        ),
+        ("wals-train", {"latent_factors": "0", "num_iters": "0", "alpha": "-1", "top_k": "0", "eval_k": "0"}),
+        ("wals-tune", {"width": "0", "max_latent_factors": "4", "solver": "magic", "source": ""}),
+        ("wals-train", {"source": "bq://only-a-project", "query": "DROP TABLE x"}),
+        ("wals-train", {"latent_factors": "0", "num_iters": "ten"}),
+    ],
+)
+def test_every_step_tells_of_all_it_would_refuse(
+    wals: Wals, vertex_config: Path, pipeline: str, bad: dict[str, str]
+) -> None:
+    given = [argument for name, value in bad.items() for argument in ("-p", f"{name}={value}")]
+    result = wals("check", "--config", vertex_config, "--offline", "--pipeline", pipeline, *given, "--json")
+    assert result.exit_code == 2
+    told = [problem.split(" ")[0] for problem in result.json["problems"]]
+    assert sorted(told) == sorted(bad)
+
+
+def test_parameters_are_looked_at_where_the_platform_is_bad(wals: Wals, tmp_path: Path) -> None:
+    config = tmp_path / "bad.toml"
+    config.write_text(
+        "[platform]\ntarget = 'vertex'\nproject = 'no project'\n"
+        "[parameters]\nsource = 'a.csv'\nlatent_factors = 0\ntop_k = 'ten'\n",
+        "utf-8",
+    )
+    result = wals("check", "--config", config)
+    assert result.exit_code == 2
+    told = {line.split(" ")[0] for line in result.stderr.splitlines()}
+    assert told == {
+        *("platform.project", "platform.region", "platform.pipeline_root"),
+        *("latent_factors", "top_k"),
+    }
+
+
+def test_every_bad_setting_is_told(wals: Wals, vertex_config: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("train: {cpu: lots, retries: -1}\nprepare: {memry: 8G}\nfly: {cpu: 1}\n", "utf-8")
+    with vertex_config.open("a", encoding="utf-8") as config:
+        config.write(f"settings: {settings}\n")
+    result = wals("check", "--config", vertex_config, "--offline", "--json")
+    told = {problem.split(" ")[0] for problem in result.json["problems"]}
+    assert told == {"train.cpu", "train.retries", "prepare.memry", "settings"}
 
 
 def test_every_parameter_is_held_against_the_signature(wals: Wals, vertex_config: Path) -> None:
@@ -144,14 +209,104 @@ def test_a_bucket_that_is_closed_names_the_rights(
     assert "storage.objects.get," not in result.stderr
 
 
-def test_what_could_not_be_looked_for_is_said(
-    wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
+def test_a_file_of_this_machine_is_out_of_vertex_reach(
+    wals: Wals, vertex_config: Path, vertex_google: VertexServer
 ) -> None:
+    result = wals("check", "--config", vertex_config, "-p", "source=ratings.csv")
+    assert result.exit_code == 2
+    assert "source 'ratings.csv': is out of Vertex AI's reach" in result.stderr
+
+
+def test_a_query_is_tried_without_running_it(wals: Wals, vertex_config: Path, warehouse: Any) -> None:
+    table = f"{warehouse.dataset}.ratings"
+    warehouse.client.query_and_wait(f"CREATE TABLE `{table}` AS SELECT 1 AS user, 2 AS item, 3 AS rating")
+    arguments = ("check", "--config", vertex_config, "-p", f"source=bq://{warehouse.project}")
+    arguments += ("-p", "data_type=query", "--json")
+    jobs = len(list(warehouse.client.list_jobs()))
+    good = wals(*arguments, "-p", f"query=SELECT user, item, rating FROM `{table}`")
+    assert good.json["problems"] == []
+    bad = wals(*arguments, "-p", f"query=SELECT user, item, stars FROM `{table}`")
+    assert bad.exit_code == 2
+    (problem,) = bad.json["problems"]
+    assert problem.startswith("query ")
+    assert "stars" in problem
+    ran = [job for job in list(warehouse.client.list_jobs())[:-jobs] if not job.dry_run]
+    assert ran == []
+
+
+def test_a_wildcard_must_match_a_table(wals: Wals, vertex_config: Path, warehouse: Any) -> None:
+    warehouse.client.create_table(f"{warehouse.dataset}.events_20260101")
+    arguments = ("check", "--config", vertex_config, "-p", "data_type=ga4", "-p", "item_key=item", "--json")
+    source = f"bq://{warehouse.dataset}"
+    assert wals(*arguments, "-p", f"source={source}.events_*").json["problems"] == []
+    (problem,) = wals(*arguments, "-p", f"source={source}.ga_sessions_*").json["problems"]
+    assert "ga_sessions_*': matches no table" in problem
+    nowhere = f"source=bq://{warehouse.project}.nowhere.events_*"
+    (problem,) = wals(*arguments, "-p", nowhere).json["problems"]
+    assert "does not exist" in problem
+
+
+def test_the_staging_dataset_is_looked_for(wals: Wals, vertex_config: Path, warehouse: Any) -> None:
+    table = f"{warehouse.dataset}.ratings"
+    warehouse.client.create_table(table)
+    arguments = ("check", "--config", vertex_config, "-p", f"source=bq://{table}", "--json")
+    assert wals(*arguments, "-p", f"staging_dataset={warehouse.dataset}").json["problems"] == []
+    (problem,) = wals(*arguments, "-p", f"staging_dataset={warehouse.project}.nowhere").json["problems"]
+    assert problem.startswith(f"staging_dataset '{warehouse.project}.nowhere': does not exist")
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("gs://bucket/ratings.csv", ""),
+        ("gs://bucket/folder", ""),
+        ("gs://bucket/folder/", ""),
+        ("gs://bucket/folder/*.csv", ""),
+        ("gs://bucket", ""),
+        ("gs://bucket/rating", "has no objects"),
+        ("gs://bucket/*.parquet", "has no objects"),
+        ("gs://no-such-bucket/ratings.csv", "does not exist"),
+    ],
+)
+def test_objects_are_looked_for(wals: Wals, vertex_config: Path, bucket: Any, source: str, told: str) -> None:
+    for name in ("ratings.csv", "folder/a.csv"):
+        bucket.blob(name).upload_from_string("userId,movieId,rating\n")
+    result = wals("check", "--config", vertex_config, "-p", f"source={source}", "--json")
+    problems = [problem for problem in result.json["problems"] if problem.startswith("source ")]
+    assert len(problems) == bool(told)
+    assert all(told in problem for problem in problems)
+
+
+def test_an_older_server_is_a_problem(wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer) -> None:
     kubeflow.version = "2.0.0"
+    result = wals("check", "--config", kubeflow_config, "-p", "source=ratings.csv")
+    assert result.exit_code == 2
+    assert "is Kubeflow Pipelines 2.0.0, older than" in result.stderr
+    assert result.stdout == "1 problem\n"
+
+
+def test_what_could_not_be_looked_for_is_said(wals: Wals, kubeflow_config: Path) -> None:
+    arguments = ("check", "--config", kubeflow_config, "--host", "http://127.0.0.1:9")
+    result = wals(*arguments, "-p", "source=ratings.csv")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("No problems found; not everything was looked for: http://127.0.0.1:9")
+
+
+def test_the_data_of_a_kubeflow_run_are_looked_for_if_there_are_credentials(
+    wals: Wals, kubeflow_config: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
     result = wals("check", "--config", kubeflow_config)
     assert result.exit_code == 0
-    assert "Not looked for on kubeflow" in result.stderr
-    assert "2.0.0" in result.stderr
+    assert "not everything was looked for: no Google Cloud credentials" in result.stdout
+    token = [("POST", "/token", lambda call: {"access_token": "token", "expires_in": 3600})]
+    with serving(token, lambda status, message: message, []) as url:
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(service_account(tmp_path, f"{url}/token")))
+        result = wals("check", "--config", kubeflow_config)
+    assert result.exit_code == 2
+    assert "source 'gs://bucket/ratings.csv': has no objects" in result.stderr
 
 
 def test_digests_take_the_place_of_tags(wals: Wals, vertex_config: Path, tmp_path: Path) -> None:

@@ -132,6 +132,12 @@ def test_recommend_shows_what_was_published(finished: tuple[Path, str]) -> None:
         ),
         pytest.param("ratings", ("--latent-factor", "5"), ["--latent-factor"], id="unknown parameter"),
         pytest.param("ratings", ("--latent-factors", "0"), ["latent_factors"], id="no factors"),
+        pytest.param(
+            "ratings",
+            ("--split", "foo", "--num-iters", "0", "--max-psi", "-1"),
+            ["split", "num_iters", "max_psi"],
+            id="three at once",
+        ),
         pytest.param("ratings", ("--latent-factors", "many"), ["latent-factors", "many"], id="no integer"),
         pytest.param("ratings", ("--top-k", "0"), ["top_k"], id="k below 1"),
         pytest.param("ratings", ("--eval-k", "0"), ["eval_k"], id="evaluation k below 1"),
