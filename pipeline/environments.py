@@ -11,6 +11,7 @@ import pydantic
 import yaml
 
 from pipeline.compiling import pipeline_inputs
+from pipeline.settings import LabelKey, LabelValue
 from pipeline.training import check_parameters
 from trainer.errors import CombinedInputError, InputError
 
@@ -57,6 +58,25 @@ class Vertex(_Section):
             description="KFP repository of Artifact Registry, https://REGION-kfp.pkg.dev/PROJECT/REPOSITORY.",
         ),
     ] = ""
+    network: Annotated[
+        str,
+        pydantic.Field(
+            pattern=r"^(projects/\d+/global/networks/[a-z0-9-]+)?$",
+            description="Network to peer runs with, projects/NUMBER/global/networks/NAME.",
+        ),
+    ] = ""
+    encryption_key: Annotated[
+        str,
+        pydantic.Field(
+            pattern=r"^(projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+)?$",
+            description="Customer-managed key of runs; Google's if empty.",
+        ),
+    ] = ""
+    # Vertex AI takes 64, of which a schedule's runs have one of ours.
+    labels: Annotated[
+        dict[LabelKey, LabelValue],
+        pydantic.Field(max_length=63, description="Label of runs; may be given again."),
+    ] = {}
     endpoint: Annotated[
         str,
         pydantic.Field(
@@ -124,12 +144,12 @@ class Environment(_Section):
     parameters: dict[str, Any] = {}
 
 
-def read_environment(path: Path | None, platform_flags: Mapping[str, str]) -> Environment:
+def read_environment(path: Path | None, platform_flags: Mapping[str, Any]) -> Environment:
     """Return the environment of a file, with values given by flags in place of the file's.
 
     Args:
         path: a YAML or TOML file; None when everything is given by flags.
-        platform_flags: values of the platform's settings by name.
+        platform_flags: values of the platform's settings by name; labels are added to the file's.
 
     Raises:
         CombinedInputError: every value that cannot be used.
@@ -151,7 +171,10 @@ def read_environment(path: Path | None, platform_flags: Mapping[str, str]) -> En
     kept = {
         name: value for name, value in platform.items() if target == platform.get("target") or name in known
     }
-    content = {**content, "platform": {**kept, **platform_flags}}
+    merged = {**kept, **platform_flags}
+    if isinstance(kept.get("labels"), dict) and "labels" in platform_flags:
+        merged["labels"] = {**kept["labels"], **platform_flags["labels"]}
+    content = {**content, "platform": merged}
     try:
         return Environment.model_validate(content)
     except pydantic.ValidationError as error:

@@ -118,6 +118,9 @@ class VertexBackend:
                 "parameterValues": dict(job.parameters),
             },
             **({"serviceAccount": settings.service_account} if settings.service_account else {}),
+            **({"network": settings.network} if settings.network else {}),
+            **({"encryptionSpec": {"kmsKeyName": key}} if (key := settings.encryption_key) else {}),
+            **({"labels": dict(settings.labels)} if settings.labels else {}),
         }
         return {"parent": self._parent, "pipelineJob": pipeline_job, "pipelineJobId": job.name}
 
@@ -152,7 +155,7 @@ class VertexBackend:
         # Vertex makes each run's id; a schedule that named it could run once only.
         job = self.run_request(plan.job)
         del job["pipelineJobId"]
-        job["pipelineJob"]["labels"] = {_FINGERPRINT: plan.fingerprint}
+        job["pipelineJob"]["labels"] = {**self._platform.labels, _FINGERPRINT: plan.fingerprint}
         bounds = {"startTime": plan.start, "endTime": plan.end}
         schedule = {
             "displayName": plan.name,

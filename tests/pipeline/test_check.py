@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.cloud.aiplatform.constants.base import SUPPORTED_REGIONS
 
+from pipeline.regions import REGIONS, region_problems
+from pipeline.targets import VERTEX
 from tests.pipeline.conftest import Wals, service_account
 from tests.pipeline.kubeflow_server import KubeflowServer
 from tests.pipeline.serving import serving
-from tests.pipeline.vertex_server import PROJECT, VertexServer
+from tests.pipeline.vertex_server import BUCKET, PROJECT, REGION, VertexServer
 
 ROOT = Path(__file__).parents[2]
 
@@ -317,3 +320,96 @@ def test_digests_take_the_place_of_tags(wals: Wals, vertex_config: Path, tmp_pat
     request = wals("submit", "--config", vertex_config, "--images", images, "--dry-run").json
     executors = request["pipelineJob"]["pipelineSpec"]["deploymentSpec"]["executors"]
     assert executors["exec-train"]["container"]["image"] == pinned["train"]
+
+
+@pytest.mark.parametrize(
+    ("command", "region", "settings", "told"),
+    [
+        (("check", "--offline"), "europe-central2", "L4", "has no NVIDIA_L4; give one of "),
+        (("submit",), "europe-central2", "L4", "has no NVIDIA_L4; give one of "),
+        (("submit", "--dry-run"), "europe-north1", "", "has no NVIDIA_TESLA_T4; give one of "),
+        (("schedule", "set", "x", "--cron", "0 1 * * *", "--yes"), "us-west3", "L4", "has no NVIDIA_L4"),
+        (("upload",), "me-central1", "", "has no NVIDIA_TESLA_T4"),
+        (("upload",), "europe-west99", "", "is not known to Vertex AI; did you mean europe-west9"),
+        # Trials, which training has none of, keep the default's accelerator.
+        (("check", "--offline", "--pipeline", "wals-tune"), "me-central2", "L4", "has no NVIDIA_TESLA_T4"),
+    ],
+)
+def test_a_region_without_the_accelerator_is_refused(
+    wals: Wals,
+    vertex_config: Path,
+    vertex: VertexServer,
+    tmp_path: Path,
+    command: tuple[str, ...],
+    region: str,
+    settings: str,
+    told: str,
+) -> None:
+    arguments = [*command, "--config", vertex_config, "--region", region]
+    if settings:
+        path = tmp_path / "settings.yaml"
+        path.write_text(f"train: {{accelerator: NVIDIA_{settings}, accelerators: 1}}\n", "utf-8")
+        arguments += ["--settings", path]
+    result = wals(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert f"region '{region}': {told}" in result.stderr
+    assert not any(call.startswith("POST") for call in vertex.calls)
+
+
+def test_the_regions_are_those_that_the_client_of_google_knows() -> None:
+    assert SUPPORTED_REGIONS - {"global"} == REGIONS
+    for accelerator in VERTEX.accelerators:
+        assert not region_problems("us-central1", [accelerator])
+
+
+def test_everything_goes_by_flag(wals: Wals, vertex: VertexServer, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("train: {retries: 3}\n", "utf-8")
+    key = f"projects/p/locations/{REGION}/keyRings/r/cryptoKeys/k"
+    flags = [
+        *("--target", "vertex", "--project", PROJECT, "--region", REGION, "--endpoint", vertex.url),
+        *("--pipeline-root", f"gs://{BUCKET}/runs", "--image-prefix", "eu/wals", "--settings", settings),
+        *("--network", "projects/1/global/networks/inner", "--encryption-key", key),
+        *("--label", "team=shop", "--label", "cost=42", "-p", "source=gs://b/ratings.csv"),
+    ]
+    result = wals("submit", *flags, "--name", "monday")
+    assert result.exit_code == 0, result.stderr
+    (job,) = vertex.jobs.values()
+    assert job["network"] == "projects/1/global/networks/inner"
+    assert job["encryptionSpec"] == {"kmsKeyName": key}
+    assert job["labels"] == {"team": "shop", "cost": "42"}
+    assert job["pipelineSpec"]["root"]["dag"]["tasks"]["train"]["retryPolicy"]["maxRetryCount"] == 3
+    assert wals("schedule", "set", "nightly", *flags, "--cron", "0 1 * * *", "--yes").exit_code == 0
+    (schedule,) = vertex.schedules.values()
+    scheduled = schedule["createPipelineJobRequest"]["pipelineJob"]
+    assert scheduled["labels"].items() >= job["labels"].items()
+    assert set(scheduled["labels"]) - set(job["labels"]) == {"wals-schedule"}
+    assert scheduled["network"] == job["network"]
+    assert scheduled["encryptionSpec"] == job["encryptionSpec"]
+    # The same again is the same schedule.
+    assert "Unchanged" in wals("schedule", "set", "nightly", *flags, "--cron", "0 1 * * *", "--yes").stdout
+
+
+def test_labels_of_flags_join_those_of_the_file(wals: Wals, vertex_config: Path) -> None:
+    text = vertex_config.read_text("utf-8")
+    vertex_config.write_text(
+        text.replace("images:", "  labels: {team: shop, cost: low}\nimages:", 1), "utf-8"
+    )
+    request = wals("submit", "--config", vertex_config, "--label", "cost=high", "--dry-run").json
+    assert request["pipelineJob"]["labels"] == {"team": "shop", "cost": "high"}
+    result = wals("check", "--config", vertex_config, "--offline", "--label", "Team=x", "--label", "a=B C")
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 2
+
+
+def test_a_kubeflow_servers_time_zone_goes_by_flag(wals: Wals, kubeflow: KubeflowServer) -> None:
+    flags = [
+        *("--target", "kubeflow", "--host", kubeflow.url, "--server-time-zone", "Asia/Tokyo"),
+        *("--image-prefix", "wals", "-p", "source=gs://b/ratings.csv", "--cron", "0 1 * * *", "--yes"),
+    ]
+    assert wals("schedule", "set", "nightly", *flags).exit_code == 2
+    result = wals("schedule", "set", "nightly", *flags, "--time-zone", "Asia/Tokyo")
+    assert result.exit_code == 0, result.stderr
+    (recurring,) = kubeflow.recurring.values()
+    assert recurring["trigger"]["cron_schedule"]["cron"] == "0 0 1 * * *"
