@@ -143,6 +143,57 @@ def test_every_parameter_is_held_against_the_signature(wals: Wals, vertex_config
 
 
 @pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (
+            "yaml",
+            """
+parameters: {source: 3, latent_factors: many, num_iters: 2.5, alpha: true, has_header: 'yes', beta: 1.0}
+regularization: 1.0
+platform: {target: vertex, project: test-project, region: europe-west1, pipeline_root: 'gs://bucket/r', regon: x}
+""",
+        ),
+        (
+            "toml",
+            """
+regularization = 1.0
+[parameters]
+source = 3
+latent_factors = "many"
+num_iters = 2.5
+alpha = true
+has_header = "yes"
+beta = 1.0
+[platform]
+target = "vertex"
+project = "test-project"
+region = "europe-west1"
+pipeline_root = "gs://bucket/r"
+regon = "x"
+""",
+        ),
+    ],
+)
+def test_wrong_types_and_unknown_names_of_a_file_are_told(
+    wals: Wals, tmp_path: Path, suffix: str, content: str
+) -> None:
+    config = tmp_path / f"config.{suffix}"
+    config.write_text(content.replace("beta", "regularisation"), "utf-8")
+    result = wals("check", "--config", config, "--offline", "--json")
+    assert result.exit_code == 2
+    told = {problem.split(" ")[0]: problem for problem in result.json["problems"]}
+    assert "is not text" in told.pop("source")
+    assert "'many': is not a whole number" in told.pop("latent_factors")
+    assert "2.5: is not a whole number" in told.pop("num_iters")
+    assert "True: is not a number" in told.pop("alpha")
+    assert "'yes': is neither true nor false" in told.pop("has_header")
+    assert "is not known; did you mean regularization?" in told.pop("regularisation")
+    assert "is not known; did you mean region?" in told.pop("platform.regon")
+    assert "is not known" in told.pop("regularization")
+    assert told == {}
+
+
+@pytest.mark.parametrize(
     ("arguments", "named"),
     [
         (("-p", "latent_factors=0"), "latent_factors"),
@@ -261,13 +312,13 @@ def test_the_staging_dataset_is_looked_for(wals: Wals, vertex_config: Path, ware
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        ("gs://bucket/ratings.csv", ""),
-        ("gs://bucket/folder", ""),
-        ("gs://bucket/folder/", ""),
-        ("gs://bucket/folder/*.csv", ""),
-        ("gs://bucket", ""),
-        ("gs://bucket/rating", "has no objects"),
-        ("gs://bucket/*.parquet", "has no objects"),
+        ("gs://test-bucket/ratings.csv", ""),
+        ("gs://test-bucket/folder", ""),
+        ("gs://test-bucket/folder/", ""),
+        ("gs://test-bucket/folder/*.csv", ""),
+        ("gs://test-bucket", ""),
+        ("gs://test-bucket/rating", "has no objects"),
+        ("gs://test-bucket/*.parquet", "has no objects"),
         ("gs://no-such-bucket/ratings.csv", "does not exist"),
     ],
 )
@@ -307,9 +358,9 @@ def test_the_data_of_a_kubeflow_run_are_looked_for_if_there_are_credentials(
     token = [("POST", "/token", lambda call: {"access_token": "token", "expires_in": 3600})]
     with serving(token, lambda status, message: message, []) as url:
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(service_account(tmp_path, f"{url}/token")))
-        result = wals("check", "--config", kubeflow_config)
+        result = wals("check", "--config", kubeflow_config, "-p", "source=gs://test-bucket/ratings.csv")
     assert result.exit_code == 2
-    assert "source 'gs://bucket/ratings.csv': has no objects" in result.stderr
+    assert "source 'gs://test-bucket/ratings.csv': has no objects" in result.stderr
 
 
 def test_digests_take_the_place_of_tags(wals: Wals, vertex_config: Path, tmp_path: Path) -> None:
