@@ -148,9 +148,11 @@ def test_every_parameter_is_held_against_the_signature(wals: Wals, vertex_config
         (
             "yaml",
             """
-parameters: {source: 3, latent_factors: many, num_iters: 2.5, alpha: true, has_header: 'yes', beta: 1.0}
+parameters:
+  {source: 3, latent_factors: many, num_iters: 2.5, alpha: true, has_header: 'yes', regularisation: 1.0}
 regularization: 1.0
-platform: {target: vertex, project: test-project, region: europe-west1, pipeline_root: 'gs://bucket/r', regon: x}
+platform:
+  {target: vertex, project: test-project, region: europe-west1, pipeline_root: 'gs://bucket/r', regon: x}
 """,
         ),
         (
@@ -163,7 +165,7 @@ latent_factors = "many"
 num_iters = 2.5
 alpha = true
 has_header = "yes"
-beta = 1.0
+regularisation = 1.0
 [platform]
 target = "vertex"
 project = "test-project"
@@ -178,7 +180,7 @@ def test_wrong_types_and_unknown_names_of_a_file_are_told(
     wals: Wals, tmp_path: Path, suffix: str, content: str
 ) -> None:
     config = tmp_path / f"config.{suffix}"
-    config.write_text(content.replace("beta", "regularisation"), "utf-8")
+    config.write_text(content, "utf-8")
     result = wals("check", "--config", config, "--offline", "--json")
     assert result.exit_code == 2
     told = {problem.split(" ")[0]: problem for problem in result.json["problems"]}
