@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from pipeline.backends import connect
+from pipeline.backends import Job, Plan, connect
 from pipeline.commands.options import (
     CONTEXT,
     compiled_spec,
@@ -53,11 +53,12 @@ def command(
     findings = Findings()
     with findings.noted():
         job_name(flags["pipeline"], flags["name"])
+    zone = parsed_cron = None
     with findings.noted():
-        parse_time_zone(time_zone)
+        zone = parse_time_zone(time_zone)
     if cron:
         with findings.noted():
-            parse_cron(cron)
+            parsed_cron = parse_cron(cron)
     environment = None
     with findings.noted():
         environment = environment_of(config, flags)
@@ -69,6 +70,11 @@ def command(
     if environment:
         with findings.noted(), tempfile.TemporaryDirectory() as folder:
             compiled_spec(environment, flags["pipeline"], flags, Path(folder))
+        if zone and parsed_cron:
+            # Not every platform has schedules in every zone.
+            plan = Plan("check", Job("check", {}, {}), parsed_cron, time_zone, 1, None, None)
+            with findings.noted():
+                connect(environment.platform).schedule_request(plan)
         if not offline:
             with findings.noted():
                 connect(environment.platform).check(parameters, findings)

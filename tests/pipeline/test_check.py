@@ -456,6 +456,14 @@ def test_labels_of_flags_join_those_of_the_file(wals: Wals, vertex_config: Path)
     assert len(result.stderr.splitlines()) == 2
 
 
+def test_a_zone_that_the_server_has_no_schedules_in_is_told(wals: Wals, kubeflow_config: Path) -> None:
+    arguments = ("check", "--config", kubeflow_config, "--offline", "--cron", "0 21 * * *")
+    assert wals(*arguments, "--time-zone", "Europe/Berlin").exit_code == 0
+    result = wals(*arguments, "--time-zone", "Asia/Tokyo")
+    assert result.exit_code == 2
+    assert "'Asia/Tokyo': is not the server's" in result.stderr
+
+
 def test_a_kubeflow_servers_time_zone_goes_by_flag(wals: Wals, kubeflow: KubeflowServer) -> None:
     flags = [
         *("--target", "kubeflow", "--host", kubeflow.url, "--server-time-zone", "Asia/Tokyo"),
