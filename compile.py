@@ -1,13 +1,19 @@
-"""Compile the pipelines: ``python compile.py`` writes a spec for each platform into ``build/``."""
+"""Compile the pipelines: ``python compile.py`` writes a spec for each platform into ``build/``.
+
+``python compile.py --upload`` puts a spec where runs can be made from it.
+"""
 
 import sys
 
+_UPLOAD = "--upload"
+
 
 def main() -> int:
-    """Run ``wals compile`` under the name of this file."""
+    """Run ``wals compile``, or ``wals upload`` if told to, under the name of this file."""
     try:
         from pipeline.cli import run_command
-        from pipeline.commands.compile import command
+        from pipeline.commands.compile import command as compile_command
+        from pipeline.commands.upload import command as upload_command
     except ModuleNotFoundError as error:
         print(
             f"compile.py: error: this Python has no {error.name!r}; "
@@ -15,7 +21,11 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    return run_command(command, sys.argv[1:], "compile.py")
+    arguments = sys.argv[1:]
+    if _UPLOAD in arguments:
+        arguments.remove(_UPLOAD)
+        return run_command(upload_command, arguments, f"compile.py {_UPLOAD}")
+    return run_command(compile_command, arguments, "compile.py")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from pipeline.environments import Platform
+from pipeline.findings import Findings
 from trainer.errors import InputError, WalsError
 
 T = TypeVar("T")
@@ -179,8 +180,8 @@ class Backend(Protocol):
     def reach(self) -> None:
         """Make sure, within seconds, that the platform can be spoken to at all."""
 
-    def check(self, source: str) -> list[InputError]:
-        """Return what is missing for runs: the folders and the source they are given, and rights to them."""
+    def check(self, parameters: Mapping[str, Any], findings: Findings) -> None:
+        """Note what is missing for a run: the folders and the data it is given, and rights to them."""
 
     def run_request(self, job: Job) -> dict[str, Any]:
         """Return the request that :meth:`submit` sends, as JSON values."""

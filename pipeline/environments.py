@@ -11,22 +11,11 @@ import pydantic
 import yaml
 
 from pipeline.compiling import pipeline_inputs
+from pipeline.settings import LabelKey, LabelValue
 from pipeline.training import check_parameters
-from trainer.errors import InputError, WalsError
+from trainer.errors import CombinedInputError, InputError
 
 _TYPES = {"String": str, "Integer": int, "Float": float, "Boolean": bool}
-
-
-class CombinedInputError(InputError):
-    """Several problems with what the user gave, told in one line.
-
-    Attributes:
-        problems: each with a line of its own.
-    """
-
-    def __init__(self, problems: Iterable[InputError]) -> None:
-        self.problems = tuple(problems)
-        WalsError.__init__(self, " | ".join(map(str, self.problems)))
 
 
 class _Section(pydantic.BaseModel):
@@ -69,6 +58,25 @@ class Vertex(_Section):
             description="KFP repository of Artifact Registry, https://REGION-kfp.pkg.dev/PROJECT/REPOSITORY.",
         ),
     ] = ""
+    network: Annotated[
+        str,
+        pydantic.Field(
+            pattern=r"^(projects/\d+/global/networks/[a-z0-9-]+)?$",
+            description="Network to peer runs with, projects/NUMBER/global/networks/NAME.",
+        ),
+    ] = ""
+    encryption_key: Annotated[
+        str,
+        pydantic.Field(
+            pattern=r"^(projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+)?$",
+            description="Customer-managed key of runs; Google's if empty.",
+        ),
+    ] = ""
+    # Vertex AI takes 64, of which a schedule's runs have one of ours.
+    labels: Annotated[
+        dict[LabelKey, LabelValue],
+        pydantic.Field(max_length=63, description="Label of runs; may be given again."),
+    ] = {}
     endpoint: Annotated[
         str,
         pydantic.Field(
@@ -136,12 +144,12 @@ class Environment(_Section):
     parameters: dict[str, Any] = {}
 
 
-def read_environment(path: Path | None, platform_flags: Mapping[str, str]) -> Environment:
+def read_environment(path: Path | None, platform_flags: Mapping[str, Any]) -> Environment:
     """Return the environment of a file, with values given by flags in place of the file's.
 
     Args:
         path: a YAML or TOML file; None when everything is given by flags.
-        platform_flags: values of the platform's settings by name.
+        platform_flags: values of the platform's settings by name; labels are added to the file's.
 
     Raises:
         CombinedInputError: every value that cannot be used.
@@ -163,7 +171,10 @@ def read_environment(path: Path | None, platform_flags: Mapping[str, str]) -> En
     kept = {
         name: value for name, value in platform.items() if target == platform.get("target") or name in known
     }
-    content = {**content, "platform": {**kept, **platform_flags}}
+    merged = {**kept, **platform_flags}
+    if isinstance(kept.get("labels"), dict) and "labels" in platform_flags:
+        merged["labels"] = {**kept["labels"], **platform_flags["labels"]}
+    content = {**content, "platform": merged}
     try:
         return Environment.model_validate(content)
     except pydantic.ValidationError as error:
@@ -173,8 +184,8 @@ def read_environment(path: Path | None, platform_flags: Mapping[str, str]) -> En
 
 def read_parameters(
     pipeline: str, from_file: Mapping[str, Any], from_flags: Mapping[str, str]
-) -> dict[str, Any]:
-    """Return the values given to a pipeline's parameters, checked against its signature.
+) -> tuple[dict[str, Any], list[InputError]]:
+    """Hold the values given to a pipeline's parameters against its signature and the bounds of its steps.
 
     Args:
         pipeline: a pipeline's name.
@@ -182,20 +193,20 @@ def read_parameters(
         from_flags: values as text, which take the place of the file's.
 
     Returns:
-        The given values, typed; parameters that keep their defaults are left out.
-
-    Raises:
-        CombinedInputError: every parameter that is unknown, of the wrong type, missing, or out of its bounds.
+        The given values that can be used, typed, and the problem of every parameter that is unknown, of the
+        wrong type, missing, or out of its bounds.
     """
     inputs = _inputs(pipeline)
     model = _model(pipeline)
     values: dict[str, Any] = {}
     problems: list[InputError] = []
     for validate, given in ((model.model_validate, from_file), (model.model_validate_strings, from_flags)):
-        try:
-            values |= validate(dict(given)).model_dump(exclude_unset=True)
-        except pydantic.ValidationError as error:
-            problems += [_problem(detail, inputs) for detail in error.errors()]
+        # One by one, so that a bad value does not keep the others from being looked at.
+        for name, value in given.items():
+            try:
+                values |= validate({name: value}).model_dump(exclude_unset=True)
+            except pydantic.ValidationError as error:
+                problems += [_problem(detail, inputs) for detail in error.errors()]
     missing = [
         name for name, spec in inputs.items() if not spec.optional and name not in {*from_file, *from_flags}
     ]
@@ -203,14 +214,25 @@ def read_parameters(
         InputError(name, "", "is missing", f"give it under parameters, or by -p {name}=VALUE")
         for name in missing
     ]
-    if not problems:
-        try:
-            check_parameters({**{name: spec.default for name, spec in inputs.items()}, **values})
-        except InputError as error:
-            problems.append(error)
-    if problems:
-        raise CombinedInputError(problems)
-    return values
+    told = {problem.field for problem in problems}
+    defaults = {name: "" if spec.default is None else spec.default for name, spec in inputs.items()}
+    complete = {**defaults, **values}
+    problems += [problem for problem in check_parameters(complete) if problem.field not in told]
+    bad = {problem.field for problem in problems}
+    return {name: value for name, value in values.items() if name not in bad}, problems
+
+
+def file_parameters(path: Path | None) -> dict[str, Any] | None:
+    """Return the parameters of an environment's file, whatever its other sections are.
+
+    None if the file has none that can be read, of which :func:`read_environment` tells.
+    """
+    try:
+        content = _read(path) if path else {}
+    except InputError:
+        return None
+    parameters = content.get("parameters", {})
+    return parameters if isinstance(parameters, dict) else None
 
 
 _inputs = cache(pipeline_inputs)

@@ -32,6 +32,7 @@ from pipeline.backends import (
 )
 from pipeline.cron import with_seconds
 from pipeline.environments import Kubeflow
+from pipeline.findings import Findings
 from trainer.errors import InputError, WalsError
 from trainer.files import sha256
 
@@ -80,22 +81,33 @@ class KubeflowBackend:
         """Refuse a server that is not there, or is older than the kfp that pipelines are compiled with.
 
         Raises:
-            WalsError: naming the server and its version.
+            InputError: the server is older, naming its version.
+            WalsError: the server cannot be asked.
         """
         host = self._platform.host
         with self._calling("version"):
             health = within(CONNECT_SECONDS, self._health, f"{host}: did not answer in {CONNECT_SECONDS} s")
         found = _version(health)
         if found and found < _numbers(kfp.__version__)[:2]:
-            raise WalsError(
-                f"{host}: is Kubeflow Pipelines {'.'.join(map(str, found))}, older than the "
-                f"{kfp.__version__} that pipelines are compiled with; upgrade the server"
+            raise InputError(
+                "host",
+                host,
+                f"is Kubeflow Pipelines {'.'.join(map(str, found))}, older than the "
+                f"{kfp.__version__} that pipelines are compiled with",
+                "upgrade the server",
             )
 
-    def check(self, source: str) -> list[InputError]:  # noqa: ARG002 - the server sees to the source
-        """Return no problems once the server has answered and is of a version that will do."""
-        self.reach()
-        return []
+    def check(self, parameters: Mapping[str, Any], findings: Findings) -> None:
+        """Note what is wrong with the server and its version, and what is missing of data on Google Cloud."""
+        with findings.noted():
+            self.reach()
+        # Slow to import, and many a server has its data elsewhere.
+        from pipeline.rights import is_on_google_cloud, look_for_data
+
+        if is_on_google_cloud(parameters.get("source", "")):
+            from pipeline.vertex import google_credentials
+
+            look_for_data(google_credentials(""), parameters, findings)
 
     def run_request(self, job: Job) -> dict[str, Any]:
         """Return the ``V2beta1Run`` that :meth:`submit` sends, without its experiment, as JSON values."""
@@ -292,6 +304,10 @@ class KubeflowBackend:
         answer = self._client.rest_client.GET(url, headers=self._authorization(), _request_timeout=_TIMEOUT)
         return bytes(answer.data).decode("utf-8", "replace")
 
+    def _authorization(self) -> dict[str, str]:
+        token = self._client.configuration.get_api_key_with_prefix("authorization")
+        return {"authorization": token} if token else {}
+
     def _what(self, job: Job) -> dict[str, Any]:
         """Return what a run and a recurring run have in common."""
         settings = self._platform
@@ -381,12 +397,11 @@ class KubeflowBackend:
 
     def _health(self) -> Mapping[str, Any]:
         """Return what the server tells about itself."""
-        token = self._client.configuration.get_api_key_with_prefix("authorization")
         for path in _HEALTH:
             try:
                 answer = self._client.rest_client.GET(
                     self._client.configuration.host + path,
-                    headers={"authorization": token} if token else {},
+                    headers=self._authorization(),
                     # A pair: of one number the client takes none but whole ones.
                     _request_timeout=(CONNECT_SECONDS, CONNECT_SECONDS),
                 )

@@ -8,7 +8,7 @@ import pydantic
 import yaml
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from trainer.errors import InputError
+from trainer.errors import CombinedInputError, InputError
 
 _DAY = 86_400
 # A YAML reader takes `cpu: 8` and `memory: 16000000` for numbers.
@@ -90,7 +90,7 @@ def read_settings(path: Path, defaults: Mapping[str, StepSettings]) -> dict[str,
           retries: 2
 
     Raises:
-        InputError: the file cannot be read, or names a step, a setting or a value that there is not.
+        InputError: the file cannot be read, or names steps, settings or values that there are not.
     """
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
@@ -105,22 +105,36 @@ def read_settings(path: Path, defaults: Mapping[str, StepSettings]) -> dict[str,
         raise InputError(
             "settings", str(path), "does not map steps to settings", "write it as `train: {cpu: 8}`"
         )
-    for step in steps:
-        if step not in defaults:
-            raise InputError("settings", step, "is not a step", f"give some of {', '.join(defaults)}")
-    return {step: merged(step, default, steps.get(step, {})) for step, default in defaults.items()}
+    problems = [
+        InputError("settings", step, "is not a step", f"give some of {', '.join(defaults)}")
+        for step in steps
+        if step not in defaults
+    ]
+    found = {}
+    for step, default in defaults.items():
+        try:
+            found[step] = merged(step, default, steps.get(step, {}))
+        except CombinedInputError as error:
+            problems += error.problems
+    if problems:
+        raise CombinedInputError(problems)
+    return found
 
 
 def merged(step: str, default: StepSettings, given: Mapping[str, Any]) -> StepSettings:
     """Return a step's settings: those given over the defaults.
 
     Raises:
-        InputError: naming the first that cannot be used.
+        CombinedInputError: naming all that cannot be used.
     """
     try:
         return StepSettings.model_validate({**default.model_dump(), **given})
     except pydantic.ValidationError as error:
-        fault = error.errors()[0]
-        field = ".".join([step, *map(str, fault["loc"])])
-        problem = fault["msg"].removeprefix("Value error, ")
-        raise InputError(field, fault["input"], problem, "docs/settings.md lists the settings") from error
+        raise CombinedInputError(_problem(step, detail) for detail in error.errors()) from error
+
+
+def _problem(step: str, detail: Any) -> InputError:
+    """Return what pydantic found wrong with a step's settings as a line."""
+    field = ".".join([step, *map(str, detail["loc"])])
+    problem = detail["msg"].removeprefix("Value error, ")
+    return InputError(field, detail["input"], problem, "docs/settings.md lists the settings")

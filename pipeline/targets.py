@@ -4,13 +4,14 @@ import copy
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from kfp import dsl
 
 from pipeline.settings import CustomJob, StepSettings, read_settings
-from trainer.errors import InputError
+from trainer.errors import CombinedInputError, InputError, problems_of
 
 # Names and counts per machine that Vertex AI takes and that our images, built for x86-64, run on.
 _VERTEX_ACCELERATORS = {
@@ -81,8 +82,13 @@ class Target:
             InputError: the file cannot be used, or this platform cannot do what it says.
         """
         steps = read_settings(path, self.steps)
-        for step, settings in steps.items():
-            self.check(step, settings)
+        problems = [
+            problem
+            for step, settings in steps.items()
+            for problem in problems_of(partial(self.check, step, settings))
+        ]
+        if problems:
+            raise CombinedInputError(problems)
         return dataclasses.replace(self, steps=steps)
 
     def placed(self, component: Any, image: str) -> Callable[..., dsl.PipelineTask]:

@@ -1,6 +1,8 @@
 """The training pipeline: extract -> prepare -> train -> evaluate -> publish."""
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from kfp import dsl
@@ -14,6 +16,7 @@ from components.train.component import train
 from pipeline.parameters import TRAINING, of_step, pipeline_function
 from pipeline.targets import Target
 from trainer.config import TrainConfig
+from trainer.errors import InputError, problems_of
 
 STEPS = ("extract", "prepare", "train", "evaluate", "publish")
 
@@ -89,16 +92,46 @@ def training_pipeline(image: Callable[[str], str], target: Target) -> graph_comp
     )
 
 
-def check_parameters(parameters: Mapping[str, Any]) -> None:
-    """Refuse values of the training pipeline's parameters that a late step would refuse, before any runs.
+def check_parameters(parameters: Mapping[str, Any]) -> list[InputError]:
+    """Return everything that a step would refuse of a pipeline's parameters, before any step runs.
 
-    Raises:
-        InputError: naming the parameter.
+    Args:
+        parameters: all of the training pipeline's, or all of the tuning pipeline's, by name.
     """
     # The steps' own packages are slow to import, and compiling needs none of them.
     from components.evaluate.step import check_eval_k
+    from components.extract.step import option_problems
     from components.publish.step import check_top_k
 
-    TrainConfig.from_dict(of_step(train, parameters))
-    check_eval_k(parameters["eval_k"])
-    check_top_k(parameters["top_k"])
+    return [
+        *option_problems(**of_step(extract, parameters)),
+        *_preparation_problems(parameters),
+        *_training_problems(parameters),
+        *problems_of(partial(check_eval_k, parameters["eval_k"])),
+        *problems_of(partial(check_top_k, parameters["top_k"])),
+        *_study_problems(parameters),
+    ]
+
+
+def _preparation_problems(parameters: Mapping[str, Any]) -> Iterator[InputError]:
+    from components.prepare.options import Options
+    from components.prepare.profile import Contract
+
+    def given(kind: type[Any]) -> dict[str, Any]:
+        return {field.name: parameters[field.name] for field in dataclasses.fields(kind)}
+
+    yield from Options(**given(Options)).problems()
+    yield from Contract(**given(Contract)).problems(parameters["on_drift"])
+
+
+def _training_problems(parameters: Mapping[str, Any]) -> Iterator[InputError]:
+    # One by one, as a configuration tells of the first only.
+    for name, value in of_step(train, parameters).items():
+        yield from problems_of(partial(TrainConfig.from_dict, {name: value}))
+
+
+def _study_problems(parameters: Mapping[str, Any]) -> Iterator[InputError]:
+    if "width" in parameters:
+        from components.tune.study import problems
+
+        yield from problems(width=parameters["width"], max_latent_factors=parameters["max_latent_factors"])

@@ -38,7 +38,8 @@ from pipeline.backends import (
 )
 from pipeline.cloud_logging import job_lines
 from pipeline.environments import Vertex
-from pipeline.rights import bucket_problems, table_problems
+from pipeline.findings import Findings
+from pipeline.rights import is_on_google_cloud, look_for_data, look_for_root
 from pipeline.uploads import REGISTRY_TEMPLATE, read_template, upload_to_bucket, upload_to_registry
 from trainer.errors import InputError, WalsError
 
@@ -132,12 +133,16 @@ class VertexBackend:
         except requests.RequestException as error:
             raise WalsError(failure) from error
 
-    def check(self, source: str) -> list[InputError]:
-        """Return what is missing of the bucket and the source, or of the rights to them."""
-        problems = bucket_problems(self._platform, self._credentials)
-        if source.startswith("bq://"):
-            problems += table_problems(self._platform, self._credentials, source)
-        return problems
+    def check(self, parameters: Mapping[str, Any], findings: Findings) -> None:
+        """Note what is missing of the bucket, the source and the staging dataset, or of rights to them."""
+        source = parameters.get("source", "")
+        # Vertex AI mounts buckets under /gcs.
+        if source and not (is_on_google_cloud(source) or source.startswith("/gcs/")):
+            findings.problems.append(
+                InputError("source", source, "is out of Vertex AI's reach", "give gs://BUCKET/PATH or bq://")
+            )
+        look_for_root(self._platform, self._credentials, findings)
+        look_for_data(self._credentials, parameters, findings)
 
     def run_request(self, job: Job) -> dict[str, Any]:
         """Return the ``CreatePipelineJobRequest`` that :meth:`submit` sends, as JSON values."""
@@ -152,6 +157,9 @@ class VertexBackend:
             **({"serviceAccount": settings.service_account} if settings.service_account else {}),
             # By this the console knows the template; what runs is the spec.
             **({"templateUri": job.template} if REGISTRY_TEMPLATE.fullmatch(job.template) else {}),
+            **({"network": settings.network} if settings.network else {}),
+            **({"encryptionSpec": {"kmsKeyName": key}} if (key := settings.encryption_key) else {}),
+            **({"labels": dict(settings.labels)} if settings.labels else {}),
         }
         return {"parent": self._parent, "pipelineJob": pipeline_job, "pipelineJobId": job.name}
 
@@ -236,7 +244,7 @@ class VertexBackend:
         # Vertex makes each run's id; a schedule that named it could run once only.
         job = self.run_request(plan.job)
         del job["pipelineJobId"]
-        job["pipelineJob"]["labels"] = {_FINGERPRINT: plan.fingerprint}
+        job["pipelineJob"]["labels"] = {**self._platform.labels, _FINGERPRINT: plan.fingerprint}
         bounds = {"startTime": plan.start, "endTime": plan.end}
         schedule = {
             "displayName": plan.name,
@@ -522,15 +530,6 @@ def _best_trial(job: Any) -> dict[str, Any]:
     metric = best.final_measurement.metrics[0]
     chosen = {parameter.parameter_id: parameter.value for parameter in best.parameters}
     return {metric.metric_id: metric.value, **_plain(chosen)}
-
-
-def _plain(values: Any) -> dict[str, Any]:
-    """Return a message's values; numbers come back as floats, so that whole ones are made int again."""
-    plain = dict(values or {})
-    return {
-        name: int(value) if isinstance(value, float) and value.is_integer() else value
-        for name, value in plain.items()
-    }
 
 
 def _plain(values: Any) -> Any:

@@ -1,5 +1,7 @@
 """The two kinds of error a user meets: input that must be changed, and a world that did not cooperate."""
 
+from collections.abc import Callable, Iterable
+
 
 class WalsError(Exception):
     """A failure with one clear line for the user. Its text never spans lines.
@@ -34,3 +36,26 @@ class InputError(WalsError):
             shown = shown[:117] + "..."
         super().__init__(f"{field} {shown}: {problem}; {remedy}")
         self.field = field
+
+
+class CombinedInputError(InputError):
+    """Several problems with what the user gave, told in one line.
+
+    Attributes:
+        problems: each with a line of its own.
+    """
+
+    def __init__(self, problems: Iterable[InputError]) -> None:
+        self.problems = tuple(problems)
+        WalsError.__init__(self, " | ".join(map(str, self.problems)))
+
+
+def problems_of(check: Callable[[], object]) -> tuple[InputError, ...]:
+    """Return the problems that a check raises, of which there are none where it passes."""
+    try:
+        check()
+    except CombinedInputError as error:
+        return error.problems
+    except InputError as error:
+        return (error,)
+    return ()

@@ -2,15 +2,16 @@
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from components.engines.sql import Checked, Condition, checked_filter, checked_query, quoted, render
 from components.extract.columns import Columns, find_columns
-from trainer.errors import InputError
+from trainer.errors import InputError, problems_of
 
 SQL = Path(__file__).parent / "sql"
 
@@ -76,30 +77,43 @@ class Request:
     event_name: str
     event_rating: str
 
-    def check(self) -> None:
-        """Raise InputError for fields that are unknown, unreadable or do not go together."""
+    def problems(self) -> Iterator[InputError]:
+        """Yield the problems of fields that are unknown, unreadable or do not go together."""
         for field, known in (("data_type", DATA_TYPES), ("event_rating", ("count", "engagement"))):
             if getattr(self, field) not in known:
-                raise InputError(
+                yield InputError(
                     field, getattr(self, field), "is not known", f"choose one of {', '.join(known)}"
                 )
         if (self.data_type == "query") != bool(self.query):
-            raise InputError("query", self.query, "goes with data_type query, and only with it", "give both")
+            yield InputError("query", self.query, "goes with data_type query, and only with it", "give both")
+        elif self.query:
+            yield from problems_of(partial(checked_query, "query", self.query))
         if self.data_type == "ga4" and not self.item_key:
-            raise InputError("item_key", "", "is missing", "name the event parameter that holds the item id")
+            yield InputError("item_key", "", "is missing", "name the event parameter that holds the item id")
         if self.data_type == "web_views" and not self.item_key.isdecimal():
-            raise InputError(
+            yield InputError(
                 "item_key", self.item_key, "is no number", "give the custom dimension that holds the item id"
             )
-        start, end = _time("window_start", self.window_start), _time("window_end", self.window_end)
-        if start and end and start >= end:
-            raise InputError("window_end", self.window_end, "is not after window_start", "give a later one")
         if self.window_days < 0:
-            raise InputError("window_days", self.window_days, "is negative", "give a number of days, or 0")
+            yield InputError("window_days", self.window_days, "is negative", "give a number of days, or 0")
         if self.window_days and self.window_start:
-            raise InputError(
+            yield InputError(
                 "window_days", self.window_days, "does not go with window_start", "give one of the two"
             )
+        yield from self._window_problems()
+
+    def _window_problems(self) -> Iterator[InputError]:
+        bounds = ("window_start", "window_end")
+        unreadable = [
+            problem for name in bounds for problem in problems_of(partial(_time, name, getattr(self, name)))
+        ]
+        yield from unreadable
+        if not unreadable:
+            start, end = (_time(name, getattr(self, name)) for name in bounds)
+            if start and end and start >= end:
+                yield InputError(
+                    "window_end", self.window_end, "is not after window_start", "give a later one"
+                )
 
     def with_window(self, end: str) -> Self:
         """Return the same request, the days of its window (if it has them) counted back from its end.

@@ -1,13 +1,18 @@
 """Extraction: interactions from files or BigQuery, as an artifact of sharded Parquet."""
 
+import dataclasses
 import logging
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from components.extract.local import extract_from_files
-from components.extract.query import Request
+from components.extract.names import name_problems, table_of
+from components.extract.query import Request, timestamp
 from components.extract.shards import SCHEMA, SCHEMA_VERSION
-from trainer.errors import InputError
+from components.extract.storage import STORES
+from trainer.errors import InputError, problems_of
 from trainer.files import begin_artifact, finish_artifact, identity
 
 logger = logging.getLogger(__name__)
@@ -96,9 +101,10 @@ def extract(
         event_name=event_name,
         event_rating=event_rating,
     )
-    request.check()
-    if maximum_bytes_billed < 0:
-        raise InputError("maximum_bytes_billed", maximum_bytes_billed, "is negative", "give bytes, or 0")
+    for problem in _problems(
+        request, source, project, location, snapshot, maximum_bytes_billed, staging_dataset
+    ):
+        raise problem
     request = request.with_window(snapshot)
     if window_days:
         logger.info("window from %s to %s", request.window_start, request.window_end)
@@ -117,9 +123,6 @@ def extract(
             staging_dataset=staging_dataset,
         )
     else:
-        for field, value in (("snapshot", snapshot), ("staging_dataset", staging_dataset)):
-            if value:
-                raise InputError(field, value, "is for BigQuery sources", "leave it empty")
         content = extract_from_files(request, source, output, delimiter=delimiter, has_header=has_header)
     if content["rows_without_time"]:
         logger.warning("%s interactions have no time that can be read", f"{content['rows_without_time']:,}")
@@ -136,3 +139,41 @@ def extract(
             if name in ("snapshot", "bytes_billed", "slot_milliseconds")
         },
     }
+
+
+def option_problems(**options: Any) -> Iterator[InputError]:
+    """Yield what `extract` would refuse of its arguments without the output, before it looks at data."""
+    request = Request(**{field.name: options[field.name] for field in dataclasses.fields(Request)})
+    names = ("source", "project", "location", "snapshot", "maximum_bytes_billed", "staging_dataset")
+    return _problems(request, *(options[name] for name in names))
+
+
+def _problems(
+    request: Request,
+    source: str,
+    project: str,
+    location: str,
+    snapshot: str,
+    maximum_bytes_billed: int,
+    staging_dataset: str,
+) -> Iterator[InputError]:
+    yield from request.problems()
+    yield from problems_of(partial(timestamp, "snapshot", snapshot))
+    if maximum_bytes_billed < 0:
+        yield InputError("maximum_bytes_billed", maximum_bytes_billed, "is negative", "give bytes, or 0")
+    yield from name_problems(project=project, location=location, staging_dataset=staging_dataset)
+    scheme, separator, path = source.rpartition("://")
+    if scheme == "bq":
+        yield from problems_of(partial(table_of, source, request.data_type))
+        return
+    if not source.strip() or (separator and (scheme not in STORES or not path.strip("/"))):
+        yield InputError(
+            "source",
+            source,
+            "is no place of interactions",
+            "give files, or an address with gs://, s3:// or bq://",
+        )
+        return
+    for field, value in (("snapshot", snapshot), ("staging_dataset", staging_dataset)):
+        if value:
+            yield InputError(field, value, "is for BigQuery sources", "leave it empty")

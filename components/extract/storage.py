@@ -33,14 +33,14 @@ def find_files(database: DuckDB, source: str) -> list[str]:
         found = _files(source)
         _refuse_empty(source, [Path(file).stat().st_size for file in found])
         return found
-    if scheme not in _STORES:
+    if scheme not in STORES:
         raise InputError(
             "source",
             source,
             "is of no known store",
             "give a path, or an address with gs://, s3:// or bq://",
         )
-    connect, listing = _STORES[scheme]
+    connect, listing = STORES[scheme]
     try:
         store = connect()
         found = _stored(store, path, listing)
@@ -105,7 +105,7 @@ def _s3() -> Any:
 
 # Left to itself Arrow's wrapper finds nothing where it may not look.
 _RAISE = {"on_error": "raise"}
-_STORES: Mapping[str, tuple[Callable[[], Any], Mapping[str, Any]]] = {
+STORES: Mapping[str, tuple[Callable[[], Any], Mapping[str, Any]]] = {
     "gs": (_cloud_storage, {}),
     "s3": (_s3, _RAISE),
     "minio": (_s3, _RAISE),

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -10,14 +9,12 @@ from typing import Any
 
 from components.engines.bigquery import BigQuery
 from components.engines.sql import Checked, quoted, render
+from components.extract.names import table_of
 from components.extract.query import SQL, Query, Request, timestamp
 from components.extract.shards import write_shards
 from trainer.errors import InputError
 
-# Of an organisation's domain, as in example.com:my-project, or of none.
-_PROJECT = r"(?:[a-z0-9][a-z0-9.-]*:)?[a-z][a-z0-9-]*[a-z0-9]"
 _STAGED_FOR = timedelta(days=14)
-_DEFAULT_TABLE = "staging.recommendation_training"
 _PROBLEMS = {"user_id": "no user id", "item_id": "no item id", "rating": "no finite number as rating"}
 
 
@@ -37,8 +34,7 @@ def extract_from_bigquery(
     Returns:
         The manifest: of what was written, and where it came from.
     """
-    owner, table = _table(source, request)
-    _check_names(project, location, staging_dataset)
+    owner, table = table_of(source, request.data_type)
     billed = project or owner
     engine = BigQuery(
         project=billed,
@@ -72,29 +68,6 @@ def extract_from_bigquery(
         "slot_milliseconds": engine.cost.slot_milliseconds,
     }
     return content
-
-
-def _table(source: str, request: Request) -> tuple[str, str]:
-    """Return the project of a source and its table (of a query of the user's own, the project again)."""
-    name = source.removeprefix("bq://")
-    if request.data_type == "user_ratings" and re.fullmatch(_PROJECT, name):
-        name = f"{name}.{_DEFAULT_TABLE}"
-    parts = r"" if request.query else r"\.[\w-]+\.[\w-]+\*?"
-    found = re.fullmatch(rf"({_PROJECT}){parts}", name)
-    if not found:
-        form = "bq://PROJECT" if request.query else "bq://PROJECT.DATASET.TABLE"
-        raise InputError("source", source, "is no BigQuery table", f"give {form}")
-    return found.group(1), name
-
-
-def _check_names(project: str, location: str, staging_dataset: str) -> None:
-    for field, value, form, example in (
-        ("project", project, _PROJECT, "my-project"),
-        ("location", location, r"[A-Za-z0-9-]+", "EU or europe-west1"),
-        ("staging_dataset", staging_dataset, rf"{_PROJECT}\.\w+", "my-project.my_dataset"),
-    ):
-        if value and not re.fullmatch(form, value):
-            raise InputError(field, value, "is no such name", f"give one such as {example}")
 
 
 def _query(engine: BigQuery, request: Request, table: str, snapshot: str) -> tuple[Query, bool]:

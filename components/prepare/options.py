@@ -1,10 +1,11 @@
 """What preparation can be asked for."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from components.prepare.assembly import DUPLICATES
-from trainer.errors import InputError
+from trainer.errors import InputError, problems_of
 
 PARTS = {
     "random": ("targets",),
@@ -36,16 +37,16 @@ class Options:
     max_user_interactions: int
     half_life_days: float
 
-    def check(self) -> None:
-        """Raise InputError for fields that are unknown or out of their range."""
+    def problems(self) -> Iterator[InputError]:
+        """Yield the problems of fields that are unknown or out of their range."""
         for field, value, known in (
             ("split", self.split, tuple(PARTS)),
             ("duplicates", self.duplicates, DUPLICATES),
         ):
             if value not in known:
-                raise InputError(field, value, "is not known", f"choose one of {', '.join(known)}")
+                yield InputError(field, value, "is not known", f"choose one of {', '.join(known)}")
         if not 0 < self.holdout_fraction < 1:
-            raise InputError(
+            yield InputError(
                 "holdout_fraction",
                 self.holdout_fraction,
                 "is not between 0 and 1",
@@ -59,9 +60,9 @@ class Options:
             ("half_life_days", 0),
         ):
             if not getattr(self, field) >= minimum:
-                raise InputError(field, getattr(self, field), f"is not {minimum} or more", "raise it")
+                yield InputError(field, getattr(self, field), f"is not {minimum} or more", "raise it")
         if self.holdout_from:
-            self._cut()
+            yield from problems_of(self._cut)
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ As an artifact (schema ``wals.profile`` v1) it is a folder with ``profile.json``
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -161,13 +161,13 @@ class Contract:
     max_density_change: float
     max_psi: float
 
-    def check(self, on_drift: str) -> None:
-        """Raise InputError for bounds out of their range and for an unknown reaction."""
+    def problems(self, on_drift: str) -> Iterator[InputError]:
+        """Yield the problems of bounds out of their range and of an unknown reaction."""
         if on_drift not in ("warn", "fail"):
-            raise InputError("on_drift", on_drift, "is not known", "choose one of warn, fail")
+            yield InputError("on_drift", on_drift, "is not known", "choose one of warn, fail")
         for field, minimum in (("max_volume_drop", 0), ("max_density_change", 1), ("max_psi", 0)):
             if not getattr(self, field) >= minimum:
-                raise InputError(field, getattr(self, field), f"is not {minimum} or more", "raise it")
+                yield InputError(field, getattr(self, field), f"is not {minimum} or more", "raise it")
 
     def breaches(self, before: Profile, now: Profile) -> list[str]:
         """Return what of the contract does not hold, in words."""

@@ -109,9 +109,9 @@ def prepare(
         max_user_interactions=max_user_interactions,
         half_life_days=half_life_days,
     )
-    options.check()
     contract = Contract(max_volume_drop, max_density_change, max_psi)
-    contract.check(on_drift)
+    for problem in (*options.problems(), *contract.problems(on_drift)):
+        raise problem
     manifest = read_manifest(interactions, "wals.interactions", 1)
     _check_times(options, manifest)
     for folder in (training, holdout, vocabulary):

@@ -11,7 +11,7 @@ JSON objects with
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -36,13 +36,7 @@ def search_space(config: TrainConfig, max_latent_factors: int) -> dict[str, Base
         config: the run's, whose feedback and ``wt_type`` stay as they are.
         max_latent_factors: the most factors that may be tried; at least 8.
 
-    Raises:
-        InputError: ``max_latent_factors`` is below 8.
     """
-    if max_latent_factors < _LEAST_FACTORS:
-        raise InputError(
-            "max_latent_factors", max_latent_factors, f"is below {_LEAST_FACTORS}", "give 32 or more"
-        )
     space: dict[str, BaseDistribution] = {
         "latent_factors": IntDistribution(_LEAST_FACTORS, max_latent_factors, log=True),
         "regularization": FloatDistribution(1e-4, 10.0, log=True),
@@ -56,6 +50,16 @@ def search_space(config: TrainConfig, max_latent_factors: int) -> dict[str, Base
     else:
         space["feature_wt_exp"] = FloatDistribution(1e-2, 10.0, log=True)
     return space
+
+
+def problems(*, width: int, max_latent_factors: int) -> Iterator[InputError]:
+    """Yield what `suggest` would refuse of these two."""
+    if width < 1:
+        yield InputError("width", width, "is below 1", "give how many trials may run side by side")
+    if max_latent_factors < _LEAST_FACTORS:
+        yield InputError(
+            "max_latent_factors", max_latent_factors, f"is below {_LEAST_FACTORS}", "give 32 or more"
+        )
 
 
 def suggest(
@@ -84,8 +88,8 @@ def suggest(
         InputError: ``width`` is below 1, ``max_latent_factors`` is too low, or a parameter cannot be used.
     """
     start = TrainConfig.from_dict(config)
-    if width < 1:
-        raise InputError("width", width, "is below 1", "give how many trials may run side by side")
+    for problem in problems(width=width, max_latent_factors=max_latent_factors):
+        raise problem
     space = search_space(start, max_latent_factors)
     study = _study(trials, space, _sampler(len(trials), start.seed))
     if not trials:

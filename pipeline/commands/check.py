@@ -1,14 +1,12 @@
 """``wals check``: what is wrong with a run, before anything is paid for."""
 
-import contextlib
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pipeline.backends import connect
+from pipeline.backends import Job, Plan, connect
 from pipeline.commands.options import (
     CONTEXT,
     compiled_spec,
@@ -22,8 +20,9 @@ from pipeline.commands.options import (
     spec_options,
 )
 from pipeline.cron import parse_cron, parse_time_zone
-from pipeline.environments import CombinedInputError, Environment
-from trainer.errors import InputError, WalsError
+from pipeline.environments import file_parameters
+from pipeline.findings import Findings
+from trainer.errors import InputError
 
 
 @click.command(context_settings=CONTEXT)
@@ -51,53 +50,47 @@ def command(
     The parameters are held against the pipeline's own signature. With credentials, the folders and tables
     named are looked for too.
     """
-    problems: list[InputError] = []
-    unchecked = ""
-    with _noted(problems):
+    findings = Findings()
+    with findings.noted():
         job_name(flags["pipeline"], flags["name"])
-    with _noted(problems):
-        parse_time_zone(time_zone)
+    zone = parsed_cron = None
+    with findings.noted():
+        zone = parse_time_zone(time_zone)
     if cron:
-        with _noted(problems):
-            parse_cron(cron)
-    with _noted(problems):
+        with findings.noted():
+            parsed_cron = parse_cron(cron)
+    environment = None
+    with findings.noted():
         environment = environment_of(config, flags)
-        with _noted(problems), tempfile.TemporaryDirectory() as folder:
+    parameters: dict[str, Any] = {}
+    given = file_parameters(config)
+    if given is not None:
+        parameters, problems = parameters_of(given, flags["pipeline"], flags["parameters"])
+        findings.problems += problems
+    if environment:
+        with findings.noted(), tempfile.TemporaryDirectory() as folder:
             compiled_spec(environment, flags["pipeline"], flags, Path(folder))
-        parameters: dict[str, Any] = {}
-        with _noted(problems):
-            parameters = parameters_of(environment, flags["pipeline"], flags["parameters"])
+        if zone and parsed_cron:
+            # Not every platform has schedules in every zone.
+            plan = Plan("check", Job("check", {}, {}), parsed_cron, time_zone, 1, None, None)
+            with findings.noted():
+                connect(environment.platform).schedule_request(plan)
         if not offline:
-            unchecked = _check_platform(environment, parameters.get("source", ""), problems)
-    if as_json:
-        print_json({"problems": [str(problem) for problem in problems], "unchecked": unchecked})
-    else:
-        for problem in problems:
-            click.echo(str(problem), err=True)
-        if unchecked:
-            click.echo(f"Not looked for on {environment.platform.target}: {unchecked}", err=True)
-        click.echo(f"{len(problems)} problems" if problems else "No problems")
-    if problems:
+            with findings.noted():
+                connect(environment.platform).check(parameters, findings)
+    _tell(findings, as_json)
+    if findings.problems:
         context.exit(InputError.exit_code)
 
 
-def _check_platform(environment: Environment, source: str, problems: list[InputError]) -> str:
-    """Add the platform's problems, or return why it could not be asked."""
-    try:
-        problems += connect(environment.platform).check(source)
-    except InputError as error:
-        problems.append(error)
-    except WalsError as error:
-        return str(error)
-    return ""
-
-
-@contextlib.contextmanager
-def _noted(problems: list[InputError]) -> Iterator[None]:
-    """Take note of the problems that stop the block."""
-    try:
-        yield
-    except CombinedInputError as error:
-        problems += error.problems
-    except InputError as error:
-        problems.append(error)
+def _tell(findings: Findings, as_json: bool) -> None:
+    if as_json:
+        print_json({"problems": list(map(str, findings.problems)), "unchecked": findings.unchecked})
+        return
+    for problem in findings.problems:
+        click.echo(str(problem), err=True)
+    count = len(findings.problems)
+    told = f"{count or 'No'} problem{'s' if count != 1 else ''}"
+    if findings.unchecked:
+        told += f" found; not everything was looked for: {'; '.join(findings.unchecked)}"
+    click.echo(told)

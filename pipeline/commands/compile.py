@@ -6,13 +6,17 @@ from pathlib import Path
 import click
 
 from components.images import DEFAULT_PREFIX, DEFAULT_TAG, image
+from pipeline.commands.options import CONTEXT, json_option, print_json
 from pipeline.compiling import PIPELINES, compile_pipeline
 from pipeline.pinned import pinned_images
 from pipeline.targets import TARGETS
 from trainer.errors import InputError
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(
+    context_settings=CONTEXT,
+    epilog="`python compile.py --upload` takes the options of `wals upload`, and does what it does.",
+)
 @click.option(
     "--target", "targets", type=click.Choice(list(TARGETS)), multiple=True, help="Platform; all without it."
 )
@@ -47,6 +51,7 @@ from trainer.errors import InputError
     type=click.Path(path_type=Path, dir_okay=False),
     help="YAML file with limits, GPUs, retries, caching and custom jobs by step; wants one --target.",
 )
+@json_option
 def command(
     targets: tuple[str, ...],
     pipelines: tuple[str, ...],
@@ -55,6 +60,7 @@ def command(
     tag: str,
     images: Path | None,
     settings: Path | None,
+    as_json: bool,
 ) -> None:
     """Write the pipeline specs to upload to Vertex AI or Kubeflow."""
     chosen = [TARGETS[name] for name in targets or TARGETS]
@@ -63,7 +69,12 @@ def command(
             raise InputError("settings", str(settings), "fits one platform only", "name it with --target")
         chosen = [chosen[0].with_settings(settings)]
     image_of = pinned_images(images) if images else partial(image, prefix=image_prefix, tag=tag)
+    specs = []
     for pipeline in pipelines or PIPELINES:
         for target in chosen:
             path = compile_pipeline(pipeline, target, output_dir, image_of)
-            click.echo(f"{path}\n  upload to {target.upload_hint}")
+            specs.append({"pipeline": pipeline, "target": target.name, "spec": str(path)})
+            if not as_json:
+                click.echo(f"{path}\n  upload to {target.upload_hint}")
+    if as_json:
+        print_json(specs)

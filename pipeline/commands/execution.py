@@ -12,6 +12,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from pipeline.commands.options import json_option, print_json
 from pipeline.commands.parameters import Command, parameter_options
 from pipeline.compiling import compile_pipeline
 from pipeline.local import run_compiled
@@ -19,6 +20,7 @@ from pipeline.progress import RunDisplay
 from pipeline.results import metrics_table, read_titles, recommendations_table
 from pipeline.targets import KUBEFLOW
 from pipeline.training import check_parameters
+from trainer.errors import CombinedInputError
 from trainer.matrix import InteractionMatrix
 from trainer.model import Model
 
@@ -46,6 +48,7 @@ def local_run_options(pipeline: str) -> Callable[[Command], Command]:
             show_default=True,
             help="Run a step as a process of this machine, or in a container (after `make images`).",
         ),
+        json_option,
     )
 
     def decorate(command: Command) -> Command:
@@ -64,8 +67,9 @@ def run_here(
     titles: Path | None,
     output_dir: Path | None,
     runner: str,
+    as_json: bool,
     html: Mapping[str, str] = MappingProxyType({}),
-    tell: Callable[[Console, Mapping[str, Any]], None] | None = None,
+    best: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
 ) -> None:
     """Compile a pipeline, run the spec on this machine, and show the results.
 
@@ -76,18 +80,21 @@ def run_here(
         titles: CSV file of titles, or None.
         output_dir: for everything the run writes; ``runs/DATE-TIME`` if None.
         runner: ``subprocess`` or ``docker``.
+        as_json: whether to print the results as JSON, and the progress where it does not mix with it.
         html: file name by the pipeline's HTML outputs, beside those that every run has.
-        tell: shows more of the outputs, before the metrics.
+        best: gives the parameters that a study found best, out of the outputs, and their metric.
 
     Raises:
         InputError: a parameter or an option cannot be used.
         WalsError: a step failed.
     """
-    check_parameters(parameters)
+    problems = check_parameters(parameters)
+    if problems:
+        raise CombinedInputError(problems)
     names = read_titles(titles) if titles else {}
     folder = output_dir or Path("runs") / datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
-    # Bound to today's stdout, which kfp.local's narration is redirected from.
-    console = Console(file=sys.stdout)
+    # Bound to today's streams, which kfp.local's narration is redirected from.
+    console = Console(file=sys.stderr if as_json else sys.stdout)
     spec = compile_pipeline(pipeline, KUBEFLOW, folder)
     console.print(f"Running {spec} on {parameters['source']}", markup=False, highlight=False, soft_wrap=True)
     run_steps = run_compiled
@@ -99,13 +106,29 @@ def run_here(
     with RunDisplay(console, steps) as display:
         outputs = run_steps(spec, parameters, folder, display.show)
     results = _collect(folder, outputs, html)
-    if tell:
-        tell(console, outputs)
-    console.print(metrics_table(outputs["metrics"].metadata))
+    metrics = outputs["metrics"].metadata
+    found = best(outputs) if best else {}
+    if as_json:
+        paths = {name: str(path) for name, path in results.items()}
+        print_json({"folder": str(folder), "metrics": metrics, **found, "results": paths})
+        return
+    if found:
+        _tell_best(console, found)
+    console.print(metrics_table(metrics))
     training = InteractionMatrix.open(Path(outputs["training"].path))
     console.print(recommendations_table(Model.load(results["model"]), training, names, _SHOWN))
     for name, path in results.items():
         console.print(f"{name:<16} {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _tell_best(console: Console, found: Mapping[str, Any]) -> None:
+    options = " ".join(f"--{name.replace('_', '-')} {value:.6g}" for name, value in found["best"].items())
+    console.print(
+        f"Best on validation, NDCG {found['validation_ndcg']:.4f}:\n  {options}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _collect(folder: Path, outputs: Mapping[str, Any], html: Mapping[str, str]) -> dict[str, Path]:

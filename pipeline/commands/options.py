@@ -3,7 +3,7 @@
 import json
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -14,15 +14,18 @@ import click
 import yaml
 
 from components.images import DEFAULT_TAG, image
+from pipeline import training, tuning
 from pipeline.backends import Backend, Job, connect
 from pipeline.compiling import PIPELINES, compile_pipeline
-from pipeline.environments import PLATFORMS, Environment, read_environment, read_parameters
+from pipeline.environments import PLATFORMS, Environment, Vertex, read_environment, read_parameters
 from pipeline.pinned import pinned_images
+from pipeline.regions import region_problems
 from pipeline.targets import TARGETS, Target
-from trainer.errors import InputError
+from trainer.errors import CombinedInputError, InputError, problems_of
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 DEFAULT_PIPELINE = "wals-train"
+_STEPS = {"wals-train": training.STEPS, "wals-tune": tuning.STEPS}
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -36,16 +39,27 @@ def platform_options(command: Command) -> Command:
     for name, field in reversed(fields.items()):
         owners = [platform for platform, model in PLATFORMS.items() if name in model.model_fields]
         only = f" [{owners[0]}]" if len(owners) == 1 else ""
-        flag = f"--{name.replace('_', '-')}"
-        # The zone of a server's schedules is a matter of its config; a schedule has a zone of its own.
-        if name != "time_zone":
-            command = click.option(flag, name, help=f"{field.description}{only}")(command)
+        described = f"{field.description}{only}"
+        if name == "labels":
+            option = click.option("--label", name, multiple=True, metavar="KEY=VALUE", help=described)
+        else:
+            option = click.option(_flag(name), _option(name), help=described)
+        command = option(command)
     command = click.option("--target", type=click.Choice(list(PLATFORMS)), help="Platform.")(command)
     return click.option(
         "--config",
         type=click.Path(path_type=Path, dir_okay=False),
         help="YAML or TOML file of an environment, such as config/dev.yaml; the flags go before it.",
     )(command)
+
+
+def _option(name: str) -> str:
+    """Return the option for a setting of a platform; ``time_zone`` is that of a schedule's own cron."""
+    return "server_time_zone" if name == "time_zone" else name
+
+
+def _flag(name: str) -> str:
+    return f"--{_option(name).replace('_', '-')}"
 
 
 parameter_option = click.option(
@@ -61,6 +75,7 @@ parameter_option = click.option(
 def image_options(command: Command) -> Command:
     """Give a command the options that say which images."""
     for option in (
+        click.option("--settings", help="YAML file of settings by step, as of `wals compile --settings`."),
         click.option("--images", help="File that `make push` wrote, to name the images by digest."),
         click.option("--tag", help="Tag of the step images."),
         click.option("--image-prefix", help="Registry and repository of the step images."),
@@ -80,10 +95,25 @@ def spec_options(command: Command) -> Command:
     )(image_options(command))
 
 
+def given_platform(config: Path | None, flags: dict[str, Any]) -> list[str]:
+    """Return the options of :func:`platform_options` that a command was given, to be given to another."""
+    names = ["target", *dict.fromkeys(name for model in PLATFORMS.values() for name in model.model_fields)]
+    given = [("--config", str(config))] if config else []
+    for name in names:
+        value = flags.get(_option(name))
+        if name == "labels":
+            given += [("--label", label) for label in value or ()]
+        elif value is not None and ("--target", value) not in given:
+            given.append((_flag(name), value))
+    return [part for option in given for part in option]
+
+
 def environment_of(config: Path | None, flags: dict[str, Any]) -> Environment:
     """Return the environment that the options of :func:`platform_options` give."""
-    names = {"target"}.union(*(model.model_fields for model in PLATFORMS.values()))
-    return read_environment(config, {name: flags[name] for name in names if flags.get(name) is not None})
+    names = {"target"}.union(*(model.model_fields for model in PLATFORMS.values())) - {"labels"}
+    given = {name: flags[_option(name)] for name in names if flags.get(_option(name)) is not None}
+    labels = _pairs("label", flags["labels"])
+    return read_environment(config, {**given, "labels": labels} if labels else given)
 
 
 def reached(config: Path | None, flags: dict[str, Any]) -> Backend:
@@ -93,15 +123,36 @@ def reached(config: Path | None, flags: dict[str, Any]) -> Backend:
     return backend
 
 
-def parameters_of(environment: Environment, pipeline: str, given: Sequence[str]) -> dict[str, Any]:
-    """Return the pipeline's parameters that the config and ``--parameter`` give."""
-    flags = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise InputError("parameter", text, "has no =", "give it as NAME=VALUE")
-        flags[name] = value
-    return read_parameters(pipeline, environment.parameters, flags)
+def parameters_of(
+    from_file: Mapping[str, Any], pipeline: str, given: Sequence[str]
+) -> tuple[dict[str, Any], list[InputError]]:
+    """Return the parameters that the config and ``--parameter`` give, and what is wrong with them."""
+    malformed = problems_of(partial(_pairs, "parameter", given))
+    flags = _pairs("parameter", [text for text in given if "=" in text])
+    values, problems = read_parameters(pipeline, from_file, flags)
+    return values, [*malformed, *problems]
+
+
+def checked_parameters(environment: Environment, pipeline: str, flags: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a run.
+
+    Raises:
+        CombinedInputError: everything that is wrong with them.
+    """
+    parameters, problems = parameters_of(environment.parameters, pipeline, flags["parameters"])
+    if problems:
+        raise CombinedInputError(problems)
+    return parameters
+
+
+def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:
+    """Return the values of an option that takes NAME=VALUE and may be given again."""
+    malformed = [text for text in given if "=" not in text]
+    if malformed:
+        raise CombinedInputError(
+            InputError(option, text, "has no =", "give it as NAME=VALUE") for text in malformed
+        )
+    return dict(text.split("=", 1) for text in given)
 
 
 def job_name(pipeline: str, name: str | None) -> str:
@@ -122,19 +173,38 @@ def compiled_spec(environment: Environment, pipeline: str, flags: dict[str, Any]
     """Compile a pipeline for an environment's platform and return the file.
 
     Raises:
-        InputError: the images or the settings cannot be used.
+        CombinedInputError: everything that is wrong with the settings, the region and the images.
     """
-    return compile_pipeline(pipeline, target_of(environment), folder, images_of(environment, flags))
+    target = partial(target_of, environment, _STEPS[pipeline], flags)
+    image_of = partial(images_of, environment, flags)
+    problems = (*problems_of(target), *problems_of(image_of))
+    if problems:
+        raise CombinedInputError(problems)
+    return compile_pipeline(pipeline, target(), folder, image_of())
 
 
-def target_of(environment: Environment) -> Target:
-    """Return the target of an environment's platform, with the environment's settings of the steps.
+def target_of(environment: Environment, steps: Collection[str], flags: dict[str, Any]) -> Target:
+    """Return the target of an environment's platform with its settings, which its region can serve.
+
+    Args:
+        environment: with the platform.
+        steps: that are to run there.
+        flags: of :func:`image_options`.
 
     Raises:
-        InputError: the settings cannot be used.
+        InputError: the settings cannot be used, or the region lacks an accelerator.
     """
-    target = TARGETS[environment.platform.target]
-    return target.with_settings(Path(environment.settings)) if environment.settings else target
+    platform = environment.platform
+    target = TARGETS[platform.target]
+    settings = flags["settings"] or environment.settings
+    if settings:
+        target = target.with_settings(Path(settings))
+    if isinstance(platform, Vertex):
+        used = {target.steps[step].accelerator for step in steps if step in target.steps}
+        problems = region_problems(platform.region, used - {""})
+        if problems:
+            raise CombinedInputError(problems)
+    return target
 
 
 def images_of(environment: Environment, flags: dict[str, Any]) -> Callable[[str], str]:
@@ -161,7 +231,7 @@ def images_of(environment: Environment, flags: dict[str, Any]) -> Callable[[str]
 def job_of(environment: Environment, flags: dict[str, Any]) -> Job:
     """Return the job that the options of :func:`spec_options`, ``--parameter`` and ``--name`` give."""
     pipeline = flags["pipeline"]
-    parameters = parameters_of(environment, pipeline, flags["parameters"])
+    parameters = checked_parameters(environment, pipeline, flags)
     name = job_name(pipeline, flags["name"])
     with tempfile.TemporaryDirectory() as folder:
         spec = yaml.safe_load(compiled_spec(environment, pipeline, flags, Path(folder)).read_text("utf-8"))

@@ -1,18 +1,21 @@
 """``wals recommend``: a user's recommendations from a trained model."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from components.publish.step import check_top_k
+from pipeline.commands.options import CONTEXT, json_option, print_json
 from pipeline.results import named, read_titles
 from trainer.errors import InputError
 from trainer.model import Model
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(context_settings=CONTEXT)
 @click.option(
     "--model",
     "folder",
@@ -27,7 +30,8 @@ from trainer.model import Model
     type=click.Path(path_type=Path, dir_okay=False),
     help="CSV file with the items' ids in its first column and a column title.",
 )
-def command(folder: Path, user: str, k: int, titles: Path | None) -> None:
+@json_option
+def command(folder: Path, user: str, k: int, titles: Path | None, as_json: bool) -> None:
     """Show a user's recommendations from a trained model, without the items of the training ratings."""
     check_top_k(k)
     names = read_titles(titles) if titles else {}
@@ -40,9 +44,19 @@ def command(folder: Path, user: str, k: int, titles: Path | None) -> None:
     indices, scores = model.recommend([index], k)
     kept = indices[0] >= 0
     items = model.items.take(indices[0][kept])
-    table = Table("rank", "item", *(["title"] if titles else []), "score")
-    for rank, (item, title, score) in enumerate(
-        zip(items, named(items, names), scores[0][kept], strict=True), 1
-    ):
-        table.add_row(str(rank), str(item), *([title] if titles else []), f"{score:.4f}")
-    Console().print(table)
+    ranked = enumerate(zip(items, named(items, names), scores[0][kept], strict=True), 1)
+    rows = [
+        {"rank": rank, "item": item, **({"title": title} if titles else {}), "score": float(score)}
+        for rank, (item, title, score) in ranked
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        Console().print(_table(rows, ["rank", "item", *(["title"] if titles else []), "score"]))
+
+
+def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(f"{row[name]:.4f}" if name == "score" else str(row[name]) for name in columns))
+    return table

@@ -6,12 +6,15 @@ from typing import Any
 import click
 
 from pipeline.commands.execution import local_run_options, run_here
+from pipeline.commands.options import CONTEXT
 from pipeline.training import STEPS
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(context_settings=CONTEXT)
 @local_run_options("wals-train")
-def command(titles: Path | None, output_dir: Path | None, runner: str, **parameters: Any) -> None:
+def command(
+    titles: Path | None, output_dir: Path | None, runner: str, as_json: bool, **parameters: Any
+) -> None:
     """Run the compiled pipeline on this machine: no cloud, no Docker.
 
     \b
@@ -25,4 +28,5 @@ def command(titles: Path | None, output_dir: Path | None, runner: str, **paramet
         titles=titles,
         output_dir=output_dir,
         runner=runner,
+        as_json=as_json,
     )

@@ -10,8 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.backends import Backend, Run
-from pipeline.commands.options import CONTEXT, json_option, platform_options, print_json, reached
-from pipeline.environments import PLATFORMS
+from pipeline.commands.options import (
+    CONTEXT,
+    given_platform,
+    json_option,
+    platform_options,
+    print_json,
+    reached,
+)
 from pipeline.following import check_succeeded, follow, run_view
 
 
@@ -48,11 +54,7 @@ def follow_run(
     backend: Backend, run_id: str, console: Console, config: Path | None, flags: dict[str, Any]
 ) -> Run:
     """Follow a run to its end; should it be lost, the line says how to follow it again from here."""
-    names = ["target", *(name for model in PLATFORMS.values() for name in model.model_fields)]
-    given = {name: flags[name] for name in names if flags.get(name) is not None}
-    if config:
-        given = {"config": str(config), **given}
-    options = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
+    options = given_platform(config, flags)
     return follow(backend, run_id, console, shlex.join(["wals", "runs", run_id, *options, "--wait"]))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from pipeline.backends import Backend, Job
-from pipeline.commands.options import job_name, job_of, parameters_of
+from pipeline.commands.options import checked_parameters, job_name, job_of
 from pipeline.compiling import PIPELINES
 from pipeline.environments import Environment
 from trainer.errors import InputError
@@ -15,7 +15,7 @@ template_option = click.option(
     "--template", help="Run what `wals upload` put at this location, instead of compiling the pipeline."
 )
 
-_COMPILING = ("images", "image_prefix", "tag")
+_COMPILING = ("images", "image_prefix", "tag", "settings")
 
 
 def job_from(backend: Backend, environment: Environment, flags: dict[str, Any]) -> Job:
@@ -38,7 +38,7 @@ def job_from(backend: Backend, environment: Environment, flags: dict[str, Any]) 
             )
     spec = backend.template(location)
     pipeline = _pipeline_of(spec, location)
-    parameters = parameters_of(environment, pipeline, flags["parameters"])
+    parameters = checked_parameters(environment, pipeline, flags)
     known = spec["root"].get("inputDefinitions", {}).get("parameters", {})
     for name in parameters:
         if name not in known:

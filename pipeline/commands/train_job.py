@@ -19,7 +19,7 @@ from pipeline.commands.options import (
     print_json,
     target_of,
 )
-from pipeline.commands.runs import show_run
+from pipeline.commands.runs import follow_run, show_run
 from pipeline.custom_jobs import (
     MACHINE,
     TrainingJob,
@@ -29,7 +29,8 @@ from pipeline.custom_jobs import (
     remote_arguments,
 )
 from pipeline.environments import Environment, Vertex
-from pipeline.following import check_succeeded, follow
+from pipeline.following import check_succeeded
+from pipeline.regions import region_problems
 from pipeline.settings import merged
 from trainer import task
 from trainer.errors import InputError
@@ -93,7 +94,7 @@ def train(config: Path | None, arguments: tuple[str, ...], **flags: Any) -> None
     """
     environment, platform = _environment(config, flags)
     job = _job("wals-train-job", environment, platform, arguments, flags)
-    _send(platform, custom_job_request(platform, job), flags)
+    _send(platform, custom_job_request(platform, job), config, flags)
 
 
 @command.command(context_settings=_PASSING_ON)
@@ -118,7 +119,7 @@ def tune(
     environment, platform = _environment(config, flags)
     job = _job("wals-tune-job", environment, platform, arguments, flags)
     request = hyperparameter_request(platform, job, max_trials=max_trials, parallel_trials=parallel_trials)
-    _send(platform, request, flags)
+    _send(platform, request, config, flags)
 
 
 def _environment(config: Path | None, flags: dict[str, Any]) -> tuple[Environment, Vertex]:
@@ -138,7 +139,7 @@ def _job(
 ) -> TrainingJob:
     """Return the job that the flags ask for, once they have been checked."""
     now = datetime.now(UTC)
-    target = target_of(environment)
+    target = target_of(environment, (), flags)
     default = target.steps[_STEP]
     given = {key: flags[key] for key in ("accelerator", "accelerators") if flags[key] is not None}
     if flags["accelerators"] == 0:
@@ -148,6 +149,8 @@ def _job(
         given["custom_job"] = {**where.model_dump(), "machine_type": flags["machine_type"]}
     machine = merged(_STEP, default, given)
     target.check(_STEP, machine)
+    for problem in region_problems(platform.region, {machine.accelerator} - {""}):
+        raise problem
     return TrainingJob(
         name=f"{name}-{now:%Y%m%d-%H%M%S}",
         image=images_of(environment, flags)(_STEP),
@@ -156,7 +159,7 @@ def _job(
     )
 
 
-def _send(platform: Vertex, request: dict[str, Any], flags: dict[str, Any]) -> None:
+def _send(platform: Vertex, request: dict[str, Any], config: Path | None, flags: dict[str, Any]) -> None:
     """Send a request and show the job, or print the request."""
     if flags["dry_run"]:
         print_json(request)
@@ -169,7 +172,7 @@ def _send(platform: Vertex, request: dict[str, Any], flags: dict[str, Any]) -> N
     run_id = backend.submit_training(request)
     console = Console(file=sys.stderr if flags["as_json"] else sys.stdout)
     console.print(f"Submitted {run_id}", markup=False, highlight=False, soft_wrap=True)
-    run = follow(backend, run_id, console) if flags["wait"] else backend.get(run_id)
+    run = follow_run(backend, run_id, console, config, flags) if flags["wait"] else backend.get(run_id)
     show_run(run, flags["as_json"])
     check_succeeded(run)
     if run.parameters:

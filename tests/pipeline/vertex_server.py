@@ -297,7 +297,6 @@ class VertexServer:
                 "parentTaskId": "1",
                 "taskName": steps[number - 1],
                 "state": "RUNNING",
-                "executorDetail": {"containerDetail": {"mainJob": f"{PARENT}/customJobs/{9000 + number}"}},
                 "startTime": _time(number),
                 "executorDetail": {"containerDetail": {"mainJob": f"{PARENT}/customJobs/70{number}"}},
             }
