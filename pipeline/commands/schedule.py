@@ -57,7 +57,9 @@ def command() -> None:
 )
 @click.option(
     "--catch-up/--no-catch-up",
-    help="Make up for the runs that were missed. [default: no-catch-up]",
+    default=False,
+    show_default=True,
+    help="Make up for the runs that were missed.",
 )
 @platform_options
 @spec_options
