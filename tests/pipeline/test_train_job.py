@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipeline import following
 from tests.pipeline.conftest import Wals
 from tests.pipeline.vertex_server import PARENT, PROJECT, REGION, VertexServer
 from trainer import task
@@ -92,16 +93,17 @@ def test_a_job_is_shown_and_cancelled_by_its_id(wals: Wals, vertex_config: Path,
 
 
 def test_a_network_that_stays_away_tells_how_to_follow_the_job_again(
-    wals: Wals, vertex_config: Path, vertex: VertexServer
+    wals: Wals, vertex_config: Path, vertex: VertexServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vertex.refusals = [503] * 9
+    monkeypatch.setattr(following, "_SILENCE_SECONDS", 0.1)
+    vertex.refusals = [503] * 1000
     result = wals("train-job", "train", "--config", vertex_config, "--wait", *DATA)
     assert result.exit_code == 1
     (name,) = vertex.training
-    command = f"runs {name.removeprefix(PARENT + '/')}"
-    assert f"`wals {command} --wait`" in result.stderr
+    command = f"runs {name.removeprefix(PARENT + '/')} --config {vertex_config} --wait"
+    assert f"`wals {command}`" in result.stderr
     vertex.refusals = []
-    assert wals(*command.split(), "--wait", "--config", vertex_config).exit_code == 0
+    assert wals(*command.split()).exit_code == 0
 
 
 def test_the_dry_run_is_the_request_that_is_sent(
@@ -242,8 +244,8 @@ def test_kubeflow_has_no_training_jobs(wals: Wals, kubeflow_config: Path) -> Non
     assert "target 'kubeflow': has no training jobs" in result.stderr
 
 
-def test_a_region_that_vertex_does_not_know_is_one_line(wals: Wals, vertex_config: Path) -> None:
-    result = wals("train-job", "train", "--config", vertex_config, "--region", "europe-west99", *DATA)
+def test_a_project_that_vertex_does_not_know_is_one_line(wals: Wals, vertex_config: Path) -> None:
+    result = wals("train-job", "train", "--config", vertex_config, "--project", "other-project", *DATA)
     assert result.exit_code == 1
     assert result.stderr == "wals: error: training: Vertex AI knows no such project or region\n"
 
