@@ -57,10 +57,11 @@ def tuning_pipeline(image: Callable[[str], str], target: Target) -> graph_compon
         matrix = prepared.outputs["training"]
 
         def tried(candidates: dsl.PipelineTask) -> Callable[[], dsl.Collected]:
-            with dsl.ParallelFor(candidates.output) as candidate:
+            # By name: a task of a custom job has further outputs.
+            with dsl.ParallelFor(candidates.outputs["Output"]) as candidate:
                 result = placed(trial)(matrix=matrix, candidate=candidate, **of_step(trial, given))
             # Anew for each consumer, as compiling changes what it is given.
-            return lambda: dsl.Collected(result.output)
+            return lambda: dsl.Collected(result.outputs["Output"])
 
         first = tried(placed(suggest)(first=[], second=[], **of_step(suggest, given)))
         second = tried(placed(suggest)(first=first(), second=[], **of_step(suggest, given)))

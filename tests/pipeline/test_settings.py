@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from google.cloud.aiplatform_v1.types import AcceleratorType
 
 from pipeline.cli import run_command
 from pipeline.commands.compile import command
@@ -68,12 +69,14 @@ def test_kubeflow_takes_the_resource_name_of_kubernetes(tmp_path: Path) -> None:
     assert container(spec, "train")["resources"]["accelerator"]["resourceType"] == "nvidia.com/gpu"
 
 
-def test_retries_back_off(tmp_path: Path) -> None:
-    tasks = compiled(tmp_path, "vertex", "train: {retries: 3, retry_seconds: 30}")["root"]["dag"]["tasks"]
+# Argo counts from a step's first start: an hour would be no retry at all for one that fails later.
+@pytest.mark.parametrize(("target", "longest"), [("vertex", "3600s"), ("kubeflow", "604800s")])
+def test_retries_back_off(target: str, longest: str, tmp_path: Path) -> None:
+    tasks = compiled(tmp_path, target, "train: {retries: 3, retry_seconds: 30}")["root"]["dag"]["tasks"]
     assert tasks["train"]["retryPolicy"] == {
         "backoffDuration": "30s",
         "backoffFactor": 2.0,
-        "backoffMaxDuration": "3600s",
+        "backoffMaxDuration": longest,
         "maxRetryCount": 3,
     }
     assert "retryPolicy" not in tasks["extract"]
@@ -109,10 +112,22 @@ def test_the_counts_of_each_accelerator_are_those_of_machines(name: str, tmp_pat
         ("train: {cpu: many}", "train.cpu 'many'"),
         ("train: {memory: 16 GB}", "train.memory '16 GB'"),
         ("train: {memory: [16G]}", "train.memory"),
+        ("train: {memory: 1.5G}", "train.memory '1.5G'"),
+        ("train: {memory: 500000K}", "train.memory '500000K'"),
+        ("train: {memory: 0}", "train.memory '0'"),
+        ("train: {memory: 625G}", "train.memory '625G': is more than a machine of vertex has; give 624G"),
+        ("train: {memory: 9000T}", "train.memory '9000T'"),
+        ("train: {cpu: 0}", "train.cpu 0: is no cores at all"),
+        ("train: {cpu: 0.0}", "train.cpu 0.0: is no cores at all"),
+        ("train: {cpu: 0m}", "train.cpu '0m'"),
+        ("train: {cpu: -1}", "train.cpu '-1'"),
+        ("train: {cpu: 5000}", "train.cpu '5000': is more than a machine of vertex has; give 96"),
+        ("train: {cpu: 96001m}", "train.cpu '96001m'"),
         ("train: {cache: 0}", "train.cache 0: Input should be a valid boolean"),
         ("train: {retries: -1}", "train.retries -1"),
         ("train: {retries: 1.5}", "train.retries 1.5: Input should be a valid integer"),
         ("train: {retries: true}", "train.retries True"),
+        ("train: {retry_seconds: 3601}", "train.retry_seconds 3601"),
         ("train: 3", "does not map steps to settings"),
         ("- train", "settings"),
         ("train: {", "is not YAML"),
@@ -129,6 +144,7 @@ def test_the_counts_of_each_accelerator_are_those_of_machines(name: str, tmp_pat
             "train.custom_job.labels.Team",
         ),
         ("train: {custom_job: {machine_type: n1-standard-8, disk: 1}}", "train.custom_job.disk 1"),
+        ("train: {custom_job: {machine_type: n1-standard-8, replicas: 0}}", "train.custom_job.replicas 0"),
     ],
 )
 def test_what_vertex_would_refuse_is_refused_when_compiling(
@@ -149,6 +165,100 @@ def test_what_vertex_would_refuse_is_refused_when_compiling(
     assert error.count("\n") == 1
     assert named in error
     assert not list(tmp_path.glob("wals-train*"))
+
+
+def gpus(name: str, count: int) -> str:
+    return f"accelerator: {name}, accelerators: {count}" if name else "accelerator: '', accelerators: 0"
+
+
+@pytest.mark.parametrize(
+    ("machine", "name", "count"),
+    [
+        ("n1-standard-8", "NVIDIA_TESLA_T4", 2),
+        ("n1-highmem-16", "NVIDIA_TESLA_V100", 8),
+        ("n1-standard-8", "NVIDIA_TESLA_P100", 1),
+        ("n1-standard-8", "NVIDIA_TESLA_P4", 4),
+        ("n1-standard-8", "", 0),
+        ("n2-highmem-32", "", 0),
+        ("g2-standard-16", "NVIDIA_L4", 1),
+        ("g2-standard-24", "NVIDIA_L4", 2),
+        ("g2-standard-96", "NVIDIA_L4", 8),
+        ("a2-highgpu-4g", "NVIDIA_TESLA_A100", 4),
+        ("a2-megagpu-16g", "NVIDIA_TESLA_A100", 16),
+        ("a2-ultragpu-2g", "NVIDIA_A100_80GB", 2),
+        ("a3-highgpu-1g", "NVIDIA_H100_80GB", 1),
+        ("a3-megagpu-8g", "NVIDIA_H100_MEGA_80GB", 8),
+        ("a3-ultragpu-8g", "NVIDIA_H200_141GB", 8),
+        ("a4-highgpu-8g", "NVIDIA_B200", 8),
+        ("g4-standard-192", "NVIDIA_RTX_PRO_6000", 4),
+    ],
+)
+def test_machines_go_with_the_gpus_that_they_have(
+    machine: str, name: str, count: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(f"train: {{{gpus(name, count)}, custom_job: {{machine_type: {machine}}}}}", "utf-8")
+    job = VERTEX.with_settings(path).steps["train"].custom_job
+    assert job
+    assert job.machine_type == machine
+
+
+@pytest.mark.parametrize(
+    ("machine", "name", "count", "told"),
+    [
+        (
+            "n2-standard-8",
+            "NVIDIA_TESLA_T4",
+            1,
+            "does not take NVIDIA_TESLA_T4 x 1; give one of the n1 family",
+        ),
+        ("n1-standard-8", "NVIDIA_L4", 2, "does not take NVIDIA_L4 x 2; give g2-standard-24"),
+        ("e2-standard-8", "NVIDIA_TESLA_A100", 16, "give a2-megagpu-16g"),
+        ("g2-standard-24", "NVIDIA_L4", 1, "comes with NVIDIA_L4 x 2"),
+        ("g2-standard-16", "", 0, "comes with NVIDIA_L4 x 1; set accelerator: NVIDIA_L4 and accelerators: 1"),
+        ("a2-ultragpu-1g", "NVIDIA_TESLA_A100", 1, "comes with NVIDIA_A100_80GB x 1"),
+        ("g2-standard-5", "NVIDIA_L4", 1, "is not a machine; give one of g2-standard-4, "),
+    ],
+)
+def test_machines_that_do_not_go_with_the_gpus_are_refused(
+    machine: str, name: str, count: int, told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(f"train: {{{gpus(name, count)}, custom_job: {{machine_type: {machine}}}}}", "utf-8")
+    with pytest.raises(InputError) as refused:
+        VERTEX.with_settings(path)
+    assert str(refused.value).startswith(f"train.custom_job.machine_type '{machine}'")
+    assert told in str(refused.value)
+
+
+def test_the_accelerators_are_those_of_the_published_api() -> None:
+    published = {kind.name for kind in AcceleratorType} - {"ACCELERATOR_TYPE_UNSPECIFIED"}
+    # No machines have K80 any more, those with GB200 are of ARM, and TensorFlow's images here know no TPU.
+    left_out = {"NVIDIA_TESLA_K80", "NVIDIA_GB200", "TPU_V2", "TPU_V3", "TPU_V4_POD", "TPU_V5_LITEPOD"}
+    assert left_out <= published
+    assert set(VERTEX.accelerators) == published - left_out
+
+
+@pytest.mark.parametrize("settings", ["extract: {cpu: 3000}", "extract: {memory: 9000T}"])
+def test_what_no_node_has_is_refused(settings: str, tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(settings, "utf-8")
+    with pytest.raises(InputError, match="is more than a machine of kubeflow has"):
+        KUBEFLOW.with_settings(path)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "memory", "cores", "size"),
+    [
+        ("500m", "512Ki", 0.5, 2**19),
+        ("2.5", "16G", 2.5, 16 * 10**9),
+        ("4", "3Gi", 4, 3 * 2**30),
+        ("1", "7", 1, 7),
+    ],
+)
+def test_quantities_are_those_of_kubernetes(cpu: str, memory: str, cores: float, size: int) -> None:
+    settings = StepSettings(cpu=cpu, memory=memory)
+    assert (settings.cores, settings.memory_bytes) == (cores, size)
 
 
 def test_a_custom_job_is_vertex_own(tmp_path: Path) -> None:
