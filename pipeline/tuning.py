@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from kfp import dsl
 from kfp.dsl import graph_component
 
+from components.images import image_name
 from components.train.component import train
 from components.tune.component import choose, suggest, trial
 from pipeline.parameters import TUNING, of_step, pipeline_function
@@ -49,8 +50,7 @@ def tuning_pipeline(image: Callable[[str], str], target: Target) -> graph_compon
     """
 
     def placed(component: Any) -> Callable[..., dsl.PipelineTask]:
-        tunes = component in (suggest, trial, choose)
-        return target.placed(component, image("tune" if tunes else component.name))
+        return target.placed(component, image(image_name(component.name)))
 
     def wire(given: Mapping[str, Any]) -> _Outputs:
         prepared = prepared_interactions(placed, given)

@@ -6,18 +6,17 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 import yaml
 
-from components.images import DEFAULT_TAG, image
+from components.images import DEFAULT_TAG
 from pipeline.backends import Backend, Job, connect
 from pipeline.compiling import PIPELINES, compile_pipeline
 from pipeline.environments import PLATFORMS, Environment, read_environment, read_parameters
-from pipeline.pinned import pinned_images
+from pipeline.pinned import step_images
 from pipeline.targets import TARGETS
 from trainer.errors import InputError
 
@@ -125,7 +124,8 @@ def compiled_spec(environment: Environment, pipeline: str, flags: dict[str, Any]
         target = target.with_settings(Path(environment.settings))
     pinned = flags["images"] or environment.images.pinned
     if pinned:
-        return compile_pipeline(pipeline, target, folder, pinned_images(Path(pinned)))
+        images = step_images(target, Path(pinned), flags["image_prefix"], flags["tag"])
+        return compile_pipeline(pipeline, target, folder, images)
     prefix = flags["image_prefix"] or environment.images.prefix
     if not prefix:
         raise InputError(
@@ -135,7 +135,7 @@ def compiled_spec(environment: Environment, pipeline: str, flags: dict[str, Any]
             "give --image-prefix, or --images with the file that `make push` wrote",
         )
     tag = flags["tag"] or environment.images.tag or DEFAULT_TAG
-    return compile_pipeline(pipeline, target, folder, partial(image, prefix=prefix, tag=tag))
+    return compile_pipeline(pipeline, target, folder, step_images(target, prefix=prefix, tag=tag))
 
 
 def job_of(environment: Environment, flags: dict[str, Any]) -> Job:

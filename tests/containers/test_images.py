@@ -1,6 +1,7 @@
 """What the steps' images are like."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -8,6 +9,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from components.images import DEFAULT_TAG, image
+from tests.containers.conftest import SOURCE
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("images")]
 
@@ -67,7 +69,8 @@ def test_a_step_loads_on_a_read_only_file_system_as_any_user(docker: Run, step: 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_nothing_that_builds_is_left_inside(docker: Run, step: str) -> None:
-    looked_for = "for tool in cc gcc g++ make git; do command -v $tool; done; ls /root/.cache /tmp; true"
+    tools = "cc gcc g++ make git pip pip3 strip"
+    looked_for = f"for tool in {tools}; do command -v $tool; done; ls /root/.cache /tmp; true"
     result = docker("run", *LOCKED, "--user", "0", "--entrypoint", "sh", image(step), "-c", looked_for)
     assert result.stdout.split() == ["/tmp:"]
     result = docker("run", *LOCKED, "--entrypoint", "python3", image(step), "-m", "pip", "--version")
@@ -82,7 +85,10 @@ def test_labels_say_what_was_built_from_what(docker: Run, step: str) -> None:
     assert labels[f"{name}.version"] == DEFAULT_TAG
     assert labels[f"{name}.licenses"] == "Apache-2.0"
     assert len(labels[f"{name}.revision"].removesuffix("-dirty")) == 40
-    assert labels[f"{name}.base.name"]
+    assert labels[f"{name}.source"] == SOURCE
+    pinned = (ROOT / "containers" / "base-image").read_text("utf-8").strip()
+    assert labels[f"{name}.base.name"] == (os.environ.get("BASE_IMAGE") or pinned)
+    assert labels["wals.accelerator"] == "cpu"
 
 
 @pytest.mark.parametrize("step", [step for step in STEPS if step not in TRAINING])

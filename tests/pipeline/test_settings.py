@@ -294,22 +294,36 @@ def images_file(folder: Path, content: object) -> Path:
     return path
 
 
-def test_digests_are_pinned_into_the_spec(tmp_path: Path) -> None:
-    images = {step: f"eu.example.dev/p/wals/{step}@sha256:{'0' * 64}" for step in STEPS}
-    path = images_file(tmp_path, {"schema": "wals.images", "schema_version": 1, "images": images})
-    arguments = [
-        "--target",
-        "kubeflow",
-        "--pipeline",
-        "wals-train",
-        "--output-dir",
-        str(tmp_path),
-        "--images",
-        str(path),
-    ]
-    assert run_command(command, arguments, "compile.py") == 0
-    spec = yaml.safe_load((tmp_path / "wals-train.kubeflow.yaml").read_text("utf-8"))
-    assert {step: container(spec, step)["image"] for step in STEPS} == images
+DIGESTS = {step: f"eu.example.dev/p/wals/{step}@sha256:{'0' * 64}" for step in STEPS}
+PUSHED = {
+    "schema": "wals.images",
+    "schema_version": 1,
+    "images": DIGESTS,
+    "accelerators": {**dict.fromkeys(STEPS, "cpu"), "train": "gpu"},
+}
+
+
+def compile_with(images: Path, folder: Path, target: str, *more: str) -> int:
+    arguments = ["--target", target, "--pipeline", "wals-train", "--output-dir", str(folder)]
+    return run_command(command, [*arguments, "--images", str(images), *more], "compile.py")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_digests_are_pinned_into_the_spec(target: str, tmp_path: Path) -> None:
+    assert compile_with(images_file(tmp_path, PUSHED), tmp_path, target) == 0
+    spec = yaml.safe_load((tmp_path / f"wals-train.{target}.yaml").read_text("utf-8"))
+    assert {step: container(spec, step)["image"] for step in STEPS} == DIGESTS
+
+
+def test_a_gpu_is_not_given_to_an_image_that_cannot_use_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = images_file(tmp_path, {**PUSHED, "accelerators": dict.fromkeys(STEPS, "cpu")})
+    assert compile_with(images, tmp_path, "vertex") == 2
+    assert "has an image of train without CUDA" in capsys.readouterr().err
+    assert compile_with(images, tmp_path, "kubeflow") == 0
+    (tmp_path / "settings.yaml").write_text("train: {accelerator: '', accelerators: 0}", "utf-8")
+    assert compile_with(images, tmp_path, "vertex", "--settings", f"{tmp_path}/settings.yaml") == 0
 
 
 @pytest.mark.parametrize(
@@ -317,15 +331,78 @@ def test_digests_are_pinned_into_the_spec(tmp_path: Path) -> None:
     [
         pytest.param("{", id="no JSON"),
         pytest.param([], id="no mapping"),
-        pytest.param({"schema": "wals.images", "schema_version": 2, "images": {}}, id="other version"),
-        pytest.param(
-            {"schema": "wals.images", "schema_version": 1, "images": {"train": "t"}}, id="steps missing"
-        ),
+        pytest.param({**PUSHED, "schema_version": 2}, id="other version"),
+        pytest.param({"schema": "wals.images", "schema_version": 1}, id="no images"),
+        pytest.param({**PUSHED, "images": None}, id="null"),
+        pytest.param({**PUSHED, "images": ["train"]}, id="images in a list"),
+        pytest.param({**PUSHED, "images": {"train": DIGESTS["train"]}}, id="steps missing"),
+        pytest.param({**PUSHED, "images": {**DIGESTS, "train": "train:latest"}}, id="a tag"),
+        pytest.param({**PUSHED, "images": {**DIGESTS, "train": DIGESTS["train"][:-1]}}, id="a short digest"),
+        pytest.param({**PUSHED, "images": {**DIGESTS, "train": None}}, id="no reference"),
+        pytest.param({**PUSHED, "accelerators": None}, id="no accelerators"),
     ],
 )
 def test_a_file_of_images_that_is_none_is_refused(
     content: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = images_file(tmp_path, content)
-    assert run_command(command, ["--output-dir", str(tmp_path), "--images", str(path)], "compile.py") == 2
-    assert "images.json" in capsys.readouterr().err
+    assert compile_with(images_file(tmp_path, content), tmp_path, "vertex") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("compile.py: error: images")
+    assert "make push" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--image-prefix", "--tag"])
+def test_digests_leave_no_room_for_a_prefix_or_a_tag(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compile_with(images_file(tmp_path, PUSHED), tmp_path, "vertex", option, "x") == 2
+    assert "leaves no room" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--image-prefix", "foo/"),
+        ("--image-prefix", ""),
+        ("--image-prefix", "EU.pkg.dev/My Project/wals"),
+        ("--image-prefix", "eu.pkg.dev/Project/wals"),
+        ("--image-prefix", "https://eu.pkg.dev/p"),
+        ("--image-prefix", "eu.pkg.dev//wals"),
+        ("--tag", ""),
+        ("--tag", ".1"),
+        ("--tag", "a b"),
+        ("--tag", "a" * 129),
+    ],
+)
+def test_names_that_no_image_can_have_are_refused(
+    option: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(command, ["--output-dir", str(tmp_path), option, value], "compile.py") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("compile.py: error: ")
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "prefix", ["wals", "localhost:5000/a/b__c", "EU.example.dev/p-1/wals.x", "127.0.0.1:80/w"]
+)
+def test_names_that_images_can_have_are_taken(prefix: str, tmp_path: Path) -> None:
+    arguments = [
+        "--target",
+        "kubeflow",
+        "--pipeline",
+        "wals-train",
+        "--image-prefix",
+        prefix,
+        "--tag",
+        "V_1.x-y",
+    ]
+    assert run_command(command, ["--output-dir", str(tmp_path), *arguments], "compile.py") == 0
+
+
+def test_a_target_given_twice_is_one(tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text("", "utf-8")
+    arguments = ["--target", "vertex", "--target", "vertex", "--settings", f"{tmp_path}/settings.yaml"]
+    assert run_command(command, ["--output-dir", str(tmp_path), *arguments], "compile.py") == 0
