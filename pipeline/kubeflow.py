@@ -343,6 +343,7 @@ def _schedule(recurring: Any) -> Schedule:
 
 def _task_names(spec: Mapping[str, Any]) -> set[str]:
     """Return the names of the tasks of a compiled pipeline, also of those inside loops and conditions."""
+    spec = spec.get("pipeline_spec", spec)
     parts = [spec.get("root", {}), *spec.get("components", {}).values()]
     return {name for part in parts for name in part.get("dag", {}).get("tasks", {})}
 

@@ -19,6 +19,8 @@ _SUFFIXES = {
     **{letter: 1000**power for power, letter in enumerate("MGTPE", 2)},
     **{f"{letter}i": 1024**power for power, letter in enumerate("MGTPE", 2)},
 }
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+SecretKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9._-]+$")]
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 LabelValue = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{0,63}$")]
 
@@ -68,6 +70,8 @@ class StepSettings(_Settings):
         retries: times that a failed step is tried again.
         retry_seconds: wait before the first retry, an hour at most; each wait is twice the one before.
         cache: whether the results of an earlier run with the same inputs are taken instead of running.
+        secrets: environment variables with the Kubernetes secret and key that each is from, as
+            ``secret/key``.
         custom_job: runs the step as a Vertex AI custom job.
     """
 
@@ -79,6 +83,7 @@ class StepSettings(_Settings):
     retries: int = Field(default=0, ge=0)
     retry_seconds: int = Field(default=60, ge=0, le=3600)
     cache: bool = True
+    secrets: dict[Variable, SecretKey] = {}
     custom_job: CustomJob | None = None
 
     @property

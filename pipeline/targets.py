@@ -116,6 +116,20 @@ def _vertex_custom_job(component: Any, settings: StepSettings, job: CustomJob) -
     )
 
 
+def _give_kubernetes_secrets(task: dsl.PipelineTask, secrets: Mapping[str, str]) -> None:
+    """Set environment variables from Kubernetes secrets, in a second document of the spec.
+
+    Args:
+        task: of a step.
+        secrets: ``secret/key`` by variable.
+    """
+    from kfp import kubernetes  # the one thing that knows Kubernetes, and only needed here
+
+    for variable, secret in secrets.items():
+        name, key = secret.split("/")
+        kubernetes.use_secret_as_env(task, secret_name=name, secret_key_to_env={key: variable})
+
+
 @dataclass(frozen=True)
 class Target:
     """A platform that a pipeline is compiled for.
@@ -129,6 +143,8 @@ class Target:
         most_memory: of the largest machine, in bytes.
         longest_wait: what the waits between retries are bounded by, in seconds.
         custom_job: makes a component run as the platform's custom job; None where there are none.
+        give_secrets: sets a task's environment variables from secrets; None where there are none, as on
+            Vertex AI, which refuses the second document that they take.
     """
 
     name: str
@@ -139,6 +155,7 @@ class Target:
     most_memory: int
     longest_wait: int
     custom_job: Callable[[Any, StepSettings, CustomJob], Any] | None = None
+    give_secrets: Callable[[dsl.PipelineTask, Mapping[str, str]], None] | None = None
 
     def with_settings(self, path: Path) -> Self:
         """Return this target with the settings of a file.
@@ -182,6 +199,8 @@ class Target:
             task.set_retry(settings.retries, f"{settings.retry_seconds}s", 2.0, f"{self.longest_wait}s")
         if not settings.cache:
             task.set_caching_options(False)
+        if self.give_secrets:
+            self.give_secrets(task, settings.secrets)
         return task
 
     def _check(self, step: str, settings: StepSettings) -> None:
@@ -215,6 +234,13 @@ class Target:
                     f"is no number of {settings.accelerator} that a machine has",
                     f"give one of {', '.join(map(str, counts))}",
                 )
+        if settings.secrets and not self.give_secrets:
+            raise InputError(
+                f"{step}.secrets",
+                ", ".join(settings.secrets),
+                f"are not to be had on {self.name}",
+                "let the step's service account read what it needs",
+            )
         if settings.custom_job:
             if not self.custom_job:
                 raise InputError(
@@ -264,6 +290,7 @@ KUBEFLOW = Target(
     most_memory=32 * 2**40,
     # Not of one wait: Argo tries a step again within so long of its first start only, however long it ran.
     longest_wait=7 * 86_400,
+    give_secrets=_give_kubernetes_secrets,
 )
 
 TARGETS: Mapping[str, Target] = {target.name: target for target in (VERTEX, KUBEFLOW)}

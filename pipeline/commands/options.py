@@ -144,7 +144,12 @@ def job_of(environment: Environment, flags: dict[str, Any]) -> Job:
     parameters = parameters_of(environment, pipeline, flags["parameters"])
     name = job_name(pipeline, flags["name"])
     with tempfile.TemporaryDirectory() as folder:
-        spec = yaml.safe_load(compiled_spec(environment, pipeline, flags, Path(folder)).read_text("utf-8"))
+        spec, *rest = yaml.safe_load_all(
+            compiled_spec(environment, pipeline, flags, Path(folder)).read_text("utf-8")
+        )
+    if rest:
+        # As Kubeflow Pipelines takes a spec of two documents, the second of which knows Kubernetes.
+        spec = {"pipeline_spec": spec, "platform_spec": rest[0]}
     return Job(name, spec, parameters)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from components.images import DEFAULT_TAG, image
 from tests.containers.conftest import SOURCE
+from tests.containers.test_requirements import pinned
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("images")]
 
@@ -100,6 +101,29 @@ def test_only_images_that_train_are_large(docker: Run, step: str) -> None:
 def test_every_library_loads_without_what_was_stripped(docker: Run, step: str) -> None:
     result = docker("run", *LOCKED, "--entrypoint", "python3", image(step), "-c", LOADS)
     assert result.stdout == "True\n", result.stderr
+
+
+def test_the_inventory_of_an_image_is_what_was_locked(script: Run, tmp_path: Path) -> None:
+    result = script("sbom.sh", OUTPUT=str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {f"{step}.spdx.json" for step in STEPS}
+    for step in STEPS:
+        document = json.loads((tmp_path / f"{step}.spdx.json").read_text("utf-8"))
+        assert document["spdxVersion"] == "SPDX-2.3"
+        listed = {package["externalRefs"][0]["referenceLocator"] for package in document["packages"]}
+        assert len(listed) == len({package["SPDXID"] for package in document["packages"]})
+        # In an image, a lock's lines for other Pythons and platforms are nothing.
+        installed = {purl.removeprefix("pkg:pypi/") for purl in listed if purl.startswith("pkg:pypi/")}
+        versions = pinned(step)
+        assert all(version in versions[name] for name, version in (one.split("@") for one in installed))
+        assert f"numpy@{''.join(versions['numpy'])}" in installed
+        assert any(purl.startswith("pkg:deb/debian/libgomp1@") for purl in listed)
+
+
+def test_the_inventory_of_an_image_that_is_not_there_is_refused(script: Run, tmp_path: Path) -> None:
+    result = script("sbom.sh", PREFIX="none", OUTPUT=str(tmp_path))
+    assert result.returncode == 2
+    assert result.stderr.startswith("sbom.sh: error: there is no image none/")
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ class KubeflowServer:
         if run["state"] not in ("PENDING", "RUNNING"):
             return
         run["state"] = "RUNNING"
-        waiting = steps_in_order(run["pipeline_spec"])
+        waiting = steps_in_order(run["pipeline_spec"].get("pipeline_spec", run["pipeline_spec"]))
         tasks = run["run_details"]["task_details"]
         if not tasks:
             # The server also tells of what it runs around the steps.
@@ -184,7 +184,10 @@ def _strictly(body: bytes, model: str) -> dict[str, Any]:
 
 
 def _check_spec(what: dict[str, Any]) -> None:
-    spec = json_format.ParseDict(what["pipeline_spec"], pipeline_spec_pb2.PipelineSpec())
+    whole = what["pipeline_spec"]
+    if "platform_spec" in whole:
+        json_format.ParseDict(whole["platform_spec"], pipeline_spec_pb2.PlatformSpec())
+    spec = json_format.ParseDict(whole.get("pipeline_spec", whole), pipeline_spec_pb2.PipelineSpec())
     parameters = spec.root.input_definitions.parameters
     given = what["runtime_config"].get("parameters", {})
     required = {name for name, parameter in parameters.items() if not parameter.is_optional}

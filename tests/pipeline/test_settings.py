@@ -13,6 +13,8 @@ from pipeline.commands.compile import command
 from pipeline.settings import StepSettings
 from pipeline.targets import KUBEFLOW, TARGETS, VERTEX
 from pipeline.training import STEPS
+from tests.pipeline.conftest import Wals
+from tests.pipeline.kubeflow_server import KubeflowServer
 from trainer.errors import InputError
 
 
@@ -265,6 +267,53 @@ def test_a_custom_job_is_vertex_own(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text("train: {custom_job: {machine_type: n1-standard-8}}", "utf-8")
     with pytest.raises(InputError, match="is not to be had on kubeflow"):
+        KUBEFLOW.with_settings(path)
+
+
+SECRETS = "extract: {secrets: {AWS_ACCESS_KEY_ID: s3/id, AWS_SECRET_ACCESS_KEY: s3/key}}"
+
+
+def test_secrets_reach_the_step_that_names_them(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(SECRETS, "utf-8")
+    arguments = ["--target", "kubeflow", "--output-dir", str(tmp_path), "--settings", str(path)]
+    assert run_command(command, arguments, "compile.py") == 0
+    for pipeline in ("wals-train", "wals-tune"):
+        spec, platforms = yaml.safe_load_all((tmp_path / f"{pipeline}.kubeflow.yaml").read_text("utf-8"))
+        assert spec["pipelineInfo"]["name"] == pipeline
+        (step,) = platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"].items()
+        assert step[0] == "exec-extract"
+        given = {
+            (secret["secretName"], pair["secretKey"], pair["envVar"])
+            for secret in step[1]["secretAsEnv"]
+            for pair in secret["keyToEnv"]
+        }
+        assert given == {("s3", "id", "AWS_ACCESS_KEY_ID"), ("s3", "key", "AWS_SECRET_ACCESS_KEY")}
+
+
+def test_a_spec_with_secrets_is_submitted_in_both_its_parts(
+    wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer, tmp_path: Path
+) -> None:
+    (tmp_path / "settings.yaml").write_text(SECRETS, "utf-8")
+    content = f'settings = "{tmp_path}/settings.yaml"\n' + kubeflow_config.read_text("utf-8")
+    kubeflow_config.write_text(content, "utf-8")
+    request = wals("submit", "--config", kubeflow_config, "--dry-run").json
+    assert set(request["pipeline_spec"]) == {"pipeline_spec", "platform_spec"}
+    assert wals("submit", "--config", kubeflow_config).exit_code == 0
+
+
+def test_secrets_are_kubernetes_own(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(SECRETS, "utf-8")
+    with pytest.raises(InputError, match=r"extract\.secrets .* are not to be had on vertex"):
+        VERTEX.with_settings(path)
+
+
+@pytest.mark.parametrize("secrets", ["{A-B: s/k}", "{A: s}", "{A: S/k}", "{A: s/k/l}", "{A: }", "[A]"])
+def test_secrets_are_named_by_variable_secret_and_key(secrets: str, tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(f"extract: {{secrets: {secrets}}}", "utf-8")
+    with pytest.raises(InputError, match=r"extract\.secrets"):
         KUBEFLOW.with_settings(path)
 
 
