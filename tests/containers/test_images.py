@@ -112,11 +112,11 @@ def test_the_inventory_of_an_image_is_what_was_locked(script: Run, tmp_path: Pat
         assert document["spdxVersion"] == "SPDX-2.3"
         listed = {package["externalRefs"][0]["referenceLocator"] for package in document["packages"]}
         assert len(listed) == len({package["SPDXID"] for package in document["packages"]})
-        # In an image, a lock's lines for other Pythons and platforms are nothing.
+        # Some versions of a lock are for other Pythons than the image's.
         installed = {purl.removeprefix("pkg:pypi/") for purl in listed if purl.startswith("pkg:pypi/")}
         versions = pinned(step)
         assert all(version in versions[name] for name, version in (one.split("@") for one in installed))
-        assert f"numpy@{''.join(versions['numpy'])}" in installed
+        assert any(f"numpy@{version}" in installed for version in versions["numpy"])
         assert any(purl.startswith("pkg:deb/debian/libgomp1@") for purl in listed)
 
 
