@@ -13,7 +13,7 @@ from trainer.errors import InputError
 _DAY = 86_400
 # A YAML reader takes `cpu: 8` and `memory: 16000000` for numbers.
 _Quantity = BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value)
-_SUFFIXES = {
+_SUFFIXES: Mapping[str, int] = {
     "": 1,
     "Ki": 2**10,
     **{letter: 1000**power for power, letter in enumerate("MGTPE", 2)},
