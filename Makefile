@@ -19,7 +19,7 @@ DATA ?= $(SAMPLE)/ratings.csv
 # The sample's titles go with the sample's ratings only.
 TITLES ?= $(if $(filter $(SAMPLE)/%,$(DATA)),$(SAMPLE)/movies.csv)
 
-.PHONY: help setup run tune test test-docker test-airflow check conformance compile images push kind-up kind-load kind-run \
+.PHONY: help setup run tune test test-docker test-airflow check conformance compile images sbom push kind-up kind-load kind-run \
 	kind-down bench-train bench-data lock clean
 
 help: ## List the targets
@@ -52,10 +52,15 @@ check: .venv/.dev ## Lint, check the format and the types
 
 conformance: .venv/.run ## Have Kubeflow Pipelines' own back end take the compiled specs (wants Go)
 	@$(BIN)/python compile.py --target kubeflow --output-dir build/conformance >/dev/null
+	@$(BIN)/python compile.py --target kubeflow --pipeline wals-train --settings conformance/secrets.yaml \
+		--output-dir build/conformance/secrets >/dev/null
 	cd conformance && go vet ./... && go test ./...
 
 images: ## Build the steps' images (ACCELERATOR=gpu for CUDA in train and tune)
 	@ACCELERATOR='$(or $(ACCELERATOR),cpu)' containers/build.sh
+
+sbom: ## List what is in the images: build/sbom/STEP.spdx.json
+	@containers/sbom.sh
 
 push: ## Push the images and write build/images.json (REGISTRY=europe-docker.pkg.dev/PROJECT/wals)
 	@containers/push.sh '$(REGISTRY)'

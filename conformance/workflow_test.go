@@ -57,6 +57,27 @@ func TestParametersAreTheRunsOwn(t *testing.T) {
 	}
 }
 
+func TestSecretsReachTheWorkflow(t *testing.T) {
+	spec := read(t, "secrets/wals-train.kubeflow.yaml")
+	workflow, err := Workflow(spec, source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(workflow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "mlpipeline-minio-artifact"} {
+		if !strings.Contains(string(text), name) {
+			t.Errorf("the workflow does not know of %s", name)
+		}
+	}
+	broken := strings.Replace(string(spec), "secretAsEnv:", "secretAsColour:", 1)
+	if _, err := Workflow([]byte(broken), source); err == nil {
+		t.Error("a second document that the schema does not have is taken")
+	}
+}
+
 func TestWhatIsBrokenIsRefused(t *testing.T) {
 	cases := map[string]struct {
 		breaks     func(spec object)

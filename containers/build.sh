@@ -5,6 +5,7 @@
 #   ACCELERATOR=cpu                    gpu puts CUDA libraries into the images that train (linux/amd64 only)
 #   BASE_IMAGE=...                     default: the one that containers/base-image names
 #   REVISION=...                       git revision; asked of git unless given (a source archive has no git)
+#   SOURCE=...                         address of the sources; asked of git unless given
 #   DOCKER=docker                      the client
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,6 +17,8 @@ base=${BASE_IMAGE:-$(<containers/base-image)}
 docker=${DOCKER:-docker}
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
 revision=${REVISION:-$(git describe --always --abbrev=40 --dirty --exclude '*')}
+# Without the credentials that an address may carry.
+source=${SOURCE-$(git config --get remote.origin.url | sed 's#//[^/@]*@#//#' || true)}
 
 fail() {
   echo "build.sh: error: $1" >&2
@@ -32,15 +35,16 @@ done
 [ $# -gt 0 ] && steps=("$@")
 
 for step in "${steps[@]}"; do
-  target=step lock=$step
+  target=step lock=$step computes_with=cpu
   [ "$step" != train ] || target=train
   if [ "$accelerator" = gpu ] && [ -f "requirements/$step-gpu.lock.txt" ]; then
-    lock=$step-gpu
+    lock=$step-gpu computes_with=gpu
   fi
   DOCKER_BUILDKIT=1 "$docker" build . \
     --file containers/Dockerfile --target "$target" \
     --build-arg BASE_IMAGE="$base" --build-arg LOCK="$lock" --build-arg STEP="$step" \
     --build-arg VERSION="$version" --build-arg REVISION="$revision" \
+    --build-arg ACCELERATOR="$computes_with" --build-arg SOURCE="$source" \
     --tag "$prefix/$step:$version" --quiet >/dev/null
   "$docker" image inspect --format '{{index .RepoTags 0}}  {{.Size}}' "$prefix/$step:$version" |
     awk '{printf "%s  %.0f MB\n", $1, $2 / 1e6}'

@@ -255,6 +255,11 @@ def checked_id(kind: str, name: str) -> str:
     return name
 
 
+def pipeline_of(spec: Mapping[str, Any]) -> Any:
+    """Return the pipeline's own part of a spec, which may have settings of Kubernetes beside it."""
+    return spec.get("pipeline_spec", spec)
+
+
 def steps_in_order(steps: Iterable[Step]) -> list[Step]:
     """Return steps in the order they began; those that have not come last."""
     return sorted(steps, key=lambda step: (step.started is None, step.started or datetime.max))

@@ -27,6 +27,7 @@ from pipeline.backends import (
     check_step,
     checked_id,
     nothing_written,
+    pipeline_of,
     steps_in_order,
     within,
 )
@@ -379,9 +380,7 @@ class KubeflowBackend:
         if place not in self._specs:
             pipelines = kfp_server_api.PipelineServiceApi(self._client)
             version = pipelines.pipeline_service_get_pipeline_version(*place, _request_timeout=_TIMEOUT)
-            spec = version.pipeline_spec or {}
-            # With settings of Kubernetes beside it, the pipeline's own part has a name.
-            self._specs[place] = spec.get("pipeline_spec", spec)
+            self._specs[place] = version.pipeline_spec or {}
         return self._specs[place]
 
     def _spec(self, run: Any) -> Mapping[str, Any]:
@@ -531,7 +530,8 @@ def _schedule(recurring: Any) -> Schedule:
 
 def _task_names(spec: Mapping[str, Any]) -> set[str]:
     """Return the names of the tasks of a compiled pipeline, also of those inside loops and conditions."""
-    parts = [spec.get("root", {}), *spec.get("components", {}).values()]
+    pipeline = pipeline_of(spec)
+    parts = [pipeline.get("root", {}), *pipeline.get("components", {}).values()]
     return {name for part in parts for name in part.get("dag", {}).get("tasks", {})}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from kfp import dsl
 
-from pipeline.backends import Backend, Job, Plan, Schedule
+from pipeline.backends import Backend, Job, Plan, Schedule, pipeline_of
 from trainer.errors import InputError
 
 _FINGERPRINT_DIGITS = 32
@@ -31,13 +31,14 @@ def scheduled_job(job: Job, window_days: int | None) -> Job:
         InputError: the pipeline cannot read the last days, or the window is given by parameters already.
     """
     spec: dict[str, Any] = copy.deepcopy(dict(job.spec))
-    extract = spec["root"]["dag"]["tasks"].get(_EXTRACT)
+    root = pipeline_of(spec)["root"]
+    extract = root["dag"]["tasks"].get(_EXTRACT)
     if extract:
         # None at all is how a compiled spec says that a task is not to be cached.
         extract["cachingOptions"] = {}
     if window_days is None:
         return dataclasses.replace(job, spec=spec)
-    known = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+    known = root.get("inputDefinitions", {}).get("parameters", {})
     if not extract or "window_days" not in known:
         raise InputError(
             "window days",

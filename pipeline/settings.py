@@ -13,6 +13,14 @@ from trainer.errors import CombinedInputError, InputError
 _DAY = 86_400
 # A YAML reader takes `cpu: 8` and `memory: 16000000` for numbers.
 _Quantity = BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value)
+_SUFFIXES: Mapping[str, int] = {
+    "": 1,
+    "Ki": 2**10,
+    **{letter: 1000**power for power, letter in enumerate("MGTPE", 2)},
+    **{f"{letter}i": 1024**power for power, letter in enumerate("MGTPE", 2)},
+}
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+SecretKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9._-]+$")]
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 LabelValue = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{0,63}$")]
 
@@ -29,6 +37,7 @@ class CustomJob(_Settings):
         boot_disk_type: of the boot disk.
         boot_disk_gb: size of the boot disk in GB.
         spot: whether Spot capacity will do, which is cheaper and may be taken away; give the step retries.
+        replicas: machines that the job gets. Only the first works, as the trainer uses one machine.
         timeout_seconds: the job is stopped after this time.
         service_account: that the step runs as; the project's default if empty.
         network: to peer with; none if empty.
@@ -40,6 +49,7 @@ class CustomJob(_Settings):
     boot_disk_type: Literal["pd-ssd", "pd-standard"] = "pd-ssd"
     boot_disk_gb: int = Field(default=100, ge=100, le=64_000)
     spot: bool = False
+    replicas: int = Field(default=1, ge=1)
     timeout_seconds: int = Field(default=7 * _DAY, ge=1)
     service_account: str = Field(default="", pattern=r"^([^@\s]+@[^@\s]+)?$")
     network: str = Field(default="", pattern=r"^(projects/\d+/global/networks/[a-z0-9-]+)?$")
@@ -58,19 +68,41 @@ class StepSettings(_Settings):
         accelerator: the platform's name of the GPU.
         accelerators: number of GPUs.
         retries: times that a failed step is tried again.
-        retry_seconds: wait before the first retry; each wait is twice the one before, an hour at most.
+        retry_seconds: wait before the first retry, an hour at most; each wait is twice the one before.
         cache: whether the results of an earlier run with the same inputs are taken instead of running.
+        secrets: environment variables with the Kubernetes secret and key that each is from, as
+            ``secret/key``.
         custom_job: runs the step as a Vertex AI custom job.
     """
 
-    cpu: Annotated[str, _Quantity] = Field(pattern=r"^\d+(\.\d+)?m?$")
-    memory: Annotated[str, _Quantity] = Field(pattern=r"^\d+(\.\d+)?([EPTGMK]i?)?$")
+    cpu: Annotated[str, _Quantity] = Field(pattern=r"^(\d+(\.\d{1,3})?|[1-9]\d*m)$")
+    # No fraction, which kfp refuses, and no K, which Kubernetes does.
+    memory: Annotated[str, _Quantity] = Field(pattern=r"^[1-9]\d*([EPTGM]i?|Ki)?$")
     accelerator: str = ""
     accelerators: int = Field(default=0, ge=0)
     retries: int = Field(default=0, ge=0)
-    retry_seconds: int = Field(default=60, ge=0)
+    retry_seconds: int = Field(default=60, ge=0, le=3600)
     cache: bool = True
+    secrets: dict[Variable, SecretKey] = {}
     custom_job: CustomJob | None = None
+
+    @property
+    def cores(self) -> float:
+        """The limit of cpu as a number."""
+        return float(self.cpu[:-1]) / 1000 if self.cpu.endswith("m") else float(self.cpu)
+
+    @property
+    def memory_bytes(self) -> int:
+        """The limit of memory in bytes."""
+        suffix = self.memory.lstrip("0123456789")
+        return int(self.memory.removesuffix(suffix)) * _SUFFIXES[suffix]
+
+    @pydantic.field_validator("cpu")
+    @classmethod
+    def _some(cls, cpu: str) -> str:
+        if not float(cpu.rstrip("m")):
+            raise ValueError("is no cores at all")
+        return cpu
 
     @model_validator(mode="after")
     def _names_what_it_counts(self) -> Self:

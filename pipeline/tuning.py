@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from kfp import dsl
 from kfp.dsl import graph_component
 
+from components.images import image_name
 from components.train.component import train
 from components.tune.component import choose, suggest, trial
 from pipeline.parameters import TUNING, of_step, pipeline_function
@@ -49,18 +50,18 @@ def tuning_pipeline(image: Callable[[str], str], target: Target) -> graph_compon
     """
 
     def placed(component: Any) -> Callable[..., dsl.PipelineTask]:
-        tunes = component in (suggest, trial, choose)
-        return target.placed(component, image("tune" if tunes else component.name))
+        return target.placed(component, image(image_name(component.name)))
 
     def wire(given: Mapping[str, Any]) -> _Outputs:
         prepared = prepared_interactions(placed, given)
         matrix = prepared.outputs["training"]
 
         def tried(candidates: dsl.PipelineTask) -> Callable[[], dsl.Collected]:
-            with dsl.ParallelFor(candidates.output) as candidate:
+            # By name: a task of a custom job has further outputs.
+            with dsl.ParallelFor(candidates.outputs["Output"]) as candidate:
                 result = placed(trial)(matrix=matrix, candidate=candidate, **of_step(trial, given))
             # Anew for each consumer, as compiling changes what it is given.
-            return lambda: dsl.Collected(result.output)
+            return lambda: dsl.Collected(result.outputs["Output"])
 
         first = tried(placed(suggest)(first=[], second=[], **of_step(suggest, given)))
         second = tried(placed(suggest)(first=first(), second=[], **of_step(suggest, given)))

@@ -1,14 +1,13 @@
 """``wals compile``, and ``python compile.py``."""
 
-from functools import partial
 from pathlib import Path
 
 import click
 
-from components.images import DEFAULT_PREFIX, DEFAULT_TAG, image
+from components.images import DEFAULT_PREFIX, DEFAULT_TAG
 from pipeline.commands.options import CONTEXT, json_option, print_json
 from pipeline.compiling import PIPELINES, compile_pipeline
-from pipeline.pinned import pinned_images
+from pipeline.pinned import step_images
 from pipeline.targets import TARGETS
 from trainer.errors import InputError
 
@@ -36,11 +35,10 @@ from trainer.errors import InputError
 )
 @click.option(
     "--image-prefix",
-    default=DEFAULT_PREFIX,
-    show_default=True,
+    show_default=DEFAULT_PREFIX,
     help="Registry and repository of the step images, such as europe-docker.pkg.dev/PROJECT/wals.",
 )
-@click.option("--tag", default=DEFAULT_TAG, show_default=True, help="Tag of the step images.")
+@click.option("--tag", show_default=DEFAULT_TAG, help="Tag of the step images.")
 @click.option(
     "--images",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -56,23 +54,24 @@ def command(
     targets: tuple[str, ...],
     pipelines: tuple[str, ...],
     output_dir: Path,
-    image_prefix: str,
-    tag: str,
+    image_prefix: str | None,
+    tag: str | None,
     images: Path | None,
     settings: Path | None,
     as_json: bool,
 ) -> None:
     """Write the pipeline specs to upload to Vertex AI or Kubeflow."""
-    chosen = [TARGETS[name] for name in targets or TARGETS]
+    chosen = [TARGETS[name] for name in dict.fromkeys(targets) or TARGETS]
     if settings:
         if len(chosen) != 1:
             raise InputError("settings", str(settings), "fits one platform only", "name it with --target")
         chosen = [chosen[0].with_settings(settings)]
-    image_of = pinned_images(images) if images else partial(image, prefix=image_prefix, tag=tag)
     specs = []
-    for pipeline in pipelines or PIPELINES:
+    for pipeline in dict.fromkeys(pipelines) or PIPELINES:
         for target in chosen:
-            path = compile_pipeline(pipeline, target, output_dir, image_of)
+            path = compile_pipeline(
+                pipeline, target, output_dir, step_images(target, images, image_prefix, tag)
+            )
             specs.append({"pipeline": pipeline, "target": target.name, "spec": str(path)})
             if not as_json:
                 click.echo(f"{path}\n  upload to {target.upload_hint}")

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 import click
 import yaml
 
-from components.images import DEFAULT_TAG, image
+from components.images import DEFAULT_TAG
 from pipeline import training, tuning
 from pipeline.backends import Backend, Job, connect
 from pipeline.compiling import PIPELINES, compile_pipeline
 from pipeline.environments import PLATFORMS, Environment, Vertex, read_environment, read_parameters
-from pipeline.pinned import pinned_images
+from pipeline.pinned import step_images
 from pipeline.regions import region_problems
 from pipeline.targets import TARGETS, Target
 from trainer.errors import CombinedInputError, InputError, problems_of
@@ -175,12 +175,15 @@ def compiled_spec(environment: Environment, pipeline: str, flags: dict[str, Any]
     Raises:
         CombinedInputError: everything that is wrong with the settings, the region and the images.
     """
-    target = partial(target_of, environment, _STEPS[pipeline], flags)
-    image_of = partial(images_of, environment, flags)
-    problems = (*problems_of(target), *problems_of(image_of))
+    find_target = partial(target_of, environment, _STEPS[pipeline], flags)
+    problems = problems_of(find_target)
+    # Images are held to what the steps are to have, so far as that is known.
+    target = TARGETS[environment.platform.target] if problems else find_target()
+    find_images = partial(images_of, target, environment, flags)
+    problems += problems_of(find_images)
     if problems:
         raise CombinedInputError(problems)
-    return compile_pipeline(pipeline, target(), folder, image_of())
+    return compile_pipeline(pipeline, target, folder, find_images())
 
 
 def target_of(environment: Environment, steps: Collection[str], flags: dict[str, Any]) -> Target:
@@ -207,15 +210,20 @@ def target_of(environment: Environment, steps: Collection[str], flags: dict[str,
     return target
 
 
-def images_of(environment: Environment, flags: dict[str, Any]) -> Callable[[str], str]:
+def images_of(target: Target, environment: Environment, flags: dict[str, Any]) -> Callable[[str], str]:
     """Return what gives a step's image, as the options of :func:`image_options` or the environment name it.
+
+    Args:
+        target: with the settings of the steps that are to run in the images.
+        environment: with the images of its own.
+        flags: of :func:`image_options`.
 
     Raises:
         InputError: they name none, or the file of digests cannot be used.
     """
     pinned = flags["images"] or environment.images.pinned
     if pinned:
-        return pinned_images(Path(pinned))
+        return step_images(target, Path(pinned), flags["image_prefix"], flags["tag"])
     prefix = flags["image_prefix"] or environment.images.prefix
     if not prefix:
         raise InputError(
@@ -225,7 +233,7 @@ def images_of(environment: Environment, flags: dict[str, Any]) -> Callable[[str]
             "give --image-prefix, or --images with the file that `make push` wrote",
         )
     tag = flags["tag"] or environment.images.tag or DEFAULT_TAG
-    return partial(image, prefix=prefix, tag=tag)
+    return step_images(target, prefix=prefix, tag=tag)
 
 
 def job_of(environment: Environment, flags: dict[str, Any]) -> Job:
@@ -234,7 +242,12 @@ def job_of(environment: Environment, flags: dict[str, Any]) -> Job:
     parameters = checked_parameters(environment, pipeline, flags)
     name = job_name(pipeline, flags["name"])
     with tempfile.TemporaryDirectory() as folder:
-        spec = yaml.safe_load(compiled_spec(environment, pipeline, flags, Path(folder)).read_text("utf-8"))
+        spec, *rest = yaml.safe_load_all(
+            compiled_spec(environment, pipeline, flags, Path(folder)).read_text("utf-8")
+        )
+    if rest:
+        # As Kubeflow Pipelines takes a spec of two documents, the second of which knows Kubernetes.
+        spec = {"pipeline_spec": spec, "platform_spec": rest[0]}
     return Job(name, spec, parameters)
 
 

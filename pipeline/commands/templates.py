@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from pipeline.backends import Backend, Job
+from pipeline.backends import Backend, Job, pipeline_of
 from pipeline.commands.options import checked_parameters, job_name, job_of
 from pipeline.compiling import PIPELINES
 from pipeline.environments import Environment
@@ -39,7 +39,7 @@ def job_from(backend: Backend, environment: Environment, flags: dict[str, Any]) 
     spec = backend.template(location)
     pipeline = _pipeline_of(spec, location)
     parameters = checked_parameters(environment, pipeline, flags)
-    known = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+    known = pipeline_of(spec)["root"].get("inputDefinitions", {}).get("parameters", {})
     for name in parameters:
         if name not in known:
             raise InputError(
@@ -50,7 +50,7 @@ def job_from(backend: Backend, environment: Environment, flags: dict[str, Any]) 
 
 def _pipeline_of(spec: Mapping[str, Any], location: str) -> str:
     """Return the name of the pipeline that a spec was compiled from."""
-    name = str((spec.get("pipelineInfo") or {}).get("name", ""))
+    name = str((pipeline_of(spec).get("pipelineInfo") or {}).get("name", ""))
     if name not in PIPELINES:
         raise InputError(
             "template",

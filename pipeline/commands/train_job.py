@@ -1,5 +1,6 @@
 """``wals train-job``: one training job on a file, here or on Vertex AI, and its tuning there."""
 
+import dataclasses
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -151,9 +152,10 @@ def _job(
     target.check(_STEP, machine)
     for problem in region_problems(platform.region, {machine.accelerator} - {""}):
         raise problem
+    target = dataclasses.replace(target, steps={**target.steps, _STEP: machine})
     return TrainingJob(
         name=f"{name}-{now:%Y%m%d-%H%M%S}",
-        image=images_of(environment, flags)(_STEP),
+        image=images_of(target, environment, flags)(_STEP),
         arguments=remote_arguments(arguments, platform.pipeline_root, now),
         machine=machine,
     )

@@ -9,6 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCKER = os.environ.get("DOCKER", "docker")
+# For the label of the images, as this checkout may have none.
+SOURCE = "https://example.com/wals"
 
 Docker = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -43,5 +45,5 @@ def script() -> Callable[..., subprocess.CompletedProcess[str]]:
 @pytest.fixture(scope="session")
 def images(script: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     """Every step's image, built from this checkout."""
-    result = script("build.sh")
+    result = script("build.sh", SOURCE=SOURCE)
     assert result.returncode == 0, result.stderr

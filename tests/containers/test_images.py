@@ -1,6 +1,7 @@
 """What the steps' images are like."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -8,6 +9,8 @@ from subprocess import CompletedProcess
 import pytest
 
 from components.images import DEFAULT_TAG, image
+from tests.containers.conftest import SOURCE
+from tests.containers.test_requirements import pinned
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("images")]
 
@@ -67,7 +70,8 @@ def test_a_step_loads_on_a_read_only_file_system_as_any_user(docker: Run, step: 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_nothing_that_builds_is_left_inside(docker: Run, step: str) -> None:
-    looked_for = "for tool in cc gcc g++ make git; do command -v $tool; done; ls /root/.cache /tmp; true"
+    tools = "cc gcc g++ make git pip pip3 strip"
+    looked_for = f"for tool in {tools}; do command -v $tool; done; ls /root/.cache /tmp; true"
     result = docker("run", *LOCKED, "--user", "0", "--entrypoint", "sh", image(step), "-c", looked_for)
     assert result.stdout.split() == ["/tmp:"]
     result = docker("run", *LOCKED, "--entrypoint", "python3", image(step), "-m", "pip", "--version")
@@ -82,7 +86,10 @@ def test_labels_say_what_was_built_from_what(docker: Run, step: str) -> None:
     assert labels[f"{name}.version"] == DEFAULT_TAG
     assert labels[f"{name}.licenses"] == "Apache-2.0"
     assert len(labels[f"{name}.revision"].removesuffix("-dirty")) == 40
-    assert labels[f"{name}.base.name"]
+    assert labels[f"{name}.source"] == SOURCE
+    pinned = (ROOT / "containers" / "base-image").read_text("utf-8").strip()
+    assert labels[f"{name}.base.name"] == (os.environ.get("BASE_IMAGE") or pinned)
+    assert labels["wals.accelerator"] == "cpu"
 
 
 @pytest.mark.parametrize("step", [step for step in STEPS if step not in TRAINING])
@@ -94,6 +101,29 @@ def test_only_images_that_train_are_large(docker: Run, step: str) -> None:
 def test_every_library_loads_without_what_was_stripped(docker: Run, step: str) -> None:
     result = docker("run", *LOCKED, "--entrypoint", "python3", image(step), "-c", LOADS)
     assert result.stdout == "True\n", result.stderr
+
+
+def test_the_inventory_of_an_image_is_what_was_locked(script: Run, tmp_path: Path) -> None:
+    result = script("sbom.sh", OUTPUT=str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {f"{step}.spdx.json" for step in STEPS}
+    for step in STEPS:
+        document = json.loads((tmp_path / f"{step}.spdx.json").read_text("utf-8"))
+        assert document["spdxVersion"] == "SPDX-2.3"
+        listed = {package["externalRefs"][0]["referenceLocator"] for package in document["packages"]}
+        assert len(listed) == len({package["SPDXID"] for package in document["packages"]})
+        # Some versions of a lock are for other Pythons than the image's.
+        installed = {purl.removeprefix("pkg:pypi/") for purl in listed if purl.startswith("pkg:pypi/")}
+        versions = pinned(step)
+        assert all(version in versions[name] for name, version in (one.split("@") for one in installed))
+        assert any(f"numpy@{version}" in installed for version in versions["numpy"])
+        assert any(purl.startswith("pkg:deb/debian/libgomp1@") for purl in listed)
+
+
+def test_the_inventory_of_an_image_that_is_not_there_is_refused(script: Run, tmp_path: Path) -> None:
+    result = script("sbom.sh", PREFIX="none", OUTPUT=str(tmp_path))
+    assert result.returncode == 2
+    assert result.stderr.startswith("sbom.sh: error: there is no image none/")
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,9 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def small_images(docker: Run) -> Iterator[str]:
     """Prefix of images that have the steps' names and labels, and little in them."""
     for step in STEPS:
-        recipe = f"FROM scratch\nLABEL step={step} org.opencontainers.image.revision={REVISION}\n"
+        accelerator = "gpu" if step in ("train", "tune") else "cpu"
+        labels = f"step={step} org.opencontainers.image.revision={REVISION} wals.accelerator={accelerator}"
+        recipe = f"FROM scratch\nLABEL {labels}\n"
         result = docker("build", "--tag", image(step, "wals-test-push"), "-", stdin=recipe)
         assert result.returncode == 0, result.stderr
     yield "wals-test-push"

@@ -72,3 +72,10 @@ def test_every_package_has_hashes(lock: str) -> None:
 
 def test_only_training_brings_tensorflow() -> None:
     assert {lock for lock in LOCKS if "tensorflow" in pinned(lock)} == {"train", "tune", *GPU}
+
+
+def test_the_base_image_is_pinned_by_digest_and_the_same_in_both_places() -> None:
+    pinned = (ROOT / "containers" / "base-image").read_text("utf-8").strip()
+    assert re.fullmatch(r"python:3\.11-slim-bookworm@sha256:[0-9a-f]{64}", pinned)
+    recipe = (ROOT / "containers" / "Dockerfile").read_text("utf-8")
+    assert re.findall(r"^ARG BASE_IMAGE=(.*)$", recipe, re.MULTILINE) == [pinned]

@@ -18,6 +18,7 @@ from trainer.errors import InputError, WalsError
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("images")]
 
 WALS = Path(sys.executable).with_name("wals")
+SAMPLE = Path(__file__).parents[2] / "data" / "ml-latest-small" / "ratings.csv"
 SMALL = ("--latent-factors", "8", "--num-iters", "3", "--top-k", "5", "--eval-k", "5")
 
 
@@ -51,6 +52,28 @@ def test_containers_and_processes_give_the_same_results(ratings_csv: Path, tmp_p
         )
     written = [path for path in contained.rglob("*") if not path.is_symlink()]
     assert {path.stat().st_uid for path in written} == {os.getuid()}
+
+
+def test_the_sample_gives_the_same_results_too(tmp_path: Path) -> None:
+    outputs = {}
+    for runner in ("subprocess", "docker"):
+        result = wals("run", "--source", SAMPLE, "--runner", runner, "--output-dir", runner, cwd=tmp_path)
+        assert result.returncode == 0, result.stdout + result.stderr
+        outputs[runner] = metrics(result.stdout)
+    assert outputs["docker"] == outputs["subprocess"]
+    first, second = (pq.read_table(tmp_path / runner / "recommendations").to_pandas() for runner in outputs)
+    assert len(first) > 1000
+    assert first[["user_id", "rank"]].equals(second[["user_id", "rank"]])
+    # Of nearly equal scores, rounding decides.
+    assert (first["item_id"] == second["item_id"]).mean() > 0.98
+
+
+def test_tuning_runs_in_containers(ratings_csv: Path, tmp_path: Path) -> None:
+    arguments = ("--source", ratings_csv, "--runner", "docker", "--output-dir", "out", "--width", "2", *SMALL)
+    result = wals("tune", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "NDCG@5" in metrics(result.stdout)
+    assert (tmp_path / "out" / "report.html").stat().st_size > 1000
 
 
 def test_a_step_sees_a_source_of_several_files_and_cannot_write_there(

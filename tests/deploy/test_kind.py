@@ -1,72 +1,112 @@
 """Kubeflow Pipelines on kind: what the script would do, since no cluster can be had in a test."""
 
+import http.server
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
+import threading
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
 
 from components.images import DEFAULT_TAG
+from tests.pipeline.kubeflow_server import KubeflowServer, kubeflow_server
 
 ROOT = Path(__file__).parents[2]
 KIND = ROOT / "deploy" / "kind"
 STEPS = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
-# Notes its name and arguments, and fails when told to.
+# Notes its name and arguments, and fails when told to. What a port is forwarded to is the test's own server.
 TOOL = """#!{python}
-import json, os, pathlib, runpy, sys
+import base64, json, os, pathlib, signal, sys
 name = pathlib.Path(sys.argv[0]).name
 with open(os.environ["CALLS"], "a") as calls:
     calls.write(json.dumps([name, *sys.argv[1:]]) + "\\n")
 if name == os.environ.get("FAILS"):
     sys.exit(1)
 if "port-forward" in sys.argv:
-    runpy.run_path("{api}")
+    print("Forwarding from 127.0.0.1:80 -> 80", flush=True)
+    signal.pause()
+if "secret" in sys.argv:
+    print(base64.b64encode(b"minio").decode(), end="")
 """
-# What `kubectl port-forward` leads to: as much of the API of Kubeflow Pipelines as a run needs.
-API = """
-import http.server, json, os
-NOW = "2026-01-01T00:00:00Z"
-RUN = {"run_id": "r", "experiment_id": "e", "display_name": "wals", "created_at": NOW}
-class Api(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        path = self.path.removeprefix("/apis/v2beta1/").partition("?")[0]
-        self.answer(RUN | {"state": os.environ["STATE"]} if path == "runs/r" else {})
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.path.endswith("/runs"):
-            with open(os.environ["CALLS"], "a") as calls:
-                calls.write(json.dumps(["started", json.dumps(body["runtime_config"]["parameters"])]) + "\\n")
-            return self.answer(RUN | {"state": "PENDING"})
-        self.answer({"experiment_id": "e", "display_name": body["display_name"], "created_at": NOW})
-    def answer(self, content):
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.end_headers()
-        self.wfile.write(json.dumps(content).encode())
-http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Api).serve_forever()
-"""
+REPORT = "<!doctype html><title>Evaluation</title>"
 
 Kfp = Callable[..., tuple[subprocess.CompletedProcess[str], list[str]]]
 
 
 @pytest.fixture
-def kfp(tmp_path: Path) -> Kfp:
+def api() -> Iterator[KubeflowServer]:
+    """The API of Kubeflow Pipelines."""
+    with kubeflow_server() as server:
+        look = server._live
+
+        # A run ends at the first look: those who wait for one take seconds between looks.
+        def hurried(run: dict[str, Any]) -> None:
+            for _ in range(10):
+                look(run)
+
+        server._live = hurried  # type: ignore[method-assign]
+        yield server
+
+
+@pytest.fixture
+def store(api: KubeflowServer) -> Iterator[int]:
+    """Port of an object store with the report of every run that succeeded."""
+
+    def objects() -> list[str]:
+        done = [run["run_id"] for run in api.runs.values() if run["state"] == "SUCCEEDED"]
+        return [f"v2/artifacts/wals-train/{run_id}/evaluate/1/report" for run_id in done]
+
+    class S3(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            place = urlsplit(self.path)
+            if "list-type=2" in place.query:
+                (prefix,) = parse_qs(place.query)["prefix"]
+                found = "".join(
+                    f"<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00Z</LastModified>"
+                    f"<Size>{len(REPORT)}</Size></Contents>"
+                    for key in objects()
+                    if key.startswith(prefix)
+                )
+                listed = f"<IsTruncated>false</IsTruncated>{found}"
+                return self.answer(f"<ListBucketResult>{listed}</ListBucketResult>")
+            return self.answer(REPORT, 200 if place.path.removeprefix("/mlpipeline/") in objects() else 404)
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def answer(self, content: str, status: int = 200) -> None:
+            assert "Credential=minio/" in self.headers["Authorization"]
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(content.encode())
+
+        def log_message(self, *_: object) -> None:
+            """Keep the tests' output clean."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), S3)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def kfp(tmp_path: Path, api: KubeflowServer, store: int) -> Iterator[Kfp]:
     """Run the script with stand-ins for the tools, and return its result and the commands it gave."""
-    (tmp_path / "api.py").write_text(API, "utf-8")
     for tool in ("kind", "kubectl", "docker"):
         path = tmp_path / tool
-        path.write_text(TOOL.format(python=sys.executable, api=tmp_path / "api.py"), "utf-8")
+        path.write_text(TOOL.format(python=sys.executable), "utf-8")
         path.chmod(0o755)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
 
     def run(*arguments: str, **environment: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
         calls = tmp_path / "calls"
@@ -77,18 +117,28 @@ def kfp(tmp_path: Path) -> Kfp:
                 **os.environ,
                 "PATH": f"{tmp_path}:{os.environ['PATH']}",
                 "CALLS": str(calls),
-                "PORT": str(port),
+                "PORT": api.url.rpartition(":")[2],
+                "STORE_PORT": str(store),
                 "DOCKER": "docker",
                 **environment,
             },
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=60,
         )
         return result, [" ".join(json.loads(line)) for line in calls.read_text("utf-8").splitlines()]
 
-    return run
+    yield run
+    run("down")
+
+
+def forwarding() -> list[str]:
+    """Return the processes that forward ports for the cluster."""
+    listed = subprocess.run(
+        ["ps", "-A", "-ww", "-o", "args="], capture_output=True, text=True, check=True
+    ).stdout
+    return [line for line in listed.splitlines() if "--context kind-wals" in line and "port-forward" in line]
 
 
 def test_up_makes_the_cluster_and_installs_one_release(kfp: Kfp) -> None:
@@ -108,7 +158,24 @@ def test_up_makes_the_cluster_and_installs_one_release(kfp: Kfp) -> None:
     assert all(
         call.startswith("kubectl --context kind-wals ") for call in calls if call.startswith("kubectl")
     )
-    assert " wait deployment --all --for condition=available" in calls[-1]
+    assert " wait deployment --all --for condition=available" in calls[-2]
+    assert " port-forward service/ml-pipeline-ui " in calls[-1]
+
+
+def test_the_port_is_forwarded_until_the_cluster_is_gone(kfp: Kfp, api: KubeflowServer) -> None:
+    assert kfp("up")[0].returncode == 0
+    assert len(forwarding()) == 1
+    result, _ = kfp("up")
+    assert f"http://127.0.0.1:{api.url.rpartition(':')[2]}" in result.stdout
+    assert len(forwarding()) == 1, "a port that is forwarded already is forwarded again"
+    # A run uses what is forwarded, and leaves it there.
+    assert "cannot be forwarded" not in kfp("run", "colour=red")[0].stderr
+    assert len(forwarding()) == 1
+    result, calls = kfp("down")
+    assert result.returncode == 0, result.stderr
+    assert calls[-1] == "kind delete cluster --name wals"
+    assert not forwarding()
+    assert kfp("down")[0].returncode == 0
 
 
 def test_load_puts_every_image_into_the_cluster_under_names_of_its_own(kfp: Kfp) -> None:
@@ -120,19 +187,36 @@ def test_load_puts_every_image_into_the_cluster_under_names_of_its_own(kfp: Kfp)
     assert f"IMAGE=wals/extract:{DEFAULT_TAG} --tag kind.local/wals/extract:{DEFAULT_TAG}" in build
 
 
-def test_run_waits_for_success(kfp: Kfp) -> None:
-    result, calls = kfp("run", "num_iters=3", STATE="SUCCEEDED")
+def test_run_uploads_the_pipeline_waits_for_success_and_fetches_the_report(
+    kfp: Kfp, api: KubeflowServer
+) -> None:
+    report = ROOT / "build/kind/report.html"
+    report.unlink(missing_ok=True)
+    result, calls = kfp("run", "num_iters=3")
     assert result.returncode == 0, result.stderr
-    assert 'started {"source": "/data/ratings.csv", "num_iters": 3}' in calls
-    spec = yaml.safe_load((ROOT / "build/kind/wals-train.kubeflow.yaml").read_text("utf-8"))
-    executors = spec["deploymentSpec"]["executors"]
+    assert len(api.versions) == 1
+    (run,) = api.runs.values()
+    assert run["runtime_config"]["parameters"] == {"source": "/data/ratings.csv", "num_iters": 3}
+    executors = run["pipeline_spec"]["deploymentSpec"]["executors"]
     assert executors["exec-extract"]["container"]["image"] == f"kind.local/wals/extract:{DEFAULT_TAG}"
+    assert result.stdout.splitlines()[-1] == "build/kind/report.html"
+    assert report.read_text("utf-8") == REPORT
+    assert any(" port-forward service/seaweedfs " in call for call in calls)
+    assert not forwarding()
 
 
-def test_a_run_that_fails_there_fails_here(kfp: Kfp) -> None:
-    result, _ = kfp("run", STATE="FAILED")
+def test_a_run_that_fails_there_fails_here(kfp: Kfp, api: KubeflowServer) -> None:
+    api.failing_step = "extract"
+    result, _ = kfp("run")
     assert result.returncode == 1
-    assert "kfp.sh: error: the run ended as FAILED" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("wals: error: ")
+    assert not forwarding()
+
+
+def test_a_parameter_that_is_unknown_is_one_line(kfp: Kfp) -> None:
+    result, _ = kfp("run", "colour=red")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith("wals: error: colour")
 
 
 @pytest.mark.parametrize(

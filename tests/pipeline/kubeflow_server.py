@@ -192,7 +192,10 @@ class KubeflowServer:
         return yaml.safe_load(_held(self.versions, reference["pipeline_version_id"].removesuffix("-id")))
 
     def _check_spec(self, what: dict[str, Any]) -> None:
-        spec = json_format.ParseDict(self._spec(what), pipeline_spec_pb2.PipelineSpec())
+        whole = self._spec(what)
+        if "platform_spec" in whole:
+            json_format.ParseDict(whole["platform_spec"], pipeline_spec_pb2.PlatformSpec())
+        spec = json_format.ParseDict(_part(whole), pipeline_spec_pb2.PipelineSpec())
         parameters = spec.root.input_definitions.parameters
         given = what["runtime_config"].get("parameters", {})
         required = {name for name, parameter in parameters.items() if not parameter.is_optional}
@@ -203,7 +206,7 @@ class KubeflowServer:
         if run["state"] not in ("PENDING", "RUNNING"):
             return
         run["state"] = "RUNNING"
-        waiting = steps_in_order(self._spec(run))
+        waiting = steps_in_order(_part(self._spec(run)))
         tasks = run["run_details"]["task_details"]
         if not tasks:
             # The server also tells of what it runs around the steps.
@@ -278,6 +281,12 @@ def _strictly(body: bytes, model: str) -> dict[str, Any]:
 
 def _version(name: str) -> dict[str, Any]:
     return {"name": name, "display_name": name, "pipeline_version_id": f"{name}-id"}
+
+
+def _part(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return the pipeline's own part of a spec that may have settings of Kubernetes beside it."""
+    part: dict[str, Any] = spec.get("pipeline_spec", spec)
+    return part
 
 
 def _add(things: dict[str, Any], id_name: str, content: dict[str, Any]) -> dict[str, Any]:

@@ -369,10 +369,19 @@ def test_digests_take_the_place_of_tags(wals: Wals, vertex_config: Path, tmp_pat
     steps = ("extract", "prepare", "train", "evaluate", "publish")
     pinned = {step: f"eu/wals/{step}@sha256:{'0' * 64}" for step in steps}
     images = tmp_path / "images.json"
-    images.write_text(json.dumps({"schema": "wals.images", "schema_version": 1, "images": pinned}), "utf-8")
+    content = {
+        "schema": "wals.images",
+        "schema_version": 1,
+        "images": pinned,
+        "accelerators": {"train": "gpu"},
+    }
+    images.write_text(json.dumps(content), "utf-8")
     request = wals("submit", "--config", vertex_config, "--images", images, "--dry-run").json
     executors = request["pipelineJob"]["pipelineSpec"]["deploymentSpec"]["executors"]
     assert executors["exec-train"]["container"]["image"] == pinned["train"]
+    mixed = wals("submit", "--config", vertex_config, "--images", images, "--tag", "9f3", "--dry-run")
+    assert mixed.exit_code == 2
+    assert "leaves no room for a prefix or a tag" in mixed.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,106 @@
+"""What the scripts ask of Docker, told by a stand-in for it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STEPS = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
+DIGEST = f"sha256:{'5' * 64}"
+# Notes its arguments, and answers an inspection with what the environment says.
+DOCKER = """#!{python}
+import json, os, sys
+with open(os.environ["CALLS"], "a") as calls:
+    calls.write(json.dumps(sys.argv[1:]) + "\\n")
+asked = " ".join(sys.argv)
+if "RepoDigests" in asked:
+    print(os.environ["DIGESTS"].replace("STEP", sys.argv[-1].rpartition("/")[2].partition(":")[0]))
+elif "wals.accelerator" in asked:
+    print("gpu" if "/train:" in asked or "/tune:" in asked else "cpu")
+elif "inspect" in asked:
+    print("0123456789abcdef 1000000")
+"""
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(script: Run, tmp_path: Path) -> Run:
+    """Run a script with the stand-in."""
+    docker = tmp_path / "docker"
+    docker.write_text(DOCKER.format(python=sys.executable), "utf-8")
+    docker.chmod(0o755)
+
+    def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return script(name, *arguments, DOCKER=str(docker), CALLS=str(tmp_path / "calls"), **environment)
+
+    return run
+
+
+def built_with(calls: Path) -> dict[str, dict[str, str]]:
+    """Return the build arguments by step."""
+    builds = [json.loads(line) for line in calls.read_text("utf-8").splitlines()]
+    arguments = [
+        dict(value.split("=", 1) for option, value in pairwise(call) if option == "--build-arg")
+        for call in builds
+        if call[0] == "build"
+    ]
+    return {given["STEP"]: given for given in arguments}
+
+
+@pytest.mark.parametrize(("accelerator", "suffix"), [("cpu", ""), ("gpu", "-gpu")])
+def test_only_images_that_train_have_cuda(run: Run, tmp_path: Path, accelerator: str, suffix: str) -> None:
+    result = run("build.sh", ACCELERATOR=accelerator)
+    assert result.returncode == 0, result.stderr
+    built = built_with(tmp_path / "calls")
+    locks = {step: given["LOCK"] for step, given in built.items()}
+    training = {"train": f"train{suffix}", "tune": f"tune{suffix}"}
+    assert locks == {step: training.get(step, step) for step in STEPS}
+    assert {step for step, given in built.items() if given["ACCELERATOR"] == "gpu"} == (
+        {"train", "tune"} if suffix else set()
+    )
+
+
+@pytest.mark.parametrize("given", ["", "registry.example.com/python:3.11"])
+def test_the_base_image_is_the_pinned_one_unless_another_is_given(
+    run: Run, tmp_path: Path, given: str
+) -> None:
+    assert run("build.sh", "extract", BASE_IMAGE=given).returncode == 0
+    pinned = (ROOT / "containers" / "base-image").read_text("utf-8").strip()
+    assert built_with(tmp_path / "calls")["extract"]["BASE_IMAGE"] == (given or pinned)
+
+
+def test_the_address_of_the_sources_is_told_without_credentials(run: Run, tmp_path: Path) -> None:
+    origin = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "remote.origin.url",
+        "GIT_CONFIG_VALUE_0": "https://me:secret@example.com/wals.git",
+    }
+    assert run("build.sh", "extract", **origin).returncode == 0
+    assert built_with(tmp_path / "calls")["extract"]["SOURCE"] == "https://example.com/wals.git"
+
+
+def pushed(run: Run, written: Path, *digests: str) -> subprocess.CompletedProcess[str]:
+    return run("push.sh", "gcr.io/p/wals", OUTPUT=str(written), DIGESTS="\n".join(digests))
+
+
+def test_the_digest_is_that_of_the_registry_and_no_other(run: Run, tmp_path: Path) -> None:
+    """The name of one registry may end like that of another which the image was pushed to before."""
+    other = f"eu.gcr.io/p/wals/STEP@sha256:{'6' * 64}"
+    result = pushed(run, tmp_path / "images.json", other, f"gcr.io/p/wals/STEP@{DIGEST}", other)
+    assert result.returncode == 0, result.stderr
+    content = json.loads((tmp_path / "images.json").read_text("utf-8"))
+    assert content["images"] == {step: f"gcr.io/p/wals/{step}@{DIGEST}" for step in STEPS}
+    assert content["accelerators"] == {step: "gpu" if step in ("train", "tune") else "cpu" for step in STEPS}
+
+
+def test_a_registry_that_tells_no_digest_is_an_error(run: Run, tmp_path: Path) -> None:
+    result = pushed(run, tmp_path / "images.json", f"eu.gcr.io/p/wals/STEP@{DIGEST}")
+    assert result.returncode == 1
+    assert f"push.sh: error: the registry gave no digest for gcr.io/p/wals/{STEPS[0]}" in result.stderr
+    assert not (tmp_path / "images.json").exists()
