@@ -154,7 +154,7 @@ def to_duckdb(sql: str) -> str:
 
 def _for_duckdb(node: exp.Expression) -> exp.Expression:
     # Left alone it becomes octet_length, which DuckDB has for bytes only and not for text.
-    return exp.func("strlen", node.this) if isinstance(node, exp.ByteLength) else node
+    return exp.Anonymous(this="strlen", expressions=[node.this]) if isinstance(node, exp.ByteLength) else node
 
 
 def used_parameters(sql: str, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
