@@ -1,6 +1,7 @@
 """The profile of the interactions, and the contract between one run and the next."""
 
 import logging
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from components.extract.step import extract
 from components.prepare.profile import FILE, Profile, psi
+from components.prepare.profile_report import write_report
 from components.prepare.step import prepare
 from trainer.errors import InputError, WalsError
 from trainer.files import MANIFEST
@@ -73,6 +75,24 @@ def test_profile_tells_what_came_in(run):
     assert "4,000" in html
     assert f"{profile.duplicates:.1%}" in html
     assert "<svg" in html
+
+
+def labels(html):
+    return re.findall(r"<text[^>]*>\s*([^<]*?)\s*</text>", html)
+
+
+def test_the_picture_names_ratings_as_people_do(run):
+    found = labels((run("first") / "profile.html").read_text())
+    assert [label for label in found if label in {"1", "2", "3", "4", "5"}][:5] == ["1", "2", "3", "4", "5"]
+
+
+def test_the_picture_of_many_bins_has_few_labels(run, tmp_path):
+    sizes = {str(size): 1 for size in range(11)}
+    profile = Profile.load(str(run("first") / "profile"))
+    write_report(replace(profile, per_user=sizes, per_item=sizes), None, [], tmp_path / "many.html")
+    # Every other one of 1, 2, 4 ... 512, 1,024, for users and for items.
+    found = labels((tmp_path / "many.html").read_text())
+    assert [found.count(label) for label in ("16", "32", "64", "512", "1K")] == [2, 0, 2, 0, 2]
 
 
 def test_other_filters_are_no_drift(run):
