@@ -107,7 +107,7 @@ TRAINING = {
         float, 0.0, "Halve a rating's weight for each such time before the newest one; 0 is never."
     ),
     "previous_profile": Parameter(
-        str, "", "Folder of an earlier run's profile, also on gs://, to compare with; none if empty."
+        str, "", "Folder of a profile to compare with, or one that keeps the latest run's; none if empty."
     ),
     "on_drift": Parameter(
         str, "warn", "What to do when the data have drifted from the previous profile: warn, or fail."
@@ -117,7 +117,7 @@ TRAINING = {
         float, 2.0, "Factor by which the density may differ from the previous one."
     ),
     "max_psi": Parameter(
-        float, 0.25, "Most that the ratings' distribution may differ, as population stability index."
+        float, 0.25, "Most that ratings, activity and duplicates may drift, as population stability index."
     ),
     "latent_factors": Parameter(
         int, _DEFAULT.latent_factors, "Length of a factor; more find finer tastes, and cost more."

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ MANIFEST = "_manifest.json"
 """Readers of Parquet folders pass over names that begin with an underscore."""
 
 _CHUNK = 1 << 20
+_OPEN_FILES = 10_240  # macOS takes no more
 _RESTORE = "run the step that wrote its folder again"
 
 
@@ -91,6 +93,17 @@ def make_writable(folder: Path) -> None:
             f"cannot be written ({error.strerror})",
             "give a folder you may write",
         ) from error
+
+
+def allow_open_files() -> None:
+    """Raise the soft limit of open files, which is often 1,024: some hundred shards already need more.
+
+    A memory-mapped file counts, too.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def begin_artifact(folder: Path) -> None:

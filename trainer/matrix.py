@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from trainer.errors import InputError
-from trainer.files import begin_artifact, check_file, finish_artifact, read_manifest, replacing, sha256
+from trainer.files import (
+    allow_open_files,
+    begin_artifact,
+    check_file,
+    finish_artifact,
+    read_manifest,
+    replacing,
+    sha256,
+)
 
 SCHEMA = "wals.matrix"
 SCHEMA_VERSION = 1
@@ -162,6 +170,7 @@ class InteractionMatrix:
             InputError: it is no whole ``wals.matrix`` artifact, a file is truncated or was changed, or its
                 entries cannot be trusted (see `Shard.check`).
         """
+        allow_open_files()
         manifest = read_manifest(folder, SCHEMA, SCHEMA_VERSION)
         rows, columns = int(manifest["rows"]), int(manifest["columns"])
         return cls(

@@ -23,6 +23,20 @@ def joined(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}" if folder.strip("/") else f"{folder}{name}"
 
 
+def exists(field: str, path: str) -> bool:
+    """Tell whether there is a file or a folder at ``path``.
+
+    Args:
+        field: the option that gave the path.
+        path: local or remote.
+
+    Raises:
+        WalsError: Cloud Storage cannot be read.
+    """
+    with _told(field, path):
+        return bool(_cloud_storage().exists(path)) if is_remote(path) else Path(path).exists()
+
+
 @contextlib.contextmanager
 def local_copy(field: str, path: str) -> Iterator[Path]:
     """Yield a local path with what is at ``path``: the same if it is local, else a copy while the block runs.

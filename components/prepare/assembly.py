@@ -27,6 +27,7 @@ from components.prepare.kernels import (
     stable_sort,
 )
 from components.threads import ordered_map
+from trainer.files import allow_open_files
 from trainer.matrix import MatrixWriter
 from trainer.progress import progress
 
@@ -116,6 +117,7 @@ def assemble(
     Returns:
         The manifests of the matrices.
     """
+    allow_open_files()
     writers = [MatrixWriter(folder, len(user_counts), len(item_counts)) for folder in parts]
     by_row = Blocks(scratch, "row", user_counts)
     dtype = INTERACTION

@@ -1,28 +1,29 @@
 """A profile of the interactions, and the contract that the next ones are held to.
 
-As an artifact (schema ``wals.profile`` v1) it is a folder with ``profile.json`` and the manifest; see
+As an artifact (schema ``wals.profile`` v2) it is a folder with ``profile.json`` and the manifest; see
 `Profile` for the keys.
 """
 
 import json
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
 from components.engines import Engine
-from components.engines.sql import render
+from components.engines.sql import quoted, render
 from trainer.errors import InputError
-from trainer.files import begin_artifact, finish_artifact, write_json
+from trainer.files import begin_artifact, finish_artifact, read_manifest, write_json
+from trainer.storage import local_copy
 
 SCHEMA = "wals.profile"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE = "profile.json"
 
 logger = logging.getLogger(__name__)
@@ -34,14 +35,16 @@ _LEAST_SHARE = 1e-4
 
 @dataclass(frozen=True)
 class Profile:
-    """What a set of interactions looks like.
+    """What a set of interactions looks like, as it came in and before any is left out.
 
     Attributes:
         columns: type by name.
-        interactions: rows.
+        rows: interactions.
+        interactions: that the filters left of them.
+        duplicates: share of those left that repeat another one of their user with their item.
         users: distinct ids.
         items: distinct ids.
-        density: interactions by users times items; repeated ones count.
+        density: rows by users times items; repeated ones count.
         ratings: interactions by bin of the rating; bin b holds 2^(|b|/8) - 1 up to 2^((|b|+1)/8) - 1, with
             the sign of b.
         lowest_rating: of all.
@@ -54,7 +57,9 @@ class Profile:
     """
 
     columns: Mapping[str, str]
+    rows: int
     interactions: int
+    duplicates: float
     users: int
     items: int
     density: float
@@ -71,41 +76,51 @@ class Profile:
     def of(
         cls,
         engine: Engine,
-        kept: str,
+        table: str,
         columns: Mapping[str, str],
-        user_counts: NDArray[np.int64],
-        item_counts: NDArray[np.int64],
+        counts: Mapping[str, NDArray[np.int64]] | None,
+        interactions: int,
+        pairs: int,
     ) -> Self:
         """Make the profile of a table.
 
         Args:
             engine: that has it.
-            kept: its name.
+            table: its name.
             columns: its types by name.
-            user_counts: (users,) interactions of each.
-            item_counts: (items,) interactions of each.
+            counts: (users,) and (items,) interactions of each, under "user" and "item", where they are
+                known; None to count them.
+            interactions: that the filters left.
+            pairs: distinct ones among those.
         """
         with_time = "event_time" in columns
-        rows = engine.fetch(
-            render(_SQL, "profile.sql", kept=engine.table(kept), with_time=with_time)
+        bins = engine.fetch(
+            render(_SQL, "profile.sql", kept=engine.table(table), with_time=with_time)
         ).to_pylist()
-        interactions = int(user_counts.sum())
+        users, items = (
+            _sizes(counts[side]) if counts else _counted_sizes(engine, table, side)
+            for side in ("user", "item")
+        )
+        rows = sum(size * ids for size, ids in users.items())
+        of_users, of_items = sum(users.values()), sum(items.values())
         return cls(
             columns=dict(columns),
+            rows=rows,
             interactions=interactions,
-            users=len(user_counts),
-            items=len(item_counts),
-            density=interactions / (len(user_counts) * len(item_counts)),
+            duplicates=(interactions - pairs) / interactions,
+            users=of_users,
+            items=of_items,
+            density=rows / (of_users * of_items),
             ratings={
-                str(row["bin"]): row["interactions"] for row in sorted(rows, key=lambda row: row["bin"])
+                str(row["bin"]): row["interactions"] for row in sorted(bins, key=lambda row: row["bin"])
             },
-            lowest_rating=min(row["lowest"] for row in rows),
-            highest_rating=max(row["highest"] for row in rows),
-            per_user=_by_size(user_counts),
-            per_item=_by_size(item_counts),
-            cold_users=float(np.mean(user_counts < _COLD)),
-            earliest=min((row["earliest"] for row in rows if row["earliest"]), default=""),
-            latest=max((row["latest"] for row in rows if row["latest"]), default=""),
+            lowest_rating=min(row["lowest"] for row in bins),
+            highest_rating=max(row["highest"] for row in bins),
+            per_user=_by_magnitude(users),
+            per_item=_by_magnitude(items),
+            cold_users=sum(ids for size, ids in users.items() if size < _COLD) / of_users,
+            earliest=min((row["earliest"] for row in bins if row["earliest"]), default=""),
+            latest=max((row["latest"] for row in bins if row["latest"]), default=""),
         )
 
     @classmethod
@@ -113,16 +128,18 @@ class Profile:
         """Read the profile artifact in a folder, here or on Cloud Storage.
 
         Raises:
-            InputError: there is none.
+            InputError: there is none that can be used.
+            WalsError: Cloud Storage cannot be read.
         """
         try:
-            with fsspec.open(f"{folder.rstrip('/')}/{FILE}", "r", encoding="utf-8") as file:
-                return cls(**json.load(file))
-        except (OSError, ValueError, TypeError) as error:
+            with local_copy("previous_profile", folder) as local:
+                read_manifest(local, SCHEMA, SCHEMA_VERSION)
+                return cls(**json.loads((local / FILE).read_text("utf-8")))
+        except (InputError, OSError, ValueError, TypeError) as error:
             raise InputError(
                 "previous_profile",
                 folder,
-                "is no profile",
+                f"is no whole profile of version {SCHEMA_VERSION}",
                 "give the folder that an earlier run wrote, or nothing",
             ) from error
 
@@ -136,7 +153,9 @@ class Profile:
         """Return names and values for people."""
         times = [("first", self.earliest), ("last", self.latest)] if self.latest else []
         return [
-            ("interactions", f"{self.interactions:,}"),
+            ("interactions", f"{self.rows:,}"),
+            ("left after the filters", f"{self.interactions:,}"),
+            ("duplicates among those", f"{self.duplicates:.1%}"),
             ("users", f"{self.users:,}"),
             ("items", f"{self.items:,}"),
             ("density", f"{self.density:.3g}"),
@@ -153,8 +172,9 @@ class Contract:
     Attributes:
         max_volume_drop: share of the previous number of interactions that may be missing.
         max_density_change: factor by which the density may grow or shrink.
-        max_psi: population stability index up to which the ratings, and the interactions per user, may have
-            drifted. Below 0.1 nothing has changed, from 0.25 much has (Siddiqi 2006, Credit Risk Scorecards).
+        max_psi: population stability index up to which the ratings, the interactions per user and per item,
+            and the share of duplicates may have drifted. Below 0.1 nothing has changed, from 0.25 much has
+            (Siddiqi 2006, Credit Risk Scorecards).
     """
 
     max_volume_drop: float
@@ -174,13 +194,15 @@ class Contract:
         found = []
         if dict(before.columns) != dict(now.columns):
             found.append(f"the columns were {_columns(before)} and are {_columns(now)}")
-        if now.interactions < (1 - self.max_volume_drop) * before.interactions:
-            found.append(f"{before.interactions:,} interactions fell to {now.interactions:,}")
+        if now.rows < (1 - self.max_volume_drop) * before.rows:
+            found.append(f"{before.rows:,} interactions fell to {now.rows:,}")
         if abs(math.log(now.density / before.density)) > math.log(self.max_density_change):
             found.append(f"the density went from {before.density:.3g} to {now.density:.3g}")
         for what, old, new in (
             ("ratings", before.ratings, now.ratings),
             ("interactions per user", before.per_user, now.per_user),
+            ("interactions per item", before.per_item, now.per_item),
+            ("share of duplicates", _halves(before.duplicates), _halves(now.duplicates)),
         ):
             drift = psi(old, new)
             if drift > self.max_psi:
@@ -188,7 +210,7 @@ class Contract:
         return found
 
 
-def psi(before: Mapping[str, int], now: Mapping[str, int]) -> float:
+def psi(before: Mapping[str, float], now: Mapping[str, float]) -> float:
     """Return the population stability index between two histograms with the same bins.
 
     It is the sum of (q - p) ln(q / p) over the bins' shares p before and q now (Siddiqi 2006). A share is
@@ -200,25 +222,23 @@ def psi(before: Mapping[str, int], now: Mapping[str, int]) -> float:
 
 
 def hold_to_contract(
-    profile: Profile, contract: Contract, previous_profile: str, on_drift: str, folder: Path, report: Path
+    profile: Profile, contract: Contract, previous: Profile | None, on_drift: str, folder: Path, report: Path
 ) -> None:
     """Write a profile with its report, and compare it with the one before.
 
     Args:
         profile: of the interactions.
         contract: how far they may differ.
-        previous_profile: folder of the previous run's profile, here or on Cloud Storage; "" for none.
+        previous: profile of the previous run; None for nothing to compare with.
         on_drift: what to do if they differ by more: "warn" or "fail".
         folder: for the profile artifact.
         report: path of the HTML file.
 
     Raises:
-        InputError: there is no such previous profile, or the contract does not hold and ``on_drift`` is
-            "fail".
+        InputError: the contract does not hold, and ``on_drift`` is "fail".
     """
     from components.prepare.profile_report import write_report  # with matplotlib, which is slow to import
 
-    previous = Profile.load(previous_profile) if previous_profile else None
     breaches = contract.breaches(previous, profile) if previous else []
     profile.save(folder)
     write_report(profile, previous, breaches, report)
@@ -227,22 +247,40 @@ def hold_to_contract(
     if breaches and on_drift == "fail":
         raise InputError(
             "interactions",
-            previous_profile,
+            f"{profile.rows:,} rows",
             f"differ from the previous run: {'; '.join(breaches)}",
             "look at the profile; to train nevertheless set on_drift to warn",
         )
 
 
-def shares(histogram: Mapping[str, int], bins: Sequence[str]) -> NDArray[np.float64]:
+def shares(histogram: Mapping[str, float], bins: Sequence[str]) -> NDArray[np.float64]:
     """Return the share of each of ``bins`` in a histogram, (bins,), none below 0.0001."""
     counts = np.array([histogram.get(bin_, 0) for bin_ in bins], float)
     found: NDArray[np.float64] = np.maximum(counts / counts.sum(), _LEAST_SHARE)
     return found
 
 
-def _by_size(counts: NDArray[np.int64]) -> dict[str, int]:
-    sizes, of_size = np.unique(np.floor(np.log2(counts)).astype(int), return_counts=True)
-    return {str(size): int(count) for size, count in zip(sizes, of_size, strict=True)}
+def _sizes(counts: NDArray[np.int64]) -> dict[int, int]:
+    """Return how many ids there are by their number of interactions."""
+    sizes, ids = np.unique(counts, return_counts=True)
+    return dict(zip(sizes.tolist(), ids.tolist(), strict=True))
+
+
+def _counted_sizes(engine: Engine, table: str, side: str) -> dict[int, int]:
+    sql = render(_SQL, "sizes.sql", interactions=engine.table(table), column=quoted("column", f"{side}_id"))
+    return {row["interactions"]: row["ids"] for row in engine.fetch(sql).to_pylist()}
+
+
+def _by_magnitude(sizes: Mapping[int, int]) -> dict[str, int]:
+    """Return how many ids there are by floor(log2(their interactions))."""
+    found: Counter[str] = Counter()
+    for size in sorted(sizes):
+        found[str(size.bit_length() - 1)] += sizes[size]
+    return dict(found)
+
+
+def _halves(duplicates: float) -> dict[str, float]:
+    return {"new": 1 - duplicates, "repeated": duplicates}
 
 
 def _columns(profile: Profile) -> str:

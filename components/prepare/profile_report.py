@@ -1,5 +1,6 @@
 """The profile as one HTML file with its picture inside, as the consoles show it in a frame."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,12 @@ from matplotlib.figure import Figure
 from components.pictures import svg
 from components.prepare.profile import Profile, shares
 from trainer.files import replacing
+
+_MOST_LABELS = 6
+"""Under a histogram; more would overlap."""
+
+_ROUNDING = 1e-9
+"""Of the bins' lower edges, as in the SQL that makes the bins."""
 
 
 def write_report(profile: Profile, previous: Profile | None, breaches: Sequence[str], path: Path) -> None:
@@ -37,9 +44,9 @@ def _picture(profile: Profile, previous: Profile | None) -> Figure:
     figure = Figure(figsize=(11, 3.2))
     axes = figure.subplots(1, 3)
     for one, title, field, label in (
-        (axes[0], "rating", "ratings", _rating_label),
-        (axes[1], "interactions per user", "per_user", _size_label),
-        (axes[2], "interactions per item", "per_item", _size_label),
+        (axes[0], "rating, about", "ratings", _rating_label),
+        (axes[1], "interactions per user, from", "per_user", _size_label),
+        (axes[2], "interactions per item, from", "per_item", _size_label),
     ):
         _histogram(one, title, getattr(profile, field), getattr(previous, field, None), label)
     figure.tight_layout()
@@ -59,7 +66,7 @@ def _histogram(
     if before is not None:
         axes.step(places, shares(before, bins), where="mid", color="#1c2024", label="previous")
         axes.legend(frameon=False)
-    shown = places[:: max(1, len(bins) // 8)]
+    shown = places[:: math.ceil(len(bins) / _MOST_LABELS)]
     axes.set_xticks(shown, [label(int(bins[place])) for place in shown])
     axes.set_title(title)
     axes.set_ylabel("share")
@@ -67,8 +74,13 @@ def _histogram(
 
 
 def _rating_label(bin_: int) -> str:
-    return f"{math.copysign(2 ** (abs(bin_) / 8) - 1, bin_):.2g}"
+    """Return the roundest number that a bin holds, such as 4 for that from 3.76 up to 4.19."""
+    low, high = (2 ** (edge / 8) - 1 for edge in (abs(bin_), abs(bin_) + 1))
+    powers = itertools.count(math.floor(math.log10(high)), -1)
+    steps = (digit * 10.0**power for power in powers for digit in (5, 2, 1))
+    numbers = (step * math.ceil(low / step - _ROUNDING) for step in steps)
+    return f"{math.copysign(next(number for number in numbers if number < high), bin_):,g}"
 
 
 def _size_label(bin_: int) -> str:
-    return f"{2**bin_:,}"
+    return f"{2 ** (bin_ % 10)}{('', 'K', 'M', 'G', 'T')[bin_ // 10]}"

@@ -4,7 +4,8 @@ import contextlib
 import hashlib
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from components.engines import Engine
 from components.engines.embedded import DuckDB
 from components.prepare.assembly import assemble
 from components.prepare.options import Options
+from components.prepare.previous import Previous
 from components.prepare.profile import Contract, Profile, hold_to_contract
 from components.prepare.relations import days_of, encoded, keep_core, number
 from components.threads import ordered_map
@@ -62,7 +64,8 @@ def prepare(
         training: folder for the ``wals.matrix`` to train on.
         holdout: folder for the ``wals.holdout``.
         vocabulary: folder for the ``wals.vocabulary``.
-        profile: folder for the ``wals.profile`` of what is left to split.
+        profile: folder for the ``wals.profile`` of the interactions. It stays if they are refused for
+            their drift; nothing else does.
         profile_report: path for the same as HTML with a picture.
         split: how interactions are held out. ``random``: each with probability ``holdout_fraction``.
             ``last``: the last ``holdout_last`` items of each user who has more. ``time``: all from one
@@ -81,21 +84,24 @@ def prepare(
         max_user_interactions: users with more distinct items, such as bots, are left out first; 0 for no
             bound.
         half_life_days: halve the weight of a rating for each such time before the newest one; 0 for none.
-        previous_profile: folder of the profile of an earlier run, here or on Cloud Storage, to compare with;
-            "" for none.
+        previous_profile: folder, here or on Cloud Storage, of the profile of an earlier run to compare with;
+            or a folder that keeps the profile of the latest run; "" for none. See `Previous.find`.
         on_drift: what to do where the two differ by more than the next three allow: ``warn``, or ``fail``
             before anything is trained.
         max_volume_drop: share of the earlier number of interactions that may be missing.
         max_density_change: factor by which the density may grow or shrink.
-        max_psi: population stability index up to which the ratings and the interactions per user may drift.
+        max_psi: population stability index up to which the ratings, the interactions per user and per item,
+            and the share of duplicates may drift.
 
     Returns:
-        Metadata of each output, by its name.
+        Metadata of each output, by its name; where the SQL ran in BigQuery, that of ``training`` has
+        bytes_billed and slot_milliseconds.
 
     Raises:
-        InputError: a parameter is out of its range, fewer than two users or items are left, or an output
-            cannot be written.
-        WalsError: BigQuery failed or refused.
+        InputError: a parameter is out of its range, the interactions are damaged, too many to number, or
+            differ from the previous run's, fewer than two users or items are left, the split leaves nothing
+            to train on or to predict, or an output cannot be written.
+        WalsError: BigQuery or Cloud Storage failed or refused.
     """
     options = Options(
         split=split,
@@ -114,10 +120,12 @@ def prepare(
         raise problem
     manifest = read_manifest(interactions, "wals.interactions", 1)
     _check_times(options, manifest)
-    for folder in (training, holdout, vocabulary):
-        begin_artifact(folder)
+    previous = Previous.find(previous_profile)
+    begin_artifact(profile)
+    profile_report.unlink(missing_ok=True)
     with (
-        _engine(interactions, manifest, options) as (engine, table),
+        _whole_or_none(training, holdout, vocabulary),
+        _engine(interactions, manifest, options) as (engine, table, cost),
         tempfile.TemporaryDirectory(prefix="wals-") as scratch,
     ):
         logger.info("%s interactions to prepare", f"{manifest['rows']:,}")
@@ -128,8 +136,6 @@ def prepare(
             for side in ("user", "item")
         )
         _check_sizes(len(users), len(items))
-        found = Profile.of(engine, kept, kinds, user_counts, item_counts)
-        hold_to_contract(found, contract, previous_profile, on_drift, profile, profile_report)
         parameters = options.parameters(days_of(engine, kept) if options.needs_time else [])
         matrices = assemble(
             encoded(engine, kept, options, parameters),
@@ -139,16 +145,29 @@ def prepare(
             [training, *(holdout / part for part in options.parts)],
             duplicates,
         )
-    entries = dict(zip(("training", *options.parts), (matrix["entries"] for matrix in matrices), strict=True))
+        entries = _entries(options, matrices)
+        counts = {"user": user_counts, "item": item_counts} if kept == table else None
+        found = Profile.of(engine, table, kinds, counts, int(user_counts.sum()), sum(entries.values()))
+        hold_to_contract(found, contract, previous.profile, on_drift, profile, profile_report)
+        metadata = _finish(training, holdout, vocabulary, users, items, options, entries)
+        previous.keep(profile)
+    metadata["training"].update(cost())
+    return metadata
+
+
+def _entries(options: Options, matrices: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return how many entries the matrices have, by the part of the split."""
+    entries = {
+        part: matrix["entries"] for part, matrix in zip(("training", *options.parts), matrices, strict=True)
+    }
     if not entries["training"] or not entries["targets"]:
-        (training / MANIFEST).unlink()
         raise InputError(
             "split",
-            split,
+            options.split,
             f"leaves {entries['training']} interactions to train on and {entries['targets']} to predict",
             "change its parameters, or give more interactions",
         )
-    return _finish(training, holdout, vocabulary, users, items, options, entries)
+    return entries
 
 
 def _finish(
@@ -215,8 +234,29 @@ def _check_sizes(users: int, items: int) -> None:
 
 
 @contextlib.contextmanager
-def _engine(folder: Path, manifest: dict[str, Any], options: Options) -> Iterator[tuple[Engine, str]]:
-    """Yield the engine where the interactions are, and the name of their table."""
+def _whole_or_none(*folders: Path) -> Iterator[None]:
+    """Begin artifacts, with those inside them, and leave none of them whole if the block fails."""
+
+    def forget() -> None:
+        for folder in folders:
+            for manifest in folder.rglob(MANIFEST):
+                manifest.unlink()
+
+    for folder in folders:
+        begin_artifact(folder)
+    forget()
+    try:
+        yield
+    except BaseException:
+        forget()
+        raise
+
+
+@contextlib.contextmanager
+def _engine(
+    folder: Path, manifest: dict[str, Any], options: Options
+) -> Iterator[tuple[Engine, str, Callable[[], dict[str, int]]]]:
+    """Yield the engine where the interactions are, the name of their table, and what tells its cost."""
     staged = manifest.get("staged")
     if staged:
         from components.engines.bigquery import BigQuery  # slow to import, and most runs have no use for it
@@ -231,11 +271,11 @@ def _engine(folder: Path, manifest: dict[str, Any], options: Options) -> Iterato
             maximum_bytes_billed=staged["maximum_bytes_billed"],
         )
         engine.adopt("interactions", staged["table"])
-        yield engine, "interactions"
+        yield engine, "interactions", lambda: asdict(engine.cost)
         return
     with DuckDB.open(ordered=False) as database:
         _expose(database, folder, manifest["shards"])
-        yield database, "interactions"
+        yield database, "interactions", dict
 
 
 def _expose(database: DuckDB, folder: Path, shards: Sequence[Mapping[str, Any]]) -> None:

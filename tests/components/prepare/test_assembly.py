@@ -1,5 +1,6 @@
 """Assembly of matrices in blocks."""
 
+import resource
 from collections import defaultdict
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.prepare import assembly
-from components.prepare.kernels import TIMED_INTERACTION
+from components.prepare.kernels import INTERACTION, TIMED_INTERACTION
 from trainer.matrix import InteractionMatrix
 
 INTERACTIONS = st.lists(
@@ -70,3 +71,23 @@ def test_merges_as_the_obvious_way_does(tmp_path_factory, duplicates, block, int
         np.testing.assert_allclose(transposed, wanted.T, rtol=1e-6)
     if block == 4 and len(interactions) > 20:
         assert len(matrix.by_row) > 1
+
+
+def test_more_shards_than_open_files_are_allowed_at_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(assembly, "_BLOCK_INTERACTIONS", 10)
+    monkeypatch.setattr(assembly, "_BYTES_IN_MEMORY", 200)
+    places = np.arange(2_000)
+    array = np.zeros(len(places), INTERACTION)
+    array["row"], array["column"], array["value"] = places, places[::-1], 1
+    (tmp_path / "scratch").mkdir()
+    once = np.ones(len(places), np.int64)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = (100, limits[1])
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, few)
+        assembly.assemble([array], tmp_path / "scratch", once, once, [tmp_path / "0"], "sum")
+        resource.setrlimit(resource.RLIMIT_NOFILE, few)
+        matrix = InteractionMatrix.open(tmp_path / "0")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    np.testing.assert_array_equal(matrix.to_scipy().toarray(), np.fliplr(np.eye(2_000)))

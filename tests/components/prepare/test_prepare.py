@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from components.extract.step import extract
@@ -138,6 +139,71 @@ def test_metadata_and_manifest(prepared):
     manifest = json.loads((folder / "holdout" / MANIFEST).read_text())
     assert manifest["split"] == "random"
     assert manifest["entries"] == InteractionMatrix.open(folder / "holdout" / "targets").entries
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"split": "users", "holdout_fraction": 1e-9}, {"min_user_interactions": 1000}],
+    ids=["nothing to predict", "nothing left"],
+)
+def test_a_run_that_fails_leaves_nothing_of_the_run_before(prepared, arguments):
+    folder = prepared(random_frame(), split="users")
+    assert len(list(folder.rglob(MANIFEST))) == 7
+    with pytest.raises(InputError):
+        prepare_in(folder, **arguments)
+    assert list(folder.rglob(MANIFEST)) == [folder / "interactions" / MANIFEST]
+    assert not (folder / "profile.html").exists()
+
+
+def test_another_split_leaves_no_matrix_of_the_one_before(prepared):
+    folder = prepared(random_frame(), split="users")
+    prepare_in(folder, split="random")
+    assert not (folder / "holdout" / "history" / MANIFEST).exists()
+
+
+def in_shards(folder, number):
+    """Divide the interactions of an artifact into another number of shards."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (table,) = (pq.read_table(folder / shard["path"]) for shard in manifest["shards"])
+    shards = []
+    for place, rows in enumerate(np.array_split(np.random.default_rng(0).permutation(len(table)), number)):
+        path = folder / f"part-{place:05d}.parquet"
+        pq.write_table(table.take(rows), path)
+        shards.append({"path": path.name, "rows": len(rows), "sha256": sha256(path)})
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "shards": shards}))
+
+
+def outputs(folder):
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and "interactions" not in file.parts and file.name != "source.parquet"
+    }
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"split": "random", "duplicates": "mean", "half_life_days": 20.0},
+        {"split": "last", "duplicates": "last", "min_user_interactions": 5},
+        {"split": "time", "duplicates": "sum"},
+        {"split": "users", "duplicates": "max", "max_user_interactions": 25},
+    ],
+    ids=lambda options: options["split"],
+)
+def test_the_same_rows_in_other_shards_give_the_same_bytes(prepared, options):
+    folder = prepared(timed_frame(), **options)
+    before = outputs(folder)
+    in_shards(folder / "interactions", 7)
+    prepare_in(folder, **options)
+    assert {path for path in before if path.endswith((MANIFEST, ".html"))} >= {
+        *(
+            f"{name}/{MANIFEST}"
+            for name in ("training", "holdout", "holdout/targets", "vocabulary", "profile")
+        ),
+        "profile.html",
+    }
+    assert outputs(folder) == before
 
 
 def flip_a_byte(path):

@@ -1,10 +1,14 @@
 """Preparation in BigQuery gives the very matrix that preparation in this process gives."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+from google.cloud import bigquery
 
 from components.extract.step import extract
+from components.prepare.profile import Profile
 from components.prepare.step import prepare
 from trainer.errors import InputError
 from trainer.files import MANIFEST
@@ -31,13 +35,16 @@ def load(warehouse, text_ids):
 
 
 def prepare_in(folder, **options):
-    prepare(
+    return prepare(
         interactions=folder / "interactions",
         **{part: folder / part for part in PARTS},
         profile=folder / "profile",
         profile_report=folder / "profile.html",
         **options,
     )
+
+
+def written(folder):
     return {
         str(file.relative_to(folder)): file.read_bytes()
         for part in PARTS
@@ -63,9 +70,27 @@ def test_same_bytes_wherever_the_sql_runs(warehouse, tmp_path, text_ids, options
         source=source, output=tmp_path / "there" / "interactions", staging_dataset=warehouse.dataset
     )
     assert (staged["rows"], staged["shards"]) == (4_000, 0)
-    here, there = prepare_in(tmp_path / "here", **options), prepare_in(tmp_path / "there", **options)
+    for place in ("here", "there"):
+        prepare_in(tmp_path / place, **options)
+    here, there = written(tmp_path / "here"), written(tmp_path / "there")
     assert "training/by_row/00000.values.npy" in here
     assert here == there
+    profiles = [Profile.load(str(tmp_path / place / "profile")) for place in ("here", "there")]
+    assert replace(profiles[1], columns=profiles[0].columns) == profiles[0]
+
+
+def test_what_bigquery_bills_is_in_the_metadata(warehouse, tmp_path, monkeypatch):
+    source = load(warehouse, text_ids=False)
+    extract(source=source, output=tmp_path / "here" / "interactions")
+    extract(source=source, output=tmp_path / "there" / "interactions", staging_dataset=warehouse.dataset)
+    # The emulator bills nothing.
+    monkeypatch.setattr(bigquery.QueryJob, "total_bytes_billed", 10_000)
+    monkeypatch.setattr(bigquery.QueryJob, "slot_millis", 3)
+    metadata = prepare_in(tmp_path / "there")["training"]
+    queries, part = divmod(metadata["bytes_billed"], 10_000)
+    assert (queries > 5, part) == (True, 0)
+    assert metadata["slot_milliseconds"] == 3 * queries
+    assert "bytes_billed" not in prepare_in(tmp_path / "here")["training"]
 
 
 def test_a_retry_writes_over_the_tables_of_the_attempt_before_which_expire(warehouse, tmp_path):
@@ -74,9 +99,11 @@ def test_a_retry_writes_over_the_tables_of_the_attempt_before_which_expire(wareh
         output=tmp_path / "interactions",
         staging_dataset=warehouse.dataset,
     )
-    first = prepare_in(tmp_path)
+    prepare_in(tmp_path)
+    first = written(tmp_path)
     tables = {table.table_id for table in warehouse.client.list_tables(warehouse.dataset)}
-    assert prepare_in(tmp_path) == first
+    prepare_in(tmp_path)
+    assert written(tmp_path) == first
     assert {table.table_id for table in warehouse.client.list_tables(warehouse.dataset)} == tables
     ours = [table for table in tables if table.startswith("wals_")]
     assert len(ours) > 2
