@@ -14,10 +14,114 @@ TIMED_INTERACTION = np.dtype([*INTERACTION.descr, ("time", np.int64)])
 
 SUM, MEAN, MAX = range(3)
 
+PRIME = 2**31 - 1
+"""Of the hashes that the SQL makes, which are below it."""
+
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+"""2^64 by the golden ratio: multiplying by it spreads ids over the high bits (Knuth 1998, section 6.4)."""
+
 
 @numba.njit(cache=True, nogil=True)
-def stable_sort(interactions: NDArray[Any], keys: NDArray[np.int32], first: int, size: int) -> NDArray[Any]:
-    """Return the interactions in the order of their keys, equal ones in the order they had.
+def fill_slots(ids: NDArray[np.int64], slots: NDArray[np.int32], shift: int) -> None:
+    """Make a hash table with linear probing.
+
+    Args:
+        ids: (n,) unique.
+        slots: (a power of two above n,) all -1; gets the places of the ids.
+        shift: 64 less the number of bits of a slot.
+    """
+    mask = len(slots) - 1
+    for place in range(len(ids)):
+        slot = _slot(ids[place], shift)
+        while slots[slot] >= 0:
+            slot = (slot + 1) & mask
+        slots[slot] = place
+
+
+@numba.njit(cache=True, nogil=True)
+def find(
+    wanted: NDArray[np.int64], ids: NDArray[np.int64], slots: NDArray[np.int32], shift: int
+) -> NDArray[np.int32]:
+    """Return the place of each wanted id, (wanted,), with the slots of `fill_slots`.
+
+    Raises:
+        KeyError: an id is not among ``ids``.
+    """
+    mask = len(slots) - 1
+    places = np.empty(len(wanted), np.int32)
+    for one in range(len(wanted)):
+        slot = _slot(wanted[one], shift)
+        while slots[slot] >= 0 and ids[slots[slot]] != wanted[one]:
+            slot = (slot + 1) & mask
+        if slots[slot] < 0:
+            raise KeyError
+        places[one] = slots[slot]
+    return places
+
+
+@numba.njit(cache=True, nogil=True)
+def _slot(id_: int, shift: int) -> int:
+    return np.int64((np.uint64(id_) * _GOLDEN) >> np.uint64(shift))
+
+
+@numba.njit(cache=True, nogil=True)
+def pairs_below(
+    rows: NDArray[np.int32],
+    columns: NDArray[np.int32],
+    of_users: NDArray[np.int64],
+    of_items: NDArray[np.int64],
+    threshold: int,
+) -> NDArray[np.bool_]:
+    """Tell of which pairs the hash, as in pair_hash.sql, is below a threshold.
+
+    Args:
+        rows: (n,) users.
+        columns: (n,) items.
+        of_users: (users, 2) hash_factor and hash_term.
+        of_items: (items, 2) the same.
+        threshold: for the hashes, which are below `PRIME`.
+    """
+    below = np.empty(len(rows), np.bool_)
+    for place in range(len(rows)):
+        user, item = of_users[rows[place]], of_items[columns[place]]
+        below[place] = (user[0] * item[0] + user[1] + item[1]) % PRIME < threshold
+    return below
+
+
+@numba.njit(cache=True, nogil=True)
+def deal(
+    interactions: NDArray[Any],
+    keys: NDArray[np.int32],
+    block_of: NDArray[np.int32],
+    ends: NDArray[np.int64],
+    dealt: NDArray[Any],
+) -> None:
+    """Order interactions by the block of their key, those of a block in the order they had.
+
+    Args:
+        interactions: (n,) `INTERACTION`.
+        keys: (n,) their rows or their columns.
+        block_of: (keys,) block of each key.
+        ends: (blocks,) zeros; gets where each block ends in ``dealt``.
+        dealt: (n,) to fill.
+    """
+    for key in keys:
+        ends[block_of[key]] += 1
+    start = 0
+    for block in range(len(ends)):
+        start, ends[block] = start + ends[block], start
+    for place in range(len(keys)):
+        block = block_of[keys[place]]
+        dealt[ends[block]] = interactions[place]
+        ends[block] += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def stable_sort(
+    interactions: NDArray[Any], keys: NDArray[np.int32], first: int, size: int, ordered: NDArray[Any]
+) -> None:
+    """Put the interactions in the order of their keys, equal ones in the order they had.
 
     A counting sort: its time grows with the number of interactions plus ``size``.
 
@@ -26,61 +130,63 @@ def stable_sort(interactions: NDArray[Any], keys: NDArray[np.int32], first: int,
         keys: (n,) from ``first`` to below ``first + size``.
         first: the lowest key.
         size: number of possible keys.
+        ordered: (n,) to fill.
     """
     ends = np.zeros(size + 1, np.int64)
     for key in keys:
         ends[key - first + 1] += 1
     for key in range(size):
         ends[key + 1] += ends[key]
-    ordered = np.empty_like(interactions)
     for place in range(len(keys)):
         key = keys[place] - first
         ordered[ends[key]] = interactions[place]
         ends[key] += 1
-    return ordered
 
 
 @numba.njit(cache=True, nogil=True)
 def compress(
-    interactions: NDArray[Any], majors: NDArray[np.int32], minors: NDArray[np.int32], first: int, size: int
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
-    """Return interactions, sorted by major index, as compressed sparse rows.
+    interactions: NDArray[Any],
+    majors: NDArray[np.int32],
+    minors: NDArray[np.int32],
+    first: int,
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.float32],
+) -> None:
+    """Turn interactions, sorted by major index, into compressed sparse rows.
 
     Args:
         interactions: (n,) `INTERACTION`.
-        majors: (n,) their rows, from ``first`` to below ``first + size``, or their columns.
+        majors: (n,) their rows, or their columns.
         minors: (n,) the other of the two.
         first: major index of the first row.
-        size: number of rows.
-
-    Returns:
-        Offsets (size + 1,), indices (n,) and values (n,).
+        indptr: (rows + 1,) zeros; gets the offsets.
+        indices: (n,) to fill.
+        values: (n,) to fill.
     """
-    indptr = np.zeros(size + 1, np.int64)
-    indices = np.empty(len(interactions), np.int32)
-    values = np.empty(len(interactions), np.float32)
     for place in range(len(interactions)):
         indptr[majors[place] - first + 1] += 1
         indices[place] = minors[place]
         values[place] = interactions[place].value
-    for row in range(size):
+    for row in range(len(indptr) - 1):
         indptr[row + 1] += indptr[row]
-    return indptr, indices, values
 
 
 @numba.njit(cache=True, nogil=True)
-def of_part(interactions: NDArray[Any], part: int) -> NDArray[Any]:
-    """Return the interactions of one part of the split, in their order."""
-    count = 0
-    for interaction in interactions:
-        count += interaction.part == part
-    chosen = np.empty(count, interactions.dtype)
+def of_part(interactions: NDArray[Any], part: int, chosen: NDArray[Any]) -> int:
+    """Copy the interactions of one part of the split, in their order, and return how many there are.
+
+    Args:
+        interactions: (n,) `INTERACTION`.
+        part: of the split.
+        chosen: (n or more,) gets them at the front.
+    """
     count = 0
     for interaction in interactions:
         if interaction.part == part:
             chosen[count] = interaction
             count += 1
-    return chosen
+    return count
 
 
 @numba.njit(cache=True, nogil=True)

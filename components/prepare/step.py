@@ -131,7 +131,13 @@ def prepare(
         hold_to_contract(found, contract, previous_profile, on_drift, profile, profile_report)
         parameters = options.parameters(days_of(engine, kept) if options.needs_time else [])
         matrices = assemble(
-            encoded(engine, kept, options, parameters),
+            encoded(
+                engine,
+                kept,
+                options,
+                parameters,
+                look_up=isinstance(engine, DuckDB) and kinds["user_id"] == kinds["item_id"] == "int64",
+            ),
             Path(scratch),
             user_counts,
             item_counts,
