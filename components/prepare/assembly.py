@@ -8,12 +8,13 @@ import contextlib
 import logging
 import os
 import tempfile
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +25,12 @@ from components.prepare.kernels import (
     MEAN,
     SUM,
     compress,
+    count,
     deal,
     keep_last,
     merge_repeats,
-    of_part,
-    stable_sort,
+    place,
+    place_entries,
 )
 from components.threads import ordered_map
 from trainer.matrix import MatrixWriter
@@ -74,7 +76,8 @@ class Blocks:
 
     Attributes:
         blocks: all of them, in order.
-        size: of the axis.
+        dtype: of the interactions.
+        starts: (size of the axis + 1,) the number of interactions before each index.
     """
 
     def __init__(self, folder: Path, axis: Axis, counts: NDArray[np.int64]) -> None:
@@ -87,30 +90,30 @@ class Blocks:
                 index is never divided, so one with very many interactions makes a large block.
         """
         self._axis = axis
-        self.size = len(counts)
-        starts = np.cumsum(counts) - counts
+        self.starts = np.concatenate([[0], np.cumsum(counts)])
+        starts = self.starts[:-1]
         _, block_of = np.unique(starts // _BLOCK_INTERACTIONS, return_inverse=True)
         self._block_of = block_of.astype(np.int32)
         bounds = [*np.flatnonzero(np.diff(block_of, prepend=-1)).tolist(), len(counts)]
         self.blocks = [Block(number, *ends) for number, ends in enumerate(pairwise(bounds))]
         self._pieces: list[list[NDArray[Any] | range]] = [[] for _ in self.blocks]
-        self._dtype = INTERACTION
+        self.dtype = INTERACTION
         self._bytes_in_memory = 0
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - `close` closes it
 
-    def deal(self, interactions: NDArray[Any]) -> Dealt:
-        """Order interactions by their blocks, for `add`; may run in any thread."""
+    def deal(self, interactions: NDArray[Any], parts: range) -> Dealt:
+        """Order interactions of some parts of the split by their blocks, for `add`; in any thread."""
         ends = np.zeros(len(self.blocks), np.int64)
         dealt = np.empty_like(interactions)
-        deal(interactions, interactions[self._axis], self._block_of, ends, dealt)
-        return Dealt(dealt, ends)
+        deal(interactions, parts[0], parts[-1], interactions[self._axis], self._block_of, ends, dealt)
+        return Dealt(dealt[: ends[-1]], ends)
 
     def add(self, dealt: Dealt) -> None:
         """Append interactions to the blocks that they belong to, in their order."""
         interactions = dealt.interactions
-        self._dtype = interactions.dtype
+        self.dtype = interactions.dtype
         self._bytes_in_memory += interactions.nbytes
-        offset = self._file.tell() // self._dtype.itemsize
+        offset = self._file.tell() // self.dtype.itemsize
         spilled = self._bytes_in_memory > _BYTES_IN_MEMORY
         if spilled:
             self._bytes_in_memory -= interactions.nbytes
@@ -121,32 +124,37 @@ class Blocks:
             pieces.append(range(offset + start, offset + end) if spilled else interactions[start:end])
             start = end
 
-    def read(self, block: Block) -> NDArray[Any]:
-        """Return the interactions of a block in the order in which they were added; once."""
+    def take(self, block: Block) -> list[NDArray[Any]]:
+        """Return the interactions of a block, divided, in the order in which they were added; once."""
         pieces, self._pieces[block.number] = self._pieces[block.number], []
-        whole = np.empty(sum(len(piece) for piece in pieces), self._dtype)
-        start = 0
-        for piece in pieces:
-            part = whole[start : start + len(piece)]
-            if isinstance(piece, range):
-                _read_at(self._file, piece.start * self._dtype.itemsize, part)
-            else:
-                part[:] = piece
-            start += len(piece)
-        return whole
+        return [self._read(piece) if isinstance(piece, range) else piece for piece in pieces]
+
+    def _read(self, piece: range) -> NDArray[Any]:
+        """Read from the file; threads may do so at once."""
+        interactions = np.empty(len(piece), self.dtype)
+        left, offset = memoryview(interactions.view(np.uint8)), piece.start * self.dtype.itemsize
+        while len(left):
+            read = os.preadv(self._file.fileno(), [left], offset)
+            offset += read
+            left = left[read:]
+        return interactions
 
     def close(self) -> None:
         """Give the disk's space back."""
         self._file.close()
 
 
-def _read_at(file: IO[bytes], offset: int, target: NDArray[Any]) -> None:
-    """Fill an array with a file's bytes from an offset on; threads may do so at once."""
-    bytes_ = memoryview(target.view(np.uint8))
-    while len(bytes_):
-        count = os.preadv(file.fileno(), [bytes_], offset)
-        offset += count
-        bytes_ = bytes_[count:]
+class _Workspace(threading.local):
+    """Memory that a thread uses for one block after the other: to get it anew takes longer than to use it."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, NDArray[Any]] = {}
+
+    def array(self, name: str, size: int, dtype: Any) -> NDArray[Any]:
+        """Return an array of any content, which is the same memory when it is next asked for."""
+        if name not in self._arrays or len(self._arrays[name]) < size:
+            self._arrays[name] = np.empty(max(size, _BLOCK_INTERACTIONS * 5 // 4), dtype)
+        return self._arrays[name][:size]
 
 
 def assemble(
@@ -176,14 +184,17 @@ def assemble(
     with contextlib.ExitStack() as open_blocks:
         by_row = Blocks(scratch, "row", user_counts)
         open_blocks.callback(by_row.close)
-        for dealt in ordered_map(by_row.deal, batches):
+        every_part = range(len(parts))
+        for dealt in ordered_map(partial(by_row.deal, parts=every_part), batches):
             by_row.add(dealt)
         by_column = [Blocks(scratch, "column", item_counts) for _ in parts]
         for transposed in by_column:
             open_blocks.callback(transposed.close)
         total = len(by_row.blocks) + sum(len(transposed.blocks) for transposed in by_column)
         with progress("shard", total, logger) as tell:
-            for of_parts in ordered_map(partial(_rows, by_row, by_column, duplicates), by_row.blocks):
+            for of_parts in ordered_map(
+                partial(_rows, _Workspace(), by_row, by_column, duplicates), by_row.blocks
+            ):
                 for (shard, dealt), writer, transposed in zip(of_parts, writers, by_column, strict=True):
                     transposed.add(dealt)
                     writer.add_rows(*shard)
@@ -199,34 +210,55 @@ CompressedRows = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]
 
 
 def _rows(
-    by_row: Blocks, by_column: Sequence[Blocks], duplicates: str, block: Block
+    workspace: _Workspace, by_row: Blocks, by_column: Sequence[Blocks], duplicates: str, block: Block
 ) -> list[tuple[CompressedRows, Dealt]]:
     """Sort and merge a block; return it, for each part, by row and dealt by column."""
-    interactions = by_row.read(block)
-    spare = np.empty_like(interactions)
-    stable_sort(interactions, interactions["column"], 0, by_column[0].size, spare)
-    stable_sort(spare, spare["row"], block.first, block.end - block.first, interactions)
+    interactions = _sorted(workspace, by_row, len(by_column[0].starts) - 1, block)
     if duplicates == "last":
         interactions = interactions[: keep_last(interactions)]
     interactions = interactions[: merge_repeats(interactions, _RULES[duplicates])]
     of_parts = []
     for part, transposed in enumerate(by_column):
-        chosen = spare[: of_part(interactions, part, spare)]
-        of_parts.append((_compressed(chosen, block, "row", "column"), transposed.deal(chosen)))
+        counts = np.zeros(block.end - block.first, np.int64)
+        indices = np.empty(len(interactions), np.int32)
+        values = np.empty(len(interactions), np.float32)
+        entries = compress(interactions, part, block.first, counts, indices, values)
+        shard = (_offsets(counts), indices[:entries], values[:entries])
+        of_parts.append((shard, transposed.deal(interactions, range(part, part + 1))))
     return of_parts
 
 
+def _sorted(workspace: _Workspace, by_row: Blocks, columns: int, block: Block) -> NDArray[Any]:
+    """Return a block by row, and by column within each row."""
+    pieces = by_row.take(block)
+    counts = np.zeros(columns, np.int64)
+    for piece in pieces:
+        count(piece["column"], 0, counts)
+    places = np.cumsum(counts) - counts
+    size = int(counts.sum())
+    by_column = workspace.array("by_column", size, by_row.dtype)
+    for piece in pieces:
+        place(piece, piece["column"], 0, places, by_column)
+    places = by_row.starts[block.first : block.end] - by_row.starts[block.first]
+    interactions = workspace.array("by_row", size, by_row.dtype)
+    place(by_column, by_column["row"], block.first, places, interactions)
+    return interactions
+
+
 def _columns(transposed: Blocks, block: Block) -> CompressedRows:
-    """Sort a block by column: it was added row after row, and a stable sort leaves it so in each column."""
-    interactions = transposed.read(block)
-    ordered = np.empty_like(interactions)
-    stable_sort(interactions, interactions["column"], block.first, block.end - block.first, ordered)
-    return _compressed(ordered, block, "column", "row")
-
-
-def _compressed(interactions: NDArray[Any], block: Block, major: Axis, minor: Axis) -> CompressedRows:
-    indptr = np.zeros(block.end - block.first + 1, np.int64)
-    indices = np.empty(len(interactions), np.int32)
-    values = np.empty(len(interactions), np.float32)
-    compress(interactions, interactions[major], interactions[minor], block.first, indptr, indices, values)
+    """Sort a block by column: it was added row after row, and stays so in each column."""
+    pieces = transposed.take(block)
+    counts = np.zeros(block.end - block.first, np.int64)
+    for piece in pieces:
+        count(piece["column"], block.first, counts)
+    indptr = _offsets(counts)
+    indices = np.empty(indptr[-1], np.int32)
+    values = np.empty(indptr[-1], np.float32)
+    places = indptr[:-1].copy()
+    for piece in pieces:
+        place_entries(piece, block.first, places, indices, values)
     return indptr, indices, values
+
+
+def _offsets(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(counts)])

@@ -22,6 +22,11 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 """2^64 by the golden ratio: multiplying by it spreads ids over the high bits (Knuth 1998, section 6.4)."""
 
 
+def load() -> None:
+    """Have numba set itself up now, in a quarter of a second: while the engine works, it costs nothing."""
+    count(np.zeros(0, np.int32), 0, np.zeros(0, np.int64))
+
+
 @numba.njit(cache=True, nogil=True)
 def fill_slots(ids: NDArray[np.int64], slots: NDArray[np.int32], shift: int) -> None:
     """Make a hash table with linear probing.
@@ -92,6 +97,8 @@ def pairs_below(
 @numba.njit(cache=True, nogil=True)
 def deal(
     interactions: NDArray[Any],
+    lowest: int,
+    highest: int,
     keys: NDArray[np.int32],
     block_of: NDArray[np.int32],
     ends: NDArray[np.int64],
@@ -101,92 +108,102 @@ def deal(
 
     Args:
         interactions: (n,) `INTERACTION`.
+        lowest: part of the split; those of lower ones are left out.
+        highest: part of the split; those of higher ones are left out.
         keys: (n,) their rows or their columns.
         block_of: (keys,) block of each key.
         ends: (blocks,) zeros; gets where each block ends in ``dealt``.
-        dealt: (n,) to fill.
+        dealt: (n or more,) to fill from the front.
     """
-    for key in keys:
-        ends[block_of[key]] += 1
+    for place in range(len(keys)):
+        if lowest <= interactions[place].part <= highest:
+            ends[block_of[keys[place]]] += 1
     start = 0
     for block in range(len(ends)):
         start, ends[block] = start + ends[block], start
     for place in range(len(keys)):
-        block = block_of[keys[place]]
-        dealt[ends[block]] = interactions[place]
-        ends[block] += 1
+        if lowest <= interactions[place].part <= highest:
+            block = block_of[keys[place]]
+            dealt[ends[block]] = interactions[place]
+            ends[block] += 1
 
 
 @numba.njit(cache=True, nogil=True)
-def stable_sort(
-    interactions: NDArray[Any], keys: NDArray[np.int32], first: int, size: int, ordered: NDArray[Any]
-) -> None:
-    """Put the interactions in the order of their keys, equal ones in the order they had.
+def count(keys: NDArray[np.int32], first: int, counts: NDArray[np.int64]) -> None:
+    """Add to ``counts`` how often each key from ``first`` on comes."""
+    for key in keys:
+        counts[key - first] += 1
 
-    A counting sort: its time grows with the number of interactions plus ``size``.
+
+@numba.njit(cache=True, nogil=True)
+def place(
+    interactions: NDArray[Any],
+    keys: NDArray[np.int32],
+    first: int,
+    places: NDArray[np.int64],
+    ordered: NDArray[Any],
+) -> None:
+    """Put interactions where those of their key belong, in the order they had: a counting sort's last pass.
 
     Args:
         interactions: (n,) `INTERACTION`.
-        keys: (n,) from ``first`` to below ``first + size``.
+        keys: (n,) their rows or their columns.
         first: the lowest key.
-        size: number of possible keys.
-        ordered: (n,) to fill.
+        places: (keys,) in ``ordered``, of each key's next interaction; moved on.
+        ordered: to fill.
     """
-    ends = np.zeros(size + 1, np.int64)
-    for key in keys:
-        ends[key - first + 1] += 1
-    for key in range(size):
-        ends[key + 1] += ends[key]
-    for place in range(len(keys)):
-        key = keys[place] - first
-        ordered[ends[key]] = interactions[place]
-        ends[key] += 1
+    for one in range(len(keys)):
+        key = keys[one] - first
+        ordered[places[key]] = interactions[one]
+        places[key] += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def place_entries(
+    interactions: NDArray[Any],
+    first: int,
+    places: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.float32],
+) -> None:
+    """As `place`, by column: what is put in place is the row and the value."""
+    for interaction in interactions:
+        column = interaction.column - first
+        indices[places[column]] = interaction.row
+        values[places[column]] = interaction.value
+        places[column] += 1
 
 
 @numba.njit(cache=True, nogil=True)
 def compress(
     interactions: NDArray[Any],
-    majors: NDArray[np.int32],
-    minors: NDArray[np.int32],
+    part: int,
     first: int,
-    indptr: NDArray[np.int64],
+    counts: NDArray[np.int64],
     indices: NDArray[np.int32],
     values: NDArray[np.float32],
-) -> None:
-    """Turn interactions, sorted by major index, into compressed sparse rows.
-
-    Args:
-        interactions: (n,) `INTERACTION`.
-        majors: (n,) their rows, or their columns.
-        minors: (n,) the other of the two.
-        first: major index of the first row.
-        indptr: (rows + 1,) zeros; gets the offsets.
-        indices: (n,) to fill.
-        values: (n,) to fill.
-    """
-    for place in range(len(interactions)):
-        indptr[majors[place] - first + 1] += 1
-        indices[place] = minors[place]
-        values[place] = interactions[place].value
-    for row in range(len(indptr) - 1):
-        indptr[row + 1] += indptr[row]
-
-
-@numba.njit(cache=True, nogil=True)
-def of_part(interactions: NDArray[Any], part: int, chosen: NDArray[Any]) -> int:
-    """Copy the interactions of one part of the split, in their order, and return how many there are.
+) -> int:
+    """Turn the interactions of one part of the split, sorted by row, into compressed sparse rows.
 
     Args:
         interactions: (n,) `INTERACTION`.
         part: of the split.
-        chosen: (n or more,) gets them at the front.
+        first: the first row.
+        counts: (rows,) zeros; gets the entries of each.
+        indices: (n,) to fill from the front.
+        values: (n,) to fill from the front.
+
+    Returns:
+        How many entries there are.
     """
-    count = 0
+    entries = 0
     for interaction in interactions:
         if interaction.part == part:
-            chosen[count] = interaction
-            count += 1
-    return count
+            counts[interaction.row - first] += 1
+            indices[entries] = interaction.column
+            values[entries] = interaction.value
+            entries += 1
+    return entries
 
 
 @numba.njit(cache=True, nogil=True)

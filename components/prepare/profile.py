@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -115,6 +114,8 @@ class Profile:
         Raises:
             InputError: there is none.
         """
+        import fsspec  # slow to import, and most runs have no previous profile
+
         try:
             with fsspec.open(f"{folder.rstrip('/')}/{FILE}", "r", encoding="utf-8") as file:
                 return cls(**json.load(file))
@@ -216,7 +217,7 @@ def hold_to_contract(
         InputError: there is no such previous profile, or the contract does not hold and ``on_drift`` is
             "fail".
     """
-    from components.prepare.profile_report import write_report  # with matplotlib, which is slow to import
+    from components.prepare.profile_report import write_report  # it needs what is defined here
 
     previous = Profile.load(previous_profile) if previous_profile else None
     breaches = contract.breaches(previous, profile) if previous else []

@@ -83,15 +83,18 @@ def number(
     Returns:
         The ids, and (ids,) how many interactions each has.
     """
-    context: dict[str, Any] = {"kept": engine.table(kept), "column": quoted("column", f"{side}_id")}
-    bounds = _single(engine, render(_SQL, "bounds.sql", **context))
+    counted = f"counted_{side}s"
+    column = quoted("column", f"{side}_id")
+    engine.create(counted, render(_SQL, "counted.sql", kept=engine.table(kept), column=column))
+    bounds = _single(engine, render(_SQL, "bounds.sql", counted=engine.table(counted)))
     low, high = bounds["lowest"], bounds["highest"]
     parameters: dict[str, Any] = {"seed": str(seed), "kind": side, "prefix_length": 1, "range_width": 1}
     if low is not None and is_text:
         parameters["prefix_length"] = len(os.path.commonprefix([low, high])) + 2  # noqa: RUF071 - of ids
     elif low is not None:
         parameters["range_width"] = (high - low) // _RANGES + 1
-    engine.create(f"{side}s", render(_SQL, "ids.sql", is_text=is_text, **context), parameters)
+    sql = render(_SQL, "ids.sql", is_text=is_text, counted=engine.table(counted))
+    engine.create(f"{side}s", sql, parameters)
     query = f"SELECT id, interactions, position FROM {engine.table(f'{side}s')}"  # noqa: S608 - a name
     table = engine.fetch(query).sort_by("position")
     return Vocabulary(table["id"].combine_chunks()), _array(table["interactions"])

@@ -5,11 +5,13 @@ import hashlib
 import logging
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from components.engines import Engine
 from components.engines.embedded import DuckDB
+from components.prepare import kernels
 from components.prepare.assembly import assemble
 from components.prepare.options import Options
 from components.prepare.profile import Contract, Profile, hold_to_contract
@@ -116,9 +118,11 @@ def prepare(
     for folder in (training, holdout, vocabulary):
         begin_artifact(folder)
     with (
+        ThreadPoolExecutor(1) as executor,
         _engine(interactions, manifest, options) as (engine, table),
         tempfile.TemporaryDirectory(prefix="wals-") as scratch,
     ):
+        executor.submit(kernels.load)
         logger.info("%s interactions to prepare", f"{manifest['rows']:,}")
         kept = keep_core(engine, table, options)
         kinds = {column["name"]: column["type"] for column in manifest["columns"]}
