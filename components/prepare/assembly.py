@@ -38,7 +38,9 @@ from trainer.progress import progress
 
 logger = logging.getLogger(__name__)
 
-_BLOCK_INTERACTIONS = 1 << 22
+_BLOCK_INTERACTIONS = 1 << 20
+"""A block and its copy stay in the processor's cache."""
+
 _BYTES_IN_MEMORY = 1 << 29
 
 _RULES: Mapping[str, int] = {"sum": SUM, "mean": MEAN, "max": MAX, "last": MAX}
@@ -96,43 +98,49 @@ class Blocks:
         self._block_of = block_of.astype(np.int32)
         bounds = [*np.flatnonzero(np.diff(block_of, prepend=-1)).tolist(), len(counts)]
         self.blocks = [Block(number, *ends) for number, ends in enumerate(pairwise(bounds))]
-        self._pieces: list[list[NDArray[Any] | range]] = [[] for _ in self.blocks]
+        self._added: list[tuple[NDArray[Any] | int, NDArray[np.int64]]] = []
         self.dtype = INTERACTION
         self._bytes_in_memory = 0
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - `close` closes it
 
-    def deal(self, interactions: NDArray[Any], parts: range) -> Dealt:
-        """Order interactions of some parts of the split by their blocks, for `add`; in any thread."""
+    def deal(self, interactions: NDArray[Any], parts: range, size: int) -> Dealt:
+        """Order the ``size`` interactions of some parts of the split by their blocks; in any thread."""
         ends = np.zeros(len(self.blocks), np.int64)
-        dealt = np.empty_like(interactions)
+        dealt = np.empty(size, interactions.dtype)
         deal(interactions, parts[0], parts[-1], interactions[self._axis], self._block_of, ends, dealt)
-        return Dealt(dealt[: ends[-1]], ends)
+        return Dealt(dealt, ends)
 
     def add(self, dealt: Dealt) -> None:
         """Append interactions to the blocks that they belong to, in their order."""
         interactions = dealt.interactions
         self.dtype = interactions.dtype
         self._bytes_in_memory += interactions.nbytes
-        offset = self._file.tell() // self.dtype.itemsize
-        spilled = self._bytes_in_memory > _BYTES_IN_MEMORY
-        if spilled:
-            self._bytes_in_memory -= interactions.nbytes
-            self._file.write(interactions.data)
-            self._file.flush()
-        start = 0
-        for pieces, end in zip(self._pieces, dealt.ends.tolist(), strict=True):
-            pieces.append(range(offset + start, offset + end) if spilled else interactions[start:end])
-            start = end
+        if self._bytes_in_memory <= _BYTES_IN_MEMORY:
+            self._added.append((interactions, dealt.ends))
+            return
+        self._bytes_in_memory -= interactions.nbytes
+        self._added.append((self._file.tell(), dealt.ends))
+        self._file.write(interactions.data)
+        self._file.flush()
 
     def take(self, block: Block) -> list[NDArray[Any]]:
-        """Return the interactions of a block, divided, in the order in which they were added; once."""
-        pieces, self._pieces[block.number] = self._pieces[block.number], []
-        return [self._read(piece) if isinstance(piece, range) else piece for piece in pieces]
+        """Return the interactions of a block, divided, in the order in which they were added."""
+        pieces = []
+        for where, ends in self._added:
+            start = ends[block.number - 1] if block.number else 0
+            end = ends[block.number]
+            if start < end:
+                pieces.append(
+                    self._read(where + int(start) * self.dtype.itemsize, end - start)
+                    if isinstance(where, int)
+                    else where[start:end]
+                )
+        return pieces
 
-    def _read(self, piece: range) -> NDArray[Any]:
-        """Read from the file; threads may do so at once."""
-        interactions = np.empty(len(piece), self.dtype)
-        left, offset = memoryview(interactions.view(np.uint8)), piece.start * self.dtype.itemsize
+    def _read(self, offset: int, size: int) -> NDArray[Any]:
+        """Read interactions from the file; threads may do so at once."""
+        interactions = np.empty(size, self.dtype)
+        left = memoryview(interactions.view(np.uint8))
         while len(left):
             read = os.preadv(self._file.fileno(), [left], offset)
             offset += read
@@ -184,8 +192,7 @@ def assemble(
     with contextlib.ExitStack() as open_blocks:
         by_row = Blocks(scratch, "row", user_counts)
         open_blocks.callback(by_row.close)
-        every_part = range(len(parts))
-        for dealt in ordered_map(partial(by_row.deal, parts=every_part), batches):
+        for dealt in ordered_map(lambda batch: by_row.deal(batch, range(len(parts)), len(batch)), batches):
             by_row.add(dealt)
         by_column = [Blocks(scratch, "column", item_counts) for _ in parts]
         for transposed in by_column:
@@ -224,7 +231,7 @@ def _rows(
         values = np.empty(len(interactions), np.float32)
         entries = compress(interactions, part, block.first, counts, indices, values)
         shard = (_offsets(counts), indices[:entries], values[:entries])
-        of_parts.append((shard, transposed.deal(interactions, range(part, part + 1))))
+        of_parts.append((shard, transposed.deal(interactions, range(part, part + 1), entries)))
     return of_parts
 
 

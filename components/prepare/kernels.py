@@ -113,7 +113,7 @@ def deal(
         keys: (n,) their rows or their columns.
         block_of: (keys,) block of each key.
         ends: (blocks,) zeros; gets where each block ends in ``dealt``.
-        dealt: (n or more,) to fill from the front.
+        dealt: (those of these parts,) to fill.
     """
     for place in range(len(keys)):
         if lowest <= interactions[place].part <= highest:
