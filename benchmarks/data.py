@@ -1,7 +1,8 @@
 """Measures extraction and preparation beside the plain pandas script that they replace.
 
 Each runs in a process of its own over the same generated file, and the table gives its seconds from
-start to end (imports included), the CPU seconds of all its threads and its peak resident memory:
+start to end (imports included), the CPU seconds of all its threads and its peak resident memory, each the
+least of several turns, as whoever goes first on a virtual machine may have to wait for its memory:
 
     python benchmarks/data.py --millions 1 10 20 100
 
@@ -136,6 +137,7 @@ def main() -> None:
     parser.add_argument(
         "--millions", type=int, nargs="+", default=[1, 10, 20], help="interactions, in millions"
     )
+    parser.add_argument("--turns", type=int, default=3, help="of everything, one after the other")
     parser.add_argument(
         "--pandas-up-to", type=int, default=20, help="millions that fit the plain script's memory"
     )
@@ -159,12 +161,17 @@ def main() -> None:
                     ("plain pandas, in memory", _PANDAS, []),
                     ("plain pandas, with holdout and files", _PANDAS_SAVED, ["plain"]),
                 ]
-            for name, script, outputs in steps:
-                seconds, cpu, peak = measure(
-                    script.format(source=str(source), folder=str(folder), format=arguments.format)
-                )
-                if interactions == _WARM_UP:
-                    continue
+            scripts = [
+                script.format(source=str(source), folder=str(folder), format=arguments.format)
+                for _, script, _ in steps
+            ]
+            if interactions == _WARM_UP:
+                for script in scripts:
+                    measure(script)
+                continue
+            turns = [[measure(script) for script in scripts] for _ in range(arguments.turns)]
+            for (name, _, outputs), measured in zip(steps, zip(*turns, strict=True), strict=True):
+                seconds, cpu, peak = (min(figures) for figures in zip(*measured, strict=True))
                 written = sum(folder_size(folder / output) for output in outputs)
                 print(
                     f"| {interactions:,} | {name} | {seconds:.1f} | {cpu:.1f} | {peak / _MEBIBYTE:,.0f} "

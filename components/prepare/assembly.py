@@ -140,7 +140,7 @@ class Blocks:
     def _read(self, offset: int, size: int) -> NDArray[Any]:
         """Read interactions from the file; threads may do so at once."""
         interactions = np.empty(size, self.dtype)
-        left = memoryview(interactions.view(np.uint8))
+        left = interactions.view(np.uint8).data
         while len(left):
             read = os.preadv(self._file.fileno(), [left], offset)
             offset += read

@@ -66,7 +66,7 @@ def find(
 
 
 @numba.njit(cache=True, nogil=True)
-def _slot(id_: int, shift: int) -> int:
+def _slot(id_: int, shift: int) -> Any:
     return np.int64((np.uint64(id_) * _GOLDEN) >> np.uint64(shift))
 
 
