@@ -6,7 +6,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-INTERACTION = np.dtype([("row", np.int32), ("column", np.int32), ("value", np.float32), ("part", np.int32)])
+INTERACTION = np.dtype([("row", np.int32), ("column", np.int32), ("value", np.float32), ("part", np.int8)])
 """An encoded interaction: dense indices, value, and part of the split."""
 
 TIMED_INTERACTION = np.dtype([*INTERACTION.descr, ("time", np.int64)])
