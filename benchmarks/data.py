@@ -1,9 +1,13 @@
 """Measures extraction and preparation beside the plain pandas script that they replace.
 
 Each runs in a process of its own over the same generated file, and the table gives its seconds from
-start to end (imports included), the CPU seconds of all its threads and its peak resident memory:
+start to end (imports included), the CPU seconds of all its threads and its peak resident memory, each the
+least of several turns, as whoever goes first on a virtual machine may have to wait for its memory:
 
     python benchmarks/data.py --millions 1 10 20 100
+
+Before anything is measured everything runs once on little data, so that no figure has the compilation of
+Python's bytecode or of our kernels in it, which their caches keep from then on.
 
 The plain script reads the file with pandas, factorizes both ids and makes the CSR and the CSC matrix in
 memory; it holds nothing out, checks nothing and writes nothing. The second one also holds a tenth out and
@@ -25,6 +29,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 _CHUNK = 1_000_000
+_WARM_UP = 100_000
 _MEBIBYTE = 1 << 20
 
 _EXTRACT = """
@@ -108,7 +113,8 @@ def measure(script: str) -> tuple[float, float, int]:
         Seconds from start to end, seconds on all cores, and peak resident bytes.
     """
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-c", script])
+    cached = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    process = subprocess.Popen([sys.executable, "-c", script], env=cached)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -131,6 +137,7 @@ def main() -> None:
     parser.add_argument(
         "--millions", type=int, nargs="+", default=[1, 10, 20], help="interactions, in millions"
     )
+    parser.add_argument("--turns", type=int, default=3, help="of everything, one after the other")
     parser.add_argument(
         "--pandas-up-to", type=int, default=20, help="millions that fit the plain script's memory"
     )
@@ -143,22 +150,28 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
         folder = Path(scratch)
         source = folder / f"source.{arguments.format}"
-        for millions in arguments.millions:
-            interactions = millions * 1_000_000
+        for interactions in (_WARM_UP, *(millions * 1_000_000 for millions in arguments.millions)):
             generate(source, interactions)
             steps = [
                 ("extract", _EXTRACT, ["interactions"]),
                 ("prepare", _PREPARE, ["training", "holdout", "vocabulary"]),
             ]
-            if millions <= arguments.pandas_up_to:
+            if interactions <= arguments.pandas_up_to * 1_000_000:
                 steps += [
                     ("plain pandas, in memory", _PANDAS, []),
                     ("plain pandas, with holdout and files", _PANDAS_SAVED, ["plain"]),
                 ]
-            for name, script, outputs in steps:
-                seconds, cpu, peak = measure(
-                    script.format(source=str(source), folder=str(folder), format=arguments.format)
-                )
+            scripts = [
+                script.format(source=str(source), folder=str(folder), format=arguments.format)
+                for _, script, _ in steps
+            ]
+            if interactions == _WARM_UP:
+                for script in scripts:
+                    measure(script)
+                continue
+            turns = [[measure(script) for script in scripts] for _ in range(arguments.turns)]
+            for (name, _, outputs), measured in zip(steps, zip(*turns, strict=True), strict=True):
+                seconds, cpu, peak = (min(figures) for figures in zip(*measured, strict=True))
                 written = sum(folder_size(folder / output) for output in outputs)
                 print(
                     f"| {interactions:,} | {name} | {seconds:.1f} | {cpu:.1f} | {peak / _MEBIBYTE:,.0f} "

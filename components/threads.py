@@ -13,14 +13,15 @@ Result = TypeVar("Result")
 def ordered_map(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Yield ``function(item)`` of each item in order, computed by as many threads as there are cores.
 
-    Unlike the executor's own ``map``, it takes items and holds results for that many threads only.
+    Unlike the executor's own ``map``, it takes items and holds results for that many threads only, and one
+    more, so that all are busy while the caller is.
     """
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as executor:
         pending: deque[Future[Result]] = deque()
         for item in items:
             pending.append(executor.submit(function, item))
-            if len(pending) >= workers:
+            if len(pending) > workers:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

@@ -12,11 +12,10 @@ As an artifact (schema ``wals.matrix`` v1) it is a folder with both orientations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from trainer.errors import InputError
 from trainer.files import (
@@ -28,6 +27,9 @@ from trainer.files import (
     replacing,
     sha256,
 )
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 SCHEMA = "wals.matrix"
 SCHEMA_VERSION = 1
@@ -180,8 +182,10 @@ class InteractionMatrix:
             _open_orientation(folder, "by_column", manifest, columns, rows),
         )
 
-    def to_scipy(self) -> sparse.csr_array[np.float32]:
+    def to_scipy(self) -> "sparse.csr_array[np.float32]":
         """Return the matrix as one CSR array in memory."""
+        from scipy import sparse  # slow to import, and preparation has no use for it
+
         indptr = np.concatenate([[0], np.cumsum(self.row_counts())])
         indices = np.concatenate([shard.indices for shard in self.by_row])
         values = np.concatenate([shard.values for shard in self.by_row])

@@ -5,9 +5,6 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 
 @contextlib.contextmanager
 def progress(what: str, total: int, logger: logging.Logger, done: int = 0) -> Iterator[Callable[[str], None]]:
@@ -23,6 +20,10 @@ def progress(what: str, total: int, logger: logging.Logger, done: int = 0) -> It
         counter = iter(range(done + 1, total + 1))
         yield lambda note: logger.info("%s %d of %d: %s", what, next(counter), total, note)
         return
+    # Slow to import, and a step in a container has no terminal.
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

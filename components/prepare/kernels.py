@@ -6,7 +6,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-INTERACTION = np.dtype([("row", np.int32), ("column", np.int32), ("value", np.float32), ("part", np.int32)])
+INTERACTION = np.dtype([("row", np.int32), ("column", np.int32), ("value", np.float32), ("part", np.int8)])
 """An encoded interaction: dense indices, value, and part of the split."""
 
 TIMED_INTERACTION = np.dtype([*INTERACTION.descr, ("time", np.int64)])
@@ -14,73 +14,196 @@ TIMED_INTERACTION = np.dtype([*INTERACTION.descr, ("time", np.int64)])
 
 SUM, MEAN, MAX = range(3)
 
+PRIME = 2**31 - 1
+"""Of the hashes that the SQL makes, which are below it."""
+
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+"""2^64 by the golden ratio: multiplying by it spreads ids over the high bits (Knuth 1998, section 6.4)."""
+
+
+def load() -> None:
+    """Have numba set itself up now, in a quarter of a second: while the engine works, it costs nothing."""
+    count(np.zeros(0, np.int32), 0, np.zeros(0, np.int64))
+
 
 @numba.njit(cache=True, nogil=True)
-def stable_sort(interactions: NDArray[Any], keys: NDArray[np.int32], first: int, size: int) -> NDArray[Any]:
-    """Return the interactions in the order of their keys, equal ones in the order they had.
+def fill_slots(ids: NDArray[np.int64], slots: NDArray[np.int32], shift: int) -> None:
+    """Make a hash table with linear probing.
 
-    A counting sort: its time grows with the number of interactions plus ``size``.
+    Args:
+        ids: (n,) unique.
+        slots: (a power of two above n,) all -1; gets the places of the ids.
+        shift: 64 less the number of bits of a slot.
+    """
+    mask = len(slots) - 1
+    for place in range(len(ids)):
+        slot = _slot(ids[place], shift)
+        while slots[slot] >= 0:
+            slot = (slot + 1) & mask
+        slots[slot] = place
+
+
+@numba.njit(cache=True, nogil=True)
+def find(
+    wanted: NDArray[np.int64], ids: NDArray[np.int64], slots: NDArray[np.int32], shift: int
+) -> NDArray[np.int32]:
+    """Return the place of each wanted id, (wanted,), with the slots of `fill_slots`.
+
+    Raises:
+        KeyError: an id is not among ``ids``.
+    """
+    mask = len(slots) - 1
+    places = np.empty(len(wanted), np.int32)
+    for one in range(len(wanted)):
+        slot = _slot(wanted[one], shift)
+        while slots[slot] >= 0 and ids[slots[slot]] != wanted[one]:
+            slot = (slot + 1) & mask
+        if slots[slot] < 0:
+            raise KeyError
+        places[one] = slots[slot]
+    return places
+
+
+@numba.njit(cache=True, nogil=True)
+def _slot(id_: int, shift: int) -> Any:
+    return np.int64((np.uint64(id_) * _GOLDEN) >> np.uint64(shift))
+
+
+@numba.njit(cache=True, nogil=True)
+def pairs_below(
+    rows: NDArray[np.int32],
+    columns: NDArray[np.int32],
+    of_users: NDArray[np.int64],
+    of_items: NDArray[np.int64],
+    threshold: int,
+) -> NDArray[np.bool_]:
+    """Tell of which pairs the hash, as in pair_hash.sql, is below a threshold.
+
+    Args:
+        rows: (n,) users.
+        columns: (n,) items.
+        of_users: (users, 2) hash_factor and hash_term.
+        of_items: (items, 2) the same.
+        threshold: for the hashes, which are below `PRIME`.
+    """
+    below = np.empty(len(rows), np.bool_)
+    for place in range(len(rows)):
+        user, item = of_users[rows[place]], of_items[columns[place]]
+        below[place] = (user[0] * item[0] + user[1] + item[1]) % PRIME < threshold
+    return below
+
+
+@numba.njit(cache=True, nogil=True)
+def deal(
+    interactions: NDArray[Any],
+    lowest: int,
+    highest: int,
+    keys: NDArray[np.int32],
+    block_of: NDArray[np.int32],
+    ends: NDArray[np.int64],
+    dealt: NDArray[Any],
+) -> None:
+    """Order interactions by the block of their key, those of a block in the order they had.
 
     Args:
         interactions: (n,) `INTERACTION`.
-        keys: (n,) from ``first`` to below ``first + size``.
-        first: the lowest key.
-        size: number of possible keys.
+        lowest: part of the split; those of lower ones are left out.
+        highest: part of the split; those of higher ones are left out.
+        keys: (n,) their rows or their columns.
+        block_of: (keys,) block of each key.
+        ends: (blocks,) zeros; gets where each block ends in ``dealt``.
+        dealt: (those of these parts,) to fill.
     """
-    ends = np.zeros(size + 1, np.int64)
-    for key in keys:
-        ends[key - first + 1] += 1
-    for key in range(size):
-        ends[key + 1] += ends[key]
-    ordered = np.empty_like(interactions)
     for place in range(len(keys)):
-        key = keys[place] - first
-        ordered[ends[key]] = interactions[place]
-        ends[key] += 1
-    return ordered
+        if lowest <= interactions[place].part <= highest:
+            ends[block_of[keys[place]]] += 1
+    start = 0
+    for block in range(len(ends)):
+        start, ends[block] = start + ends[block], start
+    for place in range(len(keys)):
+        if lowest <= interactions[place].part <= highest:
+            block = block_of[keys[place]]
+            dealt[ends[block]] = interactions[place]
+            ends[block] += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def count(keys: NDArray[np.int32], first: int, counts: NDArray[np.int64]) -> None:
+    """Add to ``counts`` how often each key from ``first`` on comes."""
+    for key in keys:
+        counts[key - first] += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def place(
+    interactions: NDArray[Any],
+    keys: NDArray[np.int32],
+    first: int,
+    places: NDArray[np.int64],
+    ordered: NDArray[Any],
+) -> None:
+    """Put interactions where those of their key belong, in the order they had: a counting sort's last pass.
+
+    Args:
+        interactions: (n,) `INTERACTION`.
+        keys: (n,) their rows or their columns.
+        first: the lowest key.
+        places: (keys,) in ``ordered``, of each key's next interaction; moved on.
+        ordered: to fill.
+    """
+    for one in range(len(keys)):
+        key = keys[one] - first
+        ordered[places[key]] = interactions[one]
+        places[key] += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def place_entries(
+    interactions: NDArray[Any],
+    first: int,
+    places: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.float32],
+) -> None:
+    """As `place`, by column: what is put in place is the row and the value."""
+    for interaction in interactions:
+        column = interaction.column - first
+        indices[places[column]] = interaction.row
+        values[places[column]] = interaction.value
+        places[column] += 1
 
 
 @numba.njit(cache=True, nogil=True)
 def compress(
-    interactions: NDArray[Any], majors: NDArray[np.int32], minors: NDArray[np.int32], first: int, size: int
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
-    """Return interactions, sorted by major index, as compressed sparse rows.
+    interactions: NDArray[Any],
+    part: int,
+    first: int,
+    counts: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.float32],
+) -> int:
+    """Turn the interactions of one part of the split, sorted by row, into compressed sparse rows.
 
     Args:
         interactions: (n,) `INTERACTION`.
-        majors: (n,) their rows, from ``first`` to below ``first + size``, or their columns.
-        minors: (n,) the other of the two.
-        first: major index of the first row.
-        size: number of rows.
+        part: of the split.
+        first: the first row.
+        counts: (rows,) zeros; gets the entries of each.
+        indices: (n,) to fill from the front.
+        values: (n,) to fill from the front.
 
     Returns:
-        Offsets (size + 1,), indices (n,) and values (n,).
+        How many entries there are.
     """
-    indptr = np.zeros(size + 1, np.int64)
-    indices = np.empty(len(interactions), np.int32)
-    values = np.empty(len(interactions), np.float32)
-    for place in range(len(interactions)):
-        indptr[majors[place] - first + 1] += 1
-        indices[place] = minors[place]
-        values[place] = interactions[place].value
-    for row in range(size):
-        indptr[row + 1] += indptr[row]
-    return indptr, indices, values
-
-
-@numba.njit(cache=True, nogil=True)
-def of_part(interactions: NDArray[Any], part: int) -> NDArray[Any]:
-    """Return the interactions of one part of the split, in their order."""
-    count = 0
-    for interaction in interactions:
-        count += interaction.part == part
-    chosen = np.empty(count, interactions.dtype)
-    count = 0
+    entries = 0
     for interaction in interactions:
         if interaction.part == part:
-            chosen[count] = interaction
-            count += 1
-    return chosen
+            counts[interaction.row - first] += 1
+            indices[entries] = interaction.column
+            values[entries] = interaction.value
+            entries += 1
+    return entries
 
 
 @numba.njit(cache=True, nogil=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from components.prepare.assembly import DUPLICATES
+from components.prepare.kernels import PRIME
 from trainer.errors import InputError, problems_of
 
 PARTS = {
@@ -14,9 +15,6 @@ PARTS = {
     "users": ("targets", "history"),
 }
 """The matrices of the holdout, by kind of split."""
-
-PRIME = 2**31 - 1
-"""Of the hashes that the SQL makes, which are below it."""
 
 _MICROSECONDS_PER_DAY = 86_400_000_000
 _SHARE_OF_HISTORY_TO_PREDICT = 0.2

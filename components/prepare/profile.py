@@ -237,7 +237,7 @@ def hold_to_contract(
     Raises:
         InputError: the contract does not hold, and ``on_drift`` is "fail".
     """
-    from components.prepare.profile_report import write_report  # with matplotlib, which is slow to import
+    from components.prepare.profile_report import write_report  # it needs what is defined here
 
     breaches = contract.breaches(previous, profile) if previous else []
     profile.save(folder)

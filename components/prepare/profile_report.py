@@ -3,22 +3,42 @@
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from components.pictures import svg
 from components.prepare.profile import Profile, shares
 from trainer.files import replacing
+
+_WIDTH, _HEIGHT, _MARGIN = 350, 180, 60
+"""Of a histogram with its margin, of its bars, and of the margin: pixels."""
 
 _MOST_LABELS = 6
 """Under a histogram; more would overlap."""
 
 _ROUNDING = 1e-9
 """Of the bins' lower edges, as in the SQL that makes the bins."""
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """A bin: its bar for now and the height before (pixels), and its label or ""."""
+
+    x: float
+    width: float
+    now: float
+    before: float
+    label: str
+
+
+@dataclass(frozen=True)
+class _Histogram:
+    """Shares by bin; the axis ends at the highest."""
+
+    title: str
+    bars: list[_Bar]
+    highest: str
 
 
 def write_report(profile: Profile, previous: Profile | None, breaches: Sequence[str], path: Path) -> None:
@@ -30,47 +50,48 @@ def write_report(profile: Profile, previous: Profile | None, breaches: Sequence[
         (name, value, dict(previous.facts()).get(name, "") if previous else "")
         for name, value in profile.facts()
     ]
-    html = environment.get_template("profile.html").render(
-        facts=facts,
-        breaches=breaches,
+    # Drawn here: to import a plotting library takes longer than to prepare a million interactions.
+    picture = environment.get_template("histograms.html").render(
+        panels=[
+            _histogram(title, getattr(profile, field), getattr(previous, field, None) or {}, label)
+            for title, field, label in (
+                ("rating, about", "ratings", _rating_label),
+                ("interactions per user, from", "per_user", _size_label),
+                ("interactions per item, from", "per_item", _size_label),
+            )
+        ],
         compared=previous is not None,
-        picture=svg(_picture(profile, previous)),
+        width=_WIDTH,
+        height=_HEIGHT,
+        plot=_WIDTH - _MARGIN,
+    )
+    html = environment.get_template("profile.html").render(
+        facts=facts, breaches=breaches, compared=previous is not None, picture=picture
     )
     with replacing(path) as temporary:
         temporary.write_text(html, "utf-8")
 
 
-def _picture(profile: Profile, previous: Profile | None) -> Figure:
-    figure = Figure(figsize=(11, 3.2))
-    axes = figure.subplots(1, 3)
-    for one, title, field, label in (
-        (axes[0], "rating, about", "ratings", _rating_label),
-        (axes[1], "interactions per user, from", "per_user", _size_label),
-        (axes[2], "interactions per item, from", "per_item", _size_label),
-    ):
-        _histogram(one, title, getattr(profile, field), getattr(previous, field, None), label)
-    figure.tight_layout()
-    return figure
-
-
 def _histogram(
-    axes: Axes,
-    title: str,
-    now: Mapping[str, int],
-    before: Mapping[str, int] | None,
-    label: Callable[[int], str],
-) -> None:
-    bins = sorted({*now, *(before or {})}, key=int)
-    places = np.arange(len(bins))
-    axes.bar(places, shares(now, bins), color="#1a6fb5", label="now")
-    if before is not None:
-        axes.step(places, shares(before, bins), where="mid", color="#1c2024", label="previous")
-        axes.legend(frameon=False)
-    shown = places[:: math.ceil(len(bins) / _MOST_LABELS)]
-    axes.set_xticks(shown, [label(int(bins[place])) for place in shown])
-    axes.set_title(title)
-    axes.set_ylabel("share")
-    axes.spines[["top", "right"]].set_visible(False)
+    title: str, now: Mapping[str, int], before: Mapping[str, int], label: Callable[[int], str]
+) -> _Histogram:
+    bins = sorted({*now, *before}, key=int)
+    of_now = shares(now, bins).tolist()
+    of_before = shares(before, bins).tolist() if before else [0.0] * len(bins)
+    highest = max(*of_now, *of_before)
+    width = (_WIDTH - _MARGIN) / len(bins)
+    labelled = range(0, len(bins), math.ceil(len(bins) / _MOST_LABELS))
+    bars = [
+        _Bar(
+            round(number * width, 1),
+            round(0.8 * width, 1),
+            round(_HEIGHT * of_now[number] / highest, 1),
+            round(_HEIGHT * of_before[number] / highest, 1),
+            label(int(bin_)) if number in labelled else "",
+        )
+        for number, bin_ in enumerate(bins)
+    ]
+    return _Histogram(title, bars, f"{highest:.0%}")
 
 
 def _rating_label(bin_: int) -> str:

@@ -1,7 +1,7 @@
 """The relational work of preparation, for any engine: what is kept, dense indices, and the split."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from components.engines import Engine
 from components.engines.sql import Checked, quoted, render
-from components.prepare.kernels import INTERACTION, TIMED_INTERACTION
+from components.prepare.kernels import INTERACTION, TIMED_INTERACTION, fill_slots, find, pairs_below
 from components.prepare.options import Options
+from components.threads import ordered_map
 from trainer.errors import InputError
 from trainer.vocabulary import Vocabulary
 
@@ -88,19 +89,22 @@ def number(
     Raises:
         InputError: there are more ids than indices of 32 bits, or 2 GiB of text and more.
     """
-    context: dict[str, Any] = {"kept": engine.table(kept), "column": quoted("column", f"{side}_id")}
-    bounds = _single(engine, render(_SQL, "bounds.sql", **context))
+    counted = f"counted_{side}s"
+    column = quoted("column", f"{side}_id")
+    engine.create(counted, render(_SQL, "counted.sql", kept=engine.table(kept), column=column))
+    bounds = _single(engine, render(_SQL, "bounds.sql", counted=engine.table(counted)))
     low, high = bounds["lowest"], bounds["highest"]
     parameters: dict[str, Any] = {"seed": str(seed), "kind": side, "prefix_length": 1, "range_width": 1}
     if low is not None and is_text:
         parameters["prefix_length"] = len(os.path.commonprefix([low, high])) + 2  # noqa: RUF071 - of ids
     elif low is not None:
         parameters["range_width"] = (high - low) // _RANGES + 1
-    engine.create(f"{side}s", render(_SQL, "ids.sql", is_text=is_text, **context), parameters)
+    sql = render(_SQL, "ids.sql", is_text=is_text, counted=engine.table(counted))
+    engine.create(f"{side}s", sql, parameters)
     _check_sizes(engine, side, is_text=is_text)
     query = f"SELECT id, interactions, position FROM {engine.table(f'{side}s')}"  # noqa: S608 - a name
     table = engine.fetch(query).sort_by("position")
-    return Vocabulary(table["id"].combine_chunks()), table["interactions"].to_numpy()
+    return Vocabulary(table["id"].combine_chunks()), _array(table["interactions"])
 
 
 def _check_sizes(engine: Engine, side: str, *, is_text: bool) -> None:
@@ -125,7 +129,7 @@ def days_of(engine: Engine, kept: str) -> list[tuple[int, int, int]]:
 
 
 def encoded(
-    engine: Engine, kept: str, options: Options, parameters: dict[str, int | float]
+    engine: Engine, kept: str, options: Options, parameters: dict[str, int | float], *, look_up: bool
 ) -> Iterator[NDArray[Any]]:
     """Yield all interactions with dense indices and their part of the split, in no order.
 
@@ -134,6 +138,8 @@ def encoded(
         kept: name of the table of interactions.
         options: with the split.
         parameters: of `Options.parameters`.
+        look_up: whether to look the indices and hashes up here and not to join them in SQL: faster where the
+            engine is in this process. The ids must be integers.
 
     Returns:
         Arrays of dtype `TIMED_INTERACTION` where only the last of a pair counts, else `INTERACTION`.
@@ -144,27 +150,86 @@ def encoded(
         engine.create("latest", render(_SQL, "latest.sql", **tables), parameters)
         tables["latest"] = engine.table("latest")
     with_time = options.duplicates == "last"
-    sql = render(
-        _SQL,
-        "encode.sql",
-        split=f"{options.split}.sql",
-        with_time=with_time,
-        half_life=bool(options.half_life_days),
-        **tables,
-    )
+    context = {"split": options.split, "with_time": with_time, "half_life": bool(options.half_life_days)}
+    sql = render(_SQL, "encode.sql", joined=not look_up, **context, **tables)
     dtype = TIMED_INTERACTION if with_time else INTERACTION
-    for batch in engine.stream(sql, parameters):
-        yield _interactions(batch, dtype)
+    if not look_up:
+        yield from (_interactions(_columns(batch), dtype) for batch in engine.stream(sql, parameters))
+        return
+    users, items = (_Index(engine, f"{side}s") for side in _SIDES)
+
+    def looked_up(batch: pa.RecordBatch) -> NDArray[Any]:
+        columns = _columns(batch)
+        columns["row"], columns["column"] = users.of(columns["row"]), items.of(columns["column"])
+        if options.split in _HASHED:
+            columns["part"] = _HASHED[options.split](users, items, columns, parameters)
+        return _interactions(columns, dtype)
+
+    yield from ordered_map(looked_up, engine.stream(sql, parameters))
 
 
-def _interactions(batch: pa.RecordBatch, dtype: Any) -> NDArray[Any]:
-    array = np.empty(batch.num_rows, dtype)
+class _Index:
+    """Where the ids of a table of `number` are, and their hashes."""
+
+    def __init__(self, engine: Engine, table: str) -> None:
+        query = f"SELECT * FROM {engine.table(table)}"  # noqa: S608 - a name
+        found = engine.fetch(query).sort_by("position")
+        self._ids = _array(found["id"])
+        self.hashes = np.stack([_array(found["hash_factor"]), _array(found["hash_term"])], axis=1)
+        bits = len(self._ids).bit_length() + 1
+        self._shift = 64 - bits
+        self._slots = np.full(1 << bits, -1, np.int32)
+        fill_slots(self._ids, self._slots, self._shift)
+
+    def of(self, ids: NDArray[np.int64]) -> NDArray[np.int32]:
+        found: NDArray[np.int32] = find(ids, self._ids, self._slots, self._shift)
+        return found
+
+
+def _random_part(
+    users: _Index, items: _Index, columns: dict[str, NDArray[Any]], parameters: Mapping[str, Any]
+) -> NDArray[np.bool_]:
+    """As random.sql."""
+    return _below(users, items, columns, parameters["holdout_threshold"])
+
+
+def _users_part(
+    users: _Index, items: _Index, columns: dict[str, NDArray[Any]], parameters: Mapping[str, Any]
+) -> NDArray[np.int64]:
+    """As users.sql."""
+    targets = _below(users, items, columns, parameters["target_threshold"])
+    in_training = users.hashes[columns["row"], 0] >= parameters["holdout_threshold"]
+    return np.where(in_training, 0, np.where(targets, 1, 2))
+
+
+_HASHED = {"random": _random_part, "users": _users_part}
+"""The splits that the hashes of both ids decide."""
+
+
+def _below(
+    users: _Index, items: _Index, columns: dict[str, NDArray[Any]], threshold: int
+) -> NDArray[np.bool_]:
+    below: NDArray[np.bool_] = pairs_below(
+        columns["row"], columns["column"], users.hashes, items.hashes, threshold
+    )
+    return below
+
+
+def _columns(batch: pa.RecordBatch) -> dict[str, NDArray[Any]]:
+    return {name: _array(batch[name]) for name in batch.schema.names}
+
+
+def _interactions(columns: Mapping[str, NDArray[Any]], dtype: Any) -> NDArray[Any]:
+    array = np.empty(len(columns["row"]), dtype)
     for field in dtype.names:
-        array[field] = batch.column(_COLUMNS[field]).to_numpy(zero_copy_only=False)
+        array[field] = columns[field]
     return array
 
 
-_COLUMNS = {"row": "user_index", "column": "item_index", "value": "rating", "part": "part", "time": "time"}
+def _array(column: Any) -> NDArray[Any]:
+    """Return an Arrow column without nulls as a NumPy array; `to_numpy` would import pandas."""
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return np.from_dlpack(whole)
 
 
 def _single(engine: Engine, sql: str) -> dict[str, Any]:

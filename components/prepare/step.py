@@ -5,6 +5,7 @@ import hashlib
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import duckdb
 
 from components.engines import Engine
 from components.engines.embedded import DuckDB
+from components.prepare import kernels
 from components.prepare.assembly import assemble
 from components.prepare.options import Options
 from components.prepare.previous import Previous
@@ -125,9 +127,11 @@ def prepare(
     profile_report.unlink(missing_ok=True)
     with (
         _whole_or_none(training, holdout, vocabulary),
+        ThreadPoolExecutor(1) as executor,
         _engine(interactions, manifest, options) as (engine, table, cost),
         tempfile.TemporaryDirectory(prefix="wals-") as scratch,
     ):
+        executor.submit(kernels.load)
         logger.info("%s interactions to prepare", f"{manifest['rows']:,}")
         kept = keep_core(engine, table, options)
         kinds = {column["name"]: column["type"] for column in manifest["columns"]}
@@ -138,7 +142,13 @@ def prepare(
         _check_sizes(len(users), len(items))
         parameters = options.parameters(days_of(engine, kept) if options.needs_time else [])
         matrices = assemble(
-            encoded(engine, kept, options, parameters),
+            encoded(
+                engine,
+                kept,
+                options,
+                parameters,
+                look_up=isinstance(engine, DuckDB) and kinds["user_id"] == kinds["item_id"] == "int64",
+            ),
             Path(scratch),
             user_counts,
             item_counts,

@@ -1,1 +1,1 @@
-SELECT MIN({{ column }}) AS lowest, MAX({{ column }}) AS highest FROM {{ kept }}
+SELECT MIN(id) AS lowest, MAX(id) AS highest FROM {{ counted }}

@@ -1,12 +1,7 @@
--- Numbers the distinct ids of a column in their order, and gives each two random numbers below the prime
+-- Numbers the counted ids in their order, and gives each two random numbers below the prime
 -- 2^31 - 1 that depend on nothing but the seed and the id. No single worker has to sort all ids: they are
 -- numbered within ranges, and the ranges are put one after the other.
-WITH counted AS (
-  SELECT {{ column }} AS id, COUNT(*) AS interactions
-  FROM {{ kept }}
-  GROUP BY 1
-),
-ranged AS (
+WITH ranged AS (
   SELECT
     *,
     TO_HEX(MD5(CONCAT(@seed, @kind, CAST(id AS STRING)))) AS digest,
@@ -15,7 +10,7 @@ ranged AS (
 {% else %}
     DIV(id, @range_width) AS id_range
 {% endif %}
-  FROM counted
+  FROM {{ counted }}
 ),
 sized AS (
   SELECT id_range, CAST(SUM(COUNT(*)) OVER (ORDER BY id_range) AS INT64) - COUNT(*) AS ids_before

@@ -46,14 +46,16 @@ def expected(interactions, duplicates, part):
 
 
 @pytest.mark.parametrize("duplicates", assembly.DUPLICATES)
-@pytest.mark.parametrize("block", [4, 1 << 22])
+@pytest.mark.parametrize("sizes", [(4, 0), (4, 400), (1 << 20, 1 << 29)])
 @settings(max_examples=25, deadline=None)
 @given(interactions=INTERACTIONS, batches=st.integers(1, 4))
-def test_merges_as_the_obvious_way_does(tmp_path_factory, duplicates, block, interactions, batches):
+def test_merges_as_the_obvious_way_does(tmp_path_factory, duplicates, sizes, interactions, batches):
+    block, in_memory = sizes
     folder = tmp_path_factory.mktemp("assembly")
     (folder / "scratch").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(assembly, "_BLOCK_INTERACTIONS", block)
+        patch.setattr(assembly, "_BYTES_IN_MEMORY", in_memory)
         array = np.array(interactions, TIMED_INTERACTION)
         assembly.assemble(
             np.array_split(array, batches),

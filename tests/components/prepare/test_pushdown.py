@@ -57,6 +57,8 @@ def written(folder):
     ("text_ids", "options"),
     [
         (False, {}),
+        (False, {"split": "users"}),
+        (False, {"split": "time", "duplicates": "last", "half_life_days": 20.0}),
         (True, {"duplicates": "last", "min_user_interactions": 4, "min_item_interactions": 6}),
         (False, {"split": "last", "holdout_last": 2, "max_user_interactions": 15}),
         (True, {"split": "time", "half_life_days": 20.0, "duplicates": "max"}),
