@@ -116,7 +116,7 @@ def _refuse_first(
 
 def _write(database: DuckDB, files: "LocalFiles", query: Query, output: Path) -> Written:
     with files.reading():
-        return write_shards(output, database.stream(query.sql, query.parameters))
+        return write_shards(output, files.source, database.stream(query.sql, query.parameters))
 
 
 def _first_fault(database: DuckDB, files: "LocalFiles", numbered: Query, field: str) -> int:
@@ -146,7 +146,7 @@ class LocalFiles:
                 their columns.
         """
         self._database = database
-        self._source = source
+        self.source = source
         self._has_header = has_header
         self._delimiter = delimiter
         self._files = find_files(database, source)
@@ -188,7 +188,7 @@ class LocalFiles:
         DuckDB itself would tell columns of one name apart.
         """
         if not self._has_header:
-            return {self._source: []}
+            return {self.source: []}
         found = {}
         for file in self._files:
             reader = self._reader([file], header=False, as_text=True)
@@ -221,7 +221,7 @@ class LocalFiles:
             if len(kinds) > 1:
                 raise InputError(
                     "source",
-                    self._source,
+                    self.source,
                     " and ".join(
                         f"column {column!r} holds {kind} in {kinds[kind]}" for kind in sorted(kinds)
                     ),
@@ -311,9 +311,9 @@ class LocalFiles:
         except duckdb.Error as error:
             failure = _of_store(error)
             if failure:
-                raise WalsError(f"reading {self._source} failed: {failure}") from error
+                raise WalsError(f"reading {self.source} failed: {failure}") from error
             raise InputError(
-                "source", self._source, f"cannot be read: {_reason(error)}", "mend or convert the file"
+                "source", self.source, f"cannot be read: {_reason(error)}", "mend or convert the file"
             ) from error
 
 

@@ -59,11 +59,12 @@ class Written:
         }
 
 
-def write_shards(folder: Path, batches: Iterable[pa.RecordBatch]) -> Written:
+def write_shards(folder: Path, source: str, batches: Iterable[pa.RecordBatch]) -> Written:
     """Write record batches as shards of equal size, the last one shorter.
 
     Args:
         folder: of the artifact, begun.
+        source: where they come from, for the error.
         batches: of the columns user_id, item_id, rating and perhaps event_time, in the order in which the
             rows shall be written.
 
@@ -87,7 +88,7 @@ def write_shards(folder: Path, batches: Iterable[pa.RecordBatch]) -> Written:
 
     written = list(ordered_map(write, enumerate(_shards(batches))))
     if not written:
-        raise InputError("source", "", "yields no rows", "give a source with interactions")
+        raise InputError("source", source, "yields no rows", "give a source with interactions")
     schemas, shards, timeless, faulty = zip(*written, strict=True)
     return Written(schemas[0], list(shards), sum(timeless), frozenset().union(*faulty))
 

@@ -33,13 +33,6 @@ def find_files(database: DuckDB, source: str) -> list[str]:
         found = _files(source)
         _refuse_empty(source, [Path(file).stat().st_size for file in found])
         return found
-    if scheme not in STORES:
-        raise InputError(
-            "source",
-            source,
-            "is of no known store",
-            "give a path, or an address with gs://, s3:// or bq://",
-        )
     connect, listing = STORES[scheme]
     try:
         store = connect()
@@ -105,6 +98,7 @@ def _s3() -> Any:
 
 # Left to itself Arrow's wrapper finds nothing where it may not look.
 _RAISE = {"on_error": "raise"}
+# By the scheme of an address: what connects to the store, and how it is told to list.
 STORES: Mapping[str, tuple[Callable[[], Any], Mapping[str, Any]]] = {
     "gs": (_cloud_storage, {}),
     "s3": (_s3, _RAISE),

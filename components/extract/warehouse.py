@@ -55,7 +55,7 @@ def extract_from_bigquery(
             "maximum_bytes_billed": maximum_bytes_billed,
         }
     else:
-        written = write_shards(output, engine.stream(query.sql, query.parameters))
+        written = write_shards(output, source, engine.stream(query.sql, query.parameters))
         for field in sorted(written.faulty):
             raise InputError("source", source, f"has rows with {_PROBLEMS[field]}", "filter or mend them")
         content = written.manifest()

@@ -428,7 +428,7 @@ def test_what_comes_in_no_order_is_sorted(extracted, tmp_path):
         ({"window_start": "yesterday"}, "window_start 'yesterday'"),
         ({"window_start": "2026-01-02", "window_end": "2026-01-01"}, "window_end"),
         ({"window_start": "2026-01-02"}, "--timestamp-column"),
-        ({"staging_dataset": "p.d"}, "BigQuery"),
+        ({"staging_dataset": "project.dataset"}, "BigQuery"),
         ({"user_column": "user; DROP TABLE x"}, "--user-column"),
         ({"user_column": "item"}, "item_column 'item': is the user_column already"),
         ({"timestamp_column": "rating"}, "timestamp_column 'rating': is the rating_column already"),

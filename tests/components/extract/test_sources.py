@@ -611,5 +611,5 @@ def test_a_store_that_fails_in_mid_read(s3_bucket, tmp_path, monkeypatch, name):
 
 
 def test_a_store_that_nobody_knows(tmp_path):
-    with pytest.raises(InputError, match="no known store"):
+    with pytest.raises(InputError, match="is no place of interactions"):
         extract(source="ftp://host/ratings.csv", output=tmp_path / "out")
