@@ -14,7 +14,7 @@ from pipeline.targets import VERTEX, Target
 from pipeline.training import training_pipeline
 from pipeline.tuning import tuning_pipeline
 from trainer.errors import InputError
-from trainer.files import replacing
+from trainer.files import make_writable, replacing
 
 PIPELINES: Mapping[str, Callable[[Callable[[str], str], Target], graph_component.GraphComponent]] = {
     "wals-train": training_pipeline,
@@ -38,20 +38,12 @@ def compile_pipeline(name: str, target: Target, folder: Path, image: Callable[[s
         raise InputError("pipeline", name, "is not a pipeline", f"give one of {', '.join(PIPELINES)}")
     pipeline = PIPELINES[name](image, target)
     path = folder / f"{name}.{target.name}.yaml"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as scratch, replacing(path) as temporary:
-            # kfp takes the format from the suffix, which a temporary file beside the spec has not.
-            compiled = Path(scratch) / path.name
-            compiler.Compiler().compile(pipeline, str(compiled))
-            shutil.copyfile(compiled, temporary)
-    except OSError as error:
-        raise InputError(
-            "output folder",
-            str(folder),
-            f"cannot be written ({error.strerror})",
-            "give a folder you may write",
-        ) from error
+    make_writable(folder)
+    with tempfile.TemporaryDirectory() as scratch, replacing(path) as temporary:
+        # kfp takes the format from the suffix, which a temporary file beside the spec has not.
+        compiled = Path(scratch) / path.name
+        compiler.Compiler().compile(pipeline, str(compiled))
+        shutil.copyfile(compiled, temporary)
     return path
 
 

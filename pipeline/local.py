@@ -19,7 +19,8 @@ from kfp import components, dsl, local
 from kfp.local import DockerRunner, SubprocessRunner
 
 from components.runtime import ERROR_MARK, LOG_MARK
-from trainer.errors import InputError, WalsError
+from trainer.errors import WalsError
+from trainer.files import make_writable
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"Executing task '(?P<step>[^']+)'")
@@ -138,17 +139,8 @@ def run_compiled(
         InputError: the folder cannot be written.
         WalsError: a step failed, with its own line and exit code when it gave one.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        log = (folder / "run.log").open("w", encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            "output folder",
-            str(folder),
-            f"cannot be written ({error.strerror})",
-            "give a folder you may write",
-        ) from error
-    with log:
+    make_writable(folder)
+    with (folder / "run.log").open("w", encoding="utf-8") as log:
         transcript = _Transcript(log, on_event)
         try:
             with (
