@@ -12,6 +12,7 @@ from kfp import local
 from kfp.local import docker_task_handler
 
 from trainer.errors import InputError
+from trainer.files import make_writable
 
 # The client that kfp itself speaks to the engine with.
 docker = docker_task_handler.docker
@@ -20,16 +21,18 @@ _WILDCARDS = frozenset("*?[")
 
 
 @contextlib.contextmanager
-def docker_runner(spec: Path, source: str) -> Iterator[local.DockerRunner]:
+def docker_runner(spec: Path, source: str, kept: str = "") -> Iterator[local.DockerRunner]:
     """Yield the runner that ``kfp.local`` runs steps in containers with; it works inside the block only.
 
     Containers run as this user, so that what they write belongs to them, and see nothing of this machine
-    but the run's own folder and, read-only, the source.
+    but the run's own folder, the folder of profiles, the variables that open an S3 store, and, read-only,
+    the source.
 
     Args:
         spec: the compiled pipeline, whose images must be on this machine: none is pulled, for a name
             without a registry would come from a public one, from whoever has that name there.
-        source: the pipeline's source, as :func:`absolute_source` gives it.
+        source: the pipeline's source, as :func:`absolute` gives it.
+        kept: folder of profiles of other runs, likewise; "" for none.
 
     Raises:
         InputError: no engine answers, or an image is missing.
@@ -39,17 +42,21 @@ def docker_runner(spec: Path, source: str) -> Iterator[local.DockerRunner]:
         docker.types.Mount(target=str(path), source=str(path), type="bind", read_only=True)
         for path in _local_paths(source)
     ]
+    if kept and "://" not in kept:
+        make_writable(Path(kept))
+        mounts.append(docker.types.Mount(target=kept, source=kept, type="bind"))
+    store = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     kfp_function = docker_task_handler.run_docker_container
     docker_task_handler.run_docker_container = _run_container
     try:
-        yield local.DockerRunner(user=f"{os.getuid()}:{os.getgid()}", mounts=mounts)
+        yield local.DockerRunner(user=f"{os.getuid()}:{os.getgid()}", mounts=mounts, environment=store)
     finally:
         docker_task_handler.run_docker_container = kfp_function
 
 
-def absolute_source(source: str) -> str:
-    """Return a source so that it means the same in every working folder."""
-    return source if "://" in source else str(Path(source).absolute())
+def absolute(place: str) -> str:
+    """Return a path or an address so that it means the same in every working folder; "" stays."""
+    return place if not place or "://" in place else str(Path(place).absolute())
 
 
 def _local_paths(source: str) -> list[Path]:

@@ -99,10 +99,11 @@ def run_here(
     console.print(f"Running {spec} on {parameters['source']}", markup=False, highlight=False, soft_wrap=True)
     run_steps = run_compiled
     if runner == "docker":
-        from pipeline.docker import absolute_source, docker_runner
+        from pipeline.docker import absolute, docker_runner
 
-        parameters["source"] = absolute_source(parameters["source"])
-        run_steps = partial(run_compiled, runner=partial(docker_runner, spec, parameters["source"]))
+        places = {name: absolute(parameters[name]) for name in ("source", "previous_profile")}
+        parameters |= places
+        run_steps = partial(run_compiled, runner=partial(docker_runner, spec, *places.values()))
     with RunDisplay(console, steps) as display:
         outputs = run_steps(spec, parameters, folder, display.show)
     results = _collect(folder, outputs, html)

@@ -76,7 +76,7 @@ def test_tuning_runs_in_containers(ratings_csv: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "report.html").stat().st_size > 1000
 
 
-def test_a_step_sees_a_source_of_several_files_and_cannot_write_there(
+def test_a_step_sees_a_source_of_several_files_and_keeps_its_profile_here(
     ratings_csv: Path, tmp_path: Path
 ) -> None:
     header, *rows = ratings_csv.read_text("utf-8").splitlines(keepends=True)
@@ -84,11 +84,11 @@ def test_a_step_sees_a_source_of_several_files_and_cannot_write_there(
     source.mkdir()
     (source / "a.csv").write_text(header + "".join(rows[:300]), "utf-8")
     (source / "b.csv").write_text(header + "".join(rows[300:]), "utf-8")
-    result = wals(
-        "run", "--source", "ratings/*.csv", "--runner", "docker", "--output-dir", "out", *SMALL, cwd=tmp_path
-    )
+    arguments = ("--source", "ratings/*.csv", "--runner", "docker", "--output-dir", "out", *SMALL)
+    result = wals("run", *arguments, "--previous-profile", "kept", cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "720 interactions" in result.stdout
+    assert (tmp_path / "kept" / "latest" / "profile.json").exists()
 
 
 def test_what_a_step_refuses_is_one_line_as_elsewhere(tmp_path: Path) -> None:
