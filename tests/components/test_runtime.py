@@ -1,10 +1,22 @@
 """What happens around a step."""
 
 import json
+import logging
+from collections.abc import Iterator
 
 import pytest
 
 from components.runtime import run_step
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Undo what a step does to the logging of its process, which here is that of all tests."""
+    loggers = [logging.getLogger(package) for package in ("components", "trainer")]
+    before = [(logger.handlers, logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        logger.handlers, logger.level, logger.propagate = handlers, level, propagate
 
 
 def on_a_machine_of(pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
