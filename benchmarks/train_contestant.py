@@ -6,7 +6,6 @@ of the times.
 
 import argparse
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-ALPHA0, REGULARIZATION = 0.1, 0.001
+ALPHA0 = 0.1
 K = 20
 _SCORED_USERS = 10_000
 _USERS_AT_ONCE = 1_000
@@ -47,7 +46,7 @@ def ndcg(users: np.ndarray, items: np.ndarray, train: sparse.csr_array, test: sp
 
 
 def ours(
-    train: sparse.csr_array, d: int, iterations: int, observe: Observer, solver: str
+    train: sparse.csr_array, d: int, iterations: int, regularization: float, observe: Observer, solver: str
 ) -> Callable[[], None]:
     """Train this project's library."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -60,7 +59,7 @@ def ours(
     config = TrainConfig(
         latent_factors=d,
         num_iters=iterations,
-        regularization=REGULARIZATION,
+        regularization=regularization,
         # Their loss weighs entries 1 + alpha0 and has the targets 1 / (1 + alpha0); ours is that, rescaled.
         unobs_weight=ALPHA0 / (1 + ALPHA0),
         solver=solver,  # type: ignore[arg-type]
@@ -88,7 +87,7 @@ def ours(
 
 
 def irspack(
-    train: sparse.csr_array, d: int, iterations: int, observe: Observer, solver: str
+    train: sparse.csr_array, d: int, iterations: int, regularization: float, observe: Observer, solver: str
 ) -> Callable[[], None]:
     """Train irspack's iALS."""
     from irspack.recommenders.ials import IALSRecommender
@@ -97,7 +96,7 @@ def irspack(
         sparse.csr_matrix(train),
         n_components=d,
         alpha0=ALPHA0,
-        reg=REGULARIZATION,
+        reg=regularization,
         nu=1.0,
         solver_type=solver,
     )
@@ -111,7 +110,7 @@ def irspack(
 
 
 def implicit(
-    train: sparse.csr_array, d: int, iterations: int, observe: Observer, solver: str
+    train: sparse.csr_array, d: int, iterations: int, regularization: float, observe: Observer, solver: str
 ) -> Callable[[], None]:
     """Train implicit's ALS: weights 10 and 1 are 1 and 0.1, and the mean of the scaled lambda is its own."""
     from implicit.cpu.als import AlternatingLeastSquares
@@ -120,7 +119,7 @@ def implicit(
     mean_mass = train.nnz / users + ALPHA0 * items
     model = AlternatingLeastSquares(
         factors=d,
-        regularization=REGULARIZATION / ALPHA0 * mean_mass,
+        regularization=regularization / ALPHA0 * mean_mass,
         alpha=1 / ALPHA0,
         iterations=iterations,
         use_cg=solver == "CG",
@@ -139,6 +138,7 @@ def spark(
     train: sparse.csr_array,
     d: int,
     iterations: int,
+    regularization: float,
     observe: Observer,
     solver: str,  # noqa: ARG001
 ) -> Callable[[], None]:
@@ -179,7 +179,7 @@ def spark(
             estimator = ALS(
                 rank=d,
                 maxIter=count,
-                regParam=REGULARIZATION / ALPHA0 * (mean_entries + ALPHA0 * items) / mean_entries,
+                regParam=regularization / ALPHA0 * (mean_entries + ALPHA0 * items) / mean_entries,
                 implicitPrefs=True,
                 alpha=1 / ALPHA0,
                 seed=1,
@@ -215,6 +215,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--d", type=int, required=True)
     parser.add_argument("--iterations", type=int, required=True)
+    parser.add_argument("--regularization", type=float, required=True)
     arguments = parser.parse_args()
     train = sparse.csr_array(sparse.load_npz(arguments.data / "train.npz"))
     test = sparse.csr_array(sparse.load_npz(arguments.data / "test.npz"))
@@ -230,9 +231,13 @@ def main() -> None:
         qualities.append(ndcg(*factors, train, test) if factors else 0.0)
         watched = time.process_time()
 
-    rank = LIBRARIES[arguments.library](train, arguments.d, arguments.iterations, observe, arguments.solver)
+    rank = LIBRARIES[arguments.library](
+        train, arguments.d, arguments.iterations, arguments.regularization, observe, arguments.solver
+    )
     began = time.perf_counter()
     rank()
+    # What getrusage has is at least what the parent had when it started this process.
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     print(
         json.dumps(
             {
@@ -240,7 +245,7 @@ def main() -> None:
                 "cpu_seconds": cpu_seconds,
                 "ndcg": qualities,
                 "rank_seconds": time.perf_counter() - began,
-                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                "peak_mib": int(status["VmHWM"].split()[0]) / 1024,
             }
         )
     )
