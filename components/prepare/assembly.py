@@ -33,7 +33,6 @@ from components.prepare.kernels import (
     place_entries,
 )
 from components.threads import ordered_map
-from trainer.files import allow_open_files
 from trainer.matrix import MatrixWriter
 from trainer.progress import progress
 
@@ -189,7 +188,6 @@ def assemble(
     Returns:
         The manifests of the matrices.
     """
-    allow_open_files()
     writers = [MatrixWriter(folder, len(user_counts), len(item_counts)) for folder in parts]
     with contextlib.ExitStack() as open_blocks:
         by_row = Blocks(scratch, "row", user_counts)
