@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,20 +53,34 @@ def check_file(path: Path, digest: str) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(
+    path: Path, later: Callable[[Callable[[], None]], object] = lambda settle: settle()
+) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that becomes ``path`` when the block ends well.
 
     The bytes are on disk (fsync) before the rename, so that after a crash ``path`` holds either its old
     or its new content. When the block raises, the temporary file is removed and ``path`` is untouched.
+
+    Args:
+        path: to replace.
+        later: is given what waits for the disk and renames, to call it now or in another thread.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+    def settle() -> None:
+        try:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
     try:
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+    later(settle)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -9,7 +9,10 @@ As an artifact (schema ``wals.matrix`` v1) it is a folder with both orientations
     _manifest.json               rows, columns, entries; first row, rows, entries and SHA-256 of each shard
 """
 
-from collections.abc import Sequence
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -25,7 +28,6 @@ from trainer.files import (
     finish_artifact,
     read_manifest,
     replacing,
-    sha256,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +40,8 @@ Orientation = Literal["by_row", "by_column"]
 
 _PARTS = ("indptr", "indices", "values")
 _INT32_LIMIT = 2**31
-_CHECKED_AT_ONCE = 1 << 22
+_CHECKED_AT_ONCE = 1 << 17
+"""Entries whose masks stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class Shard:
         before = max(start - 1, 0)
         rising = np.zeros(stop - before, bool)
         rising[1:] = np.diff(self.indices[before:stop]) > 0
-        firsts = self.indptr[(self.indptr >= before) & (self.indptr < stop)]
+        firsts = self.indptr[slice(*np.searchsorted(self.indptr, [before, stop]))]
         rising[firsts - before] = True
         self._refuse(
             start,
@@ -194,18 +197,17 @@ class InteractionMatrix:
     def save(self, folder: Path) -> dict[str, Any]:
         """Write the matrix as an artifact; see `MatrixWriter`."""
         writer = MatrixWriter(folder, self.rows, self.columns)
-        for shard in self.by_row:
-            writer.add_rows(shard.indptr, shard.indices, shard.values)
-        for shard in self.by_column:
-            writer.add_columns(shard.indptr, shard.indices, shard.values)
+        for shards, add in ((self.by_row, writer.add_rows), (self.by_column, writer.add_columns)):
+            for number, shard in enumerate(shards):
+                add(number, shard.first, shard.indptr, shard.indices, shard.values)
         return writer.finish()
 
 
 class MatrixWriter:
     """Writes a ``wals.matrix`` artifact shard by shard, so that it never has to fit in memory.
 
-    Each orientation is written in order: call `add_rows` with the first rows, then the next, until all are
-    there, and `add_columns` likewise for the transposed matrix, in any interleaving; then `finish`.
+    Call `add_rows` for all shards of rows, and `add_columns` for those of the transposed matrix, in any order
+    and in any thread, and then `finish`.
     """
 
     def __init__(self, folder: Path, rows: int, columns: int) -> None:
@@ -225,14 +227,21 @@ class MatrixWriter:
             "by_row": (rows, columns),
             "by_column": (columns, rows),
         }
-        self._shards: dict[str, list[dict[str, Any]]] = {"by_row": [], "by_column": []}
+        self._shards: dict[str, dict[int, dict[str, Any]]] = {"by_row": {}, "by_column": {}}
         for orientation in self._shards:
             (folder / orientation).mkdir(exist_ok=True)
+        # While one file is on its way to the disk, the next ones can be written.
+        self._executor = ThreadPoolExecutor(2)
+        self._settling: list[Future[None]] = []
 
-    def add_rows(self, indptr: NDArray[Any], indices: NDArray[Any], values: NDArray[Any]) -> None:
-        """Write the next rows as one shard.
+    def add_rows(
+        self, number: int, first: int, indptr: NDArray[Any], indices: NDArray[Any], values: NDArray[Any]
+    ) -> None:
+        """Write consecutive rows as one shard.
 
         Args:
+            number: of the shard, from 0 in the order of the rows.
+            first: index of its first row.
             indptr: (rows + 1,) offsets into the other two, from 0.
             indices: (entries,) columns, strictly ascending within a row.
             values: (entries,).
@@ -240,11 +249,13 @@ class MatrixWriter:
         Raises:
             InputError: the arrays cannot be trusted; see `Shard.check`.
         """
-        self._add("by_row", indptr, indices, values)
+        self._add("by_row", number, first, indptr, indices, values)
 
-    def add_columns(self, indptr: NDArray[Any], indices: NDArray[Any], values: NDArray[Any]) -> None:
-        """Write the next columns as one shard; like `add_rows`, of the transposed matrix."""
-        self._add("by_column", indptr, indices, values)
+    def add_columns(
+        self, number: int, first: int, indptr: NDArray[Any], indices: NDArray[Any], values: NDArray[Any]
+    ) -> None:
+        """Write consecutive columns as one shard; like `add_rows`, of the transposed matrix."""
+        self._add("by_column", number, first, indptr, indices, values)
 
     def finish(self) -> dict[str, Any]:
         """Write the manifest, which makes the artifact whole, and return it.
@@ -252,46 +263,69 @@ class MatrixWriter:
         Raises:
             InputError: rows or columns are missing, or the orientations do not have the same entries.
         """
-        entries = {name: sum(shard["entries"] for shard in shards) for name, shards in self._shards.items()}
+        with self._executor:
+            for settling in self._settling:
+                settling.result()
+        shards = {name: [found[number] for number in sorted(found)] for name, found in self._shards.items()}
         for orientation, (major, _) in self._shape.items():
-            written = self._next(orientation)
+            written = 0
+            for shard in shards[orientation]:
+                written += shard["rows"] if shard["first"] == written else 0
             if written != major:
                 raise InputError(
                     "matrix", written, f"is not the {major} rows of {orientation}", "write them all"
                 )
+        entries = {name: sum(shard["entries"] for shard in found) for name, found in shards.items()}
         if entries["by_row"] != entries["by_column"]:
             raise InputError(
                 "matrix", entries, "differ in their entries", "write one matrix in both orientations"
             )
         rows, columns = self._shape["by_row"]
-        content = {"rows": rows, "columns": columns, "entries": entries["by_row"], **self._shards}
+        content = {"rows": rows, "columns": columns, "entries": entries["by_row"], **shards}
         finish_artifact(self._folder, SCHEMA, SCHEMA_VERSION, content)
         return content
 
     def _add(
-        self, orientation: Orientation, indptr: NDArray[Any], indices: NDArray[Any], values: NDArray[Any]
+        self,
+        orientation: Orientation,
+        number: int,
+        first: int,
+        indptr: NDArray[Any],
+        indices: NDArray[Any],
+        values: NDArray[Any],
     ) -> None:
         columns = self._shape[orientation][1]
         shard = Shard(
-            self._next(orientation),
+            first,
             np.asarray(indptr, np.int64),
             np.asarray(indices, _index_type(columns)),
             np.asarray(values, np.float32),
         )
         shard.check(columns)
-        number = len(self._shards[orientation])
-        digests: dict[str, str] = {}
-        for part in _PARTS:
-            path = _part_path(self._folder, orientation, number, part)
-            with replacing(path) as temporary, temporary.open("wb") as file:
-                np.save(file, getattr(shard, part), allow_pickle=False)
-            digests[part] = sha256(path)
-        self._shards[orientation].append(
-            {"first": shard.first, "rows": shard.rows, "entries": shard.entries, "sha256": digests}
-        )
+        digests = {
+            part: self._save(_part_path(self._folder, orientation, number, part), getattr(shard, part))
+            for part in _PARTS
+        }
+        self._shards[orientation][number] = {
+            "first": first,
+            "rows": shard.rows,
+            "entries": shard.entries,
+            "sha256": digests,
+        }
 
-    def _next(self, orientation: str) -> int:
-        return sum(shard["rows"] for shard in self._shards[orientation])
+    def _save(self, path: Path, array: NDArray[Any]) -> str:
+        """Write a contiguous array as ``.npy`` and return its SHA-256."""
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+        digest = hashlib.sha256()
+        with replacing(path, self._settle_later) as temporary, temporary.open("wb") as file:
+            for content in (header.getbuffer(), array.data):
+                digest.update(content)
+                file.write(content)
+        return digest.hexdigest()
+
+    def _settle_later(self, settle: Callable[[], None]) -> None:
+        self._settling.append(self._executor.submit(settle))
 
 
 def load_array(path: Path, digest: str) -> NDArray[Any]:

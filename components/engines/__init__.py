@@ -1,11 +1,12 @@
 """Where the SQL of the steps runs: BigQuery, or DuckDB inside the process. One SQL for both, BigQuery's."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, Protocol
 
 from components.engines.sql import Checked
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Parameters = Mapping[str, Any]
 """Values of the ``@name`` parameters of a query: str, int, float."""
@@ -22,10 +23,10 @@ class Engine(Protocol):
         """Make (or replace) the table ``name`` of a query's rows."""
         ...
 
-    def fetch(self, sql: str, parameters: Parameters | None = None) -> pa.Table:
+    def fetch(self, sql: str, parameters: Parameters | None = None) -> "pa.Table":
         """Return the rows of a query, which must fit in memory, in no order."""
         ...
 
-    def stream(self, sql: str, parameters: Parameters | None = None) -> Iterator[pa.RecordBatch]:
+    def stream(self, sql: str, parameters: Parameters | None = None) -> "Iterator[pa.RecordBatch]":
         """Yield the rows of a query as record batches."""
         ...

@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -13,12 +14,20 @@ import duckdb
 from components.engines.embedded import DuckDB
 from components.engines.sql import Checked, quoted, render, unique_columns
 from components.extract.columns import Columns, by_position, kind_of
+from components.extract.interactions import ROWS_PER_GROUP, Written, file_name
 from components.extract.query import SQL, Query, Request
-from components.extract.shards import Written, write_shards
 from components.extract.storage import find_files, is_parquet
 from trainer.errors import InputError, WalsError
+from trainer.files import replacing, sha256
 
 _TYPES = {"INT64": "BIGINT", "STRING": "VARCHAR", "TIMESTAMP": "TIMESTAMP WITH TIME ZONE"}
+_WRITTEN = {"rating": "FLOAT", "event_time": "TIMESTAMP WITH TIME ZONE"}
+_ARROW_TYPES = {
+    "BIGINT": "int64",
+    "VARCHAR": "string",
+    "FLOAT": "float",
+    "TIMESTAMP WITH TIME ZONE": "timestamp[us, tz=UTC]",
+}
 _PLAIN_NUMBER = "fraction"
 """A DOUBLE whose text does not begin with a zero before digits, as codes do."""
 
@@ -115,8 +124,48 @@ def _refuse_first(
 
 
 def _write(database: DuckDB, files: "LocalFiles", query: Query, output: Path) -> Written:
+    path = output / file_name(0)
     with files.reading():
-        return write_shards(output, files.source, database.stream(query.sql, query.parameters))
+        found = dict(database.columns(query.sql, query.parameters))
+        types = {
+            name: _WRITTEN.get(name, kind if kind == "VARCHAR" else "BIGINT") for name, kind in found.items()
+        }
+        text = [name for name, kind in types.items() if kind == "VARCHAR"]
+        with replacing(path) as temporary:
+            exported = database.export(
+                query.sql,
+                temporary,
+                query.parameters,
+                types=types,
+                rows_per_group=ROWS_PER_GROUP,
+                packed=not text,
+            )
+            if not exported.rows:
+                raise InputError("source", files.source, "yields no rows", "give a source with interactions")
+        blank = [name for name in text if _has_blanks(database, path, name)]
+    missing = {name: int(statistics["null_count"]) for name, statistics in exported.statistics.items()}
+    faulty = {name for name in ("user_id", "item_id", "rating") if missing[name]}
+    if not _all_finite(exported.statistics["rating"]):
+        faulty.add("rating")
+    return Written(
+        [{"name": name, "type": _ARROW_TYPES[kind]} for name, kind in types.items()],
+        [{"path": path.name, "rows": exported.rows, "sha256": sha256(path)}],
+        missing.get("event_time", 0),
+        frozenset({*faulty, *blank}),
+    )
+
+
+def _all_finite(statistics: Mapping[str, str]) -> bool:
+    bounds = [float(statistics[bound]) for bound in ("min", "max") if bound in statistics]
+    return statistics.get("has_nan") != "true" and all(map(math.isfinite, bounds))
+
+
+def _has_blanks(database: DuckDB, path: Path, field: str) -> bool:
+    """Return whether a column of ids has blank text."""
+    database.connection.read_parquet(glob.escape(str(path))).create_view("written", replace=True)
+    sql = render(SQL, "any_fault.sql", interactions=database.table("written"), field=field)
+    (found,) = database.fetch(sql).to_pylist()
+    return bool(found["any_fault"])
 
 
 def _first_fault(database: DuckDB, files: "LocalFiles", numbered: Query, field: str) -> int:

@@ -1,13 +1,7 @@
-"""Interactions as an artifact (schema ``wals.interactions`` v1): sharded Parquet and a manifest.
-
-part-00000.parquet …   user_id and item_id (int64 or string), rating (float32, finite) and, where the
-                       source has times, event_time (timestamp, microseconds, UTC)
-_manifest.json          rows, columns, source, and of each shard its path, rows and SHA-256
-"""
+"""Interactions that come as record batches, as the files of an artifact."""
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,48 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from components.extract.interactions import ROWS_PER_GROUP, Written, file_name
 from components.threads import ordered_map
 from trainer.errors import InputError
 from trainer.files import replacing, sha256
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = "wals.interactions"
-SCHEMA_VERSION = 1
-
 _ROWS_PER_SHARD = 1 << 22
-_ROWS_PER_GROUP = 1 << 20
-
-
-@dataclass(frozen=True)
-class Written:
-    """What was written.
-
-    Attributes:
-        schema: of the shards.
-        shards: path, rows and SHA-256 of each, for the manifest.
-        rows_without_time: rows whose event_time is missing.
-        faulty: columns in which a row has no id (nothing, or blank text) or no finite number.
-    """
-
-    schema: pa.Schema
-    shards: list[dict[str, Any]]
-    rows_without_time: int
-    faulty: frozenset[str]
-
-    @property
-    def rows(self) -> int:
-        """How many there are."""
-        return sum(shard["rows"] for shard in self.shards)
-
-    def manifest(self) -> dict[str, Any]:
-        """Return the part of the artifact's manifest that tells of the shards."""
-        return {
-            "rows": self.rows,
-            "columns": [{"name": field.name, "type": str(field.type)} for field in self.schema],
-            "rows_without_time": self.rows_without_time,
-            "shards": self.shards,
-        }
 
 
 def write_shards(folder: Path, source: str, batches: Iterable[pa.RecordBatch]) -> Written:
@@ -74,12 +34,12 @@ def write_shards(folder: Path, source: str, batches: Iterable[pa.RecordBatch]) -
 
     def write(numbered: tuple[int, list[pa.Table]]) -> tuple[pa.Schema, dict[str, Any], int, set[str]]:
         number, groups = numbered
-        path = folder / f"part-{number:05d}.parquet"
+        path = folder / file_name(number)
         schema = _schema(groups[0].schema)
         cast = [group.cast(schema) for group in groups]
         with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, **_encoding(schema)) as writer:
             for group in cast:
-                writer.write_table(group, row_group_size=_ROWS_PER_GROUP)
+                writer.write_table(group, row_group_size=ROWS_PER_GROUP)
         rows = sum(group.num_rows for group in groups)
         logger.info("%s: %s rows", path.name, f"{rows:,}")
         timeless = sum(group["event_time"].null_count for group in cast if "event_time" in group.schema.names)
@@ -90,7 +50,8 @@ def write_shards(folder: Path, source: str, batches: Iterable[pa.RecordBatch]) -
     if not written:
         raise InputError("source", source, "yields no rows", "give a source with interactions")
     schemas, shards, timeless, faulty = zip(*written, strict=True)
-    return Written(schemas[0], list(shards), sum(timeless), frozenset().union(*faulty))
+    columns = [{"name": field.name, "type": str(field.type)} for field in schemas[0]]
+    return Written(columns, shards, sum(timeless), frozenset().union(*faulty))
 
 
 def _schema(found: pa.Schema) -> pa.Schema:
@@ -124,12 +85,12 @@ def _faulty(table: pa.Table) -> Iterator[str]:
 
 
 def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Cut and join batches into tables of `_ROWS_PER_GROUP` rows, the last one shorter."""
+    """Cut and join batches into tables of `ROWS_PER_GROUP` rows, the last one shorter."""
     held: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:
-        while rows + batch.num_rows >= _ROWS_PER_GROUP:
-            taken = _ROWS_PER_GROUP - rows
+        while rows + batch.num_rows >= ROWS_PER_GROUP:
+            taken = ROWS_PER_GROUP - rows
             yield pa.Table.from_batches([*held, batch.slice(0, taken)])
             batch, held, rows = batch.slice(taken), [], 0
         if batch.num_rows:

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from components.extract.interactions import SCHEMA, SCHEMA_VERSION
 from components.extract.local import extract_from_files
 from components.extract.names import name_problems, table_of
 from components.extract.query import Request, timestamp
-from components.extract.shards import SCHEMA, SCHEMA_VERSION
 from components.extract.storage import STORES
 from trainer.errors import InputError, problems_of
 from trainer.files import begin_artifact, finish_artifact, identity

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import fsspec
-
 from components.engines.embedded import DuckDB
 from trainer.errors import InputError, WalsError
 
@@ -80,6 +78,8 @@ def _stored(store: Any, path: str, listing: Mapping[str, Any]) -> list[str]:
 
 
 def _cloud_storage() -> Any:
+    import fsspec  # slow to import, and files here have no use for it
+
     return fsspec.filesystem("gs")
 
 

@@ -6,29 +6,29 @@ sorted and merged on its own. What it yields is dealt again, by columns, for the
 
 import contextlib
 import logging
+import mmap
 import os
 import tempfile
-import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components.prepare.kernels import (
-    INTERACTION,
+    ENTRY,
     MAX,
     MEAN,
     SUM,
     compress,
     count,
     deal,
+    deal_entries,
     keep_last,
-    merge_repeats,
     place,
     place_entries,
 )
@@ -38,17 +38,33 @@ from trainer.progress import progress
 
 logger = logging.getLogger(__name__)
 
-_BLOCK_INTERACTIONS = 1 << 20
-"""A block and its copy stay in the processor's cache."""
+_SHARD_INTERACTIONS = 1 << 20
+
+_LEAST_BLOCK = 1 << 18
+"""Interactions that stay, with their copy, in the cache of one core."""
+
+_MOST_BLOCKS = 512
+"""More of them, each a place to write to, would not stay in the cache either."""
 
 _BYTES_IN_MEMORY = 1 << 29
 
 _RULES: Mapping[str, int] = {"sum": SUM, "mean": MEAN, "max": MAX, "last": MAX}
 
-DUPLICATES = tuple(_RULES)
-"""The ways to make one value of the interactions of a user with an item."""
 
-Axis = Literal["row", "column"]
+@dataclass(frozen=True)
+class Encoded:
+    """Interactions with dense indices, in batches and in any order.
+
+    Attributes:
+        batches: sized as their number of interactions.
+        dtype: of the interactions: `INTERACTION`, or `TIMED_INTERACTION` where only the last of a pair
+            counts.
+        write: writes a batch to an array of that dtype; in any thread.
+    """
+
+    batches: Iterable[Any]
+    dtype: np.dtype[Any]
+    write: Callable[[Any, NDArray[Any]], None]
 
 
 @dataclass(frozen=True)
@@ -61,114 +77,195 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Shard:
+    """Consecutive blocks that are written together; the shard's ``number`` among all."""
+
+    number: int
+    blocks: Sequence[Block]
+
+    @property
+    def first(self) -> int:
+        """The first index."""
+        return self.blocks[0].first
+
+    @property
+    def end(self) -> int:
+        """The index after the last one."""
+        return self.blocks[-1].end
+
+
+@dataclass(frozen=True)
 class Dealt:
-    """Interactions in the order of their blocks.
+    """Interactions, or entries of a matrix, in the order of their blocks.
 
     Attributes:
-        interactions: (n,).
+        array: (n,).
         ends: (blocks,) where those of each block end.
     """
 
-    interactions: NDArray[Any]
+    array: NDArray[Any]
     ends: NDArray[np.int64]
 
 
+def _memory(length: int) -> NDArray[np.uint8]:
+    """Return new memory in small pages.
+
+    NumPy asks for huge ones, which a virtual machine has to get from its host first: 0.4 to 1.8 s for a GB,
+    where small ones take 0.4 s.
+    """
+    return np.frombuffer(mmap.mmap(-1, max(length, 1)), np.uint8, length)
+
+
+class _Workspace:
+    """Memory to use for one block after the other: to get it anew takes longer than to use it."""
+
+    def __init__(self) -> None:
+        self._memory: dict[str, NDArray[np.uint8]] = {}
+
+    def array(self, name: str, size: int, dtype: Any) -> NDArray[Any]:
+        """Return an array of any content, which is the same memory when it is next asked for."""
+        length = size * np.dtype(dtype).itemsize
+        if name not in self._memory or len(self._memory[name]) < length:
+            self._memory[name] = _memory(length * 5 // 4)
+        return self._memory[name][:length].view(dtype)
+
+
+class _Workspaces:
+    """As many workspaces as there are threads that use one at a time."""
+
+    def __init__(self) -> None:
+        self._idle: list[_Workspace] = []
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[_Workspace]:
+        """Yield one that no other thread uses."""
+        try:
+            workspace = self._idle.pop()
+        except IndexError:
+            workspace = _Workspace()
+        yield workspace
+        self._idle.append(workspace)
+
+
 class Blocks:
-    """Interactions by blocks of consecutive indices along an axis, on disk where they are many.
+    """Interactions, or entries of a matrix, by blocks of consecutive indices, on disk where they are many.
 
     Attributes:
-        blocks: all of them, in order.
-        dtype: of the interactions.
+        shards: all of them, in order.
         starts: (size of the axis + 1,) the number of interactions before each index.
+        block_of: (size of the axis,) the block of each index.
     """
 
-    def __init__(self, folder: Path, axis: Axis, counts: NDArray[np.int64]) -> None:
+    def __init__(self, folder: Path, dtype: np.dtype[Any], counts: NDArray[np.int64], others: int) -> None:
         """Choose the blocks.
 
         Args:
             folder: for their file, which needs no removal.
-            axis: along which to deal.
+            dtype: of what is dealt.
             counts: (size of the axis,) interactions of each index, to make blocks of about equal size. An
                 index is never divided, so one with very many interactions makes a large block.
+            others: size of the other axis.
         """
-        self._axis = axis
+        self.dtype = dtype
         self.starts = np.concatenate([[0], np.cumsum(counts)])
         starts = self.starts[:-1]
-        _, block_of = np.unique(starts // _BLOCK_INTERACTIONS, return_inverse=True)
-        self._block_of = block_of.astype(np.int32)
+        size = _block_size(int(self.starts[-1]), others)
+        _, block_of = np.unique(starts // size, return_inverse=True)
+        self.block_of = block_of.astype(np.int32)
         bounds = [*np.flatnonzero(np.diff(block_of, prepend=-1)).tolist(), len(counts)]
-        self.blocks = [Block(number, *ends) for number, ends in enumerate(pairwise(bounds))]
+        blocks = [Block(number, *ends) for number, ends in enumerate(pairwise(bounds))]
+        by_shard = groupby(blocks, lambda block: int(starts[block.first]) // _SHARD_INTERACTIONS)
+        self.shards = [Shard(number, list(group)) for number, (_, group) in enumerate(by_shard)]
         self._added: list[tuple[NDArray[Any] | int, NDArray[np.int64]]] = []
-        self.dtype = INTERACTION
         self._bytes_in_memory = 0
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - `close` closes it
 
-    def deal(self, interactions: NDArray[Any], parts: range, size: int) -> Dealt:
-        """Order the ``size`` interactions of some parts of the split by their blocks; in any thread."""
-        ends = np.zeros(len(self.blocks), np.int64)
-        dealt = np.empty(size, interactions.dtype)
-        deal(interactions, parts[0], parts[-1], interactions[self._axis], self._block_of, ends, dealt)
-        return Dealt(dealt, ends)
+    def to_deal(self, size: int) -> Dealt:
+        """Return the room to deal ``size`` of them; in any thread."""
+        ends = np.zeros(self.shards[-1].blocks[-1].number + 1, np.int64)
+        return Dealt(_memory(size * self.dtype.itemsize).view(self.dtype), ends)
 
     def add(self, dealt: Dealt) -> None:
-        """Append interactions to the blocks that they belong to, in their order."""
-        interactions = dealt.interactions
-        self.dtype = interactions.dtype
-        self._bytes_in_memory += interactions.nbytes
+        """Append to the blocks, in their order."""
+        self._bytes_in_memory += dealt.array.nbytes
         if self._bytes_in_memory <= _BYTES_IN_MEMORY:
-            self._added.append((interactions, dealt.ends))
+            self._added.append((dealt.array, dealt.ends))
             return
-        self._bytes_in_memory -= interactions.nbytes
+        self._bytes_in_memory -= dealt.array.nbytes
         self._added.append((self._file.tell(), dealt.ends))
-        self._file.write(interactions.data)
+        self._file.write(dealt.array.data)
         self._file.flush()
 
-    def take(self, block: Block) -> list[NDArray[Any]]:
-        """Return the interactions of a block, divided, in the order in which they were added."""
-        pieces = []
-        for where, ends in self._added:
-            start = ends[block.number - 1] if block.number else 0
-            end = ends[block.number]
-            if start < end:
-                pieces.append(
-                    self._read(where + int(start) * self.dtype.itemsize, end - start)
-                    if isinstance(where, int)
-                    else where[start:end]
-                )
-        return pieces
+    def take(self, block: Block, workspace: _Workspace) -> list[NDArray[Any]]:
+        """Return what a block has, in pieces and in the order in which it was added.
 
-    def _read(self, offset: int, size: int) -> NDArray[Any]:
-        """Read interactions from the file; threads may do so at once."""
-        interactions = np.empty(size, self.dtype)
-        left = interactions.view(np.uint8).data
+        Args:
+            block: one of them.
+            workspace: gives the memory for what is read from the file.
+        """
+        in_memory, in_file = [], []
+        for where, ends in self._added:
+            start = int(ends[block.number - 1]) if block.number else 0
+            end = int(ends[block.number])
+            if isinstance(where, int):
+                in_file.append((where + start * self.dtype.itemsize, end - start))
+            elif start < end:
+                in_memory.append(where[start:end])
+        read = workspace.array("read", sum(size for _, size in in_file), self.dtype)
+        start = 0
+        for offset, size in in_file:
+            self._read(offset, read[start : start + size])
+            start += size
+        return [*in_memory, read]
+
+    def _read(self, offset: int, piece: NDArray[Any]) -> None:
+        """Read from the file; threads may do so at once."""
+        left = piece.view(np.uint8).data
         while len(left):
             read = os.preadv(self._file.fileno(), [left], offset)
             offset += read
             left = left[read:]
-        return interactions
 
     def close(self) -> None:
         """Give the disk's space back."""
         self._file.close()
 
 
-class _Workspace(threading.local):
-    """Memory that a thread uses for one block after the other: to get it anew takes longer than to use it."""
+def _block_size(interactions: int, others: int) -> int:
+    """Return about how many interactions a block shall have.
 
-    def __init__(self) -> None:
-        self._arrays: dict[str, NDArray[Any]] = {}
+    Args:
+        interactions: all of them.
+        others: size of the other axis, which is gone through for each block.
+    """
+    size = _LEAST_BLOCK
+    while size < _SHARD_INTERACTIONS and (size * _MOST_BLOCKS < interactions or size < others):
+        size *= 2
+    return size
 
-    def array(self, name: str, size: int, dtype: Any) -> NDArray[Any]:
-        """Return an array of any content, which is the same memory when it is next asked for."""
-        if name not in self._arrays or len(self._arrays[name]) < size:
-            self._arrays[name] = np.empty(max(size, _BLOCK_INTERACTIONS * 5 // 4), dtype)
-        return self._arrays[name][:size]
+
+@contextlib.contextmanager
+def deal_rows(
+    encoded: Encoded, scratch: Path, user_counts: NDArray[np.int64], item_counts: NDArray[np.int64]
+) -> Iterator[Blocks]:
+    """Yield interactions by blocks of rows.
+
+    Args:
+        encoded: the interactions.
+        scratch: a local folder for what does not fit in memory.
+        user_counts: (rows,) interactions of each row in all parts.
+        item_counts: (columns,) interactions of each column in all parts.
+    """
+    workspaces = _Workspaces()
+    with contextlib.closing(Blocks(scratch, encoded.dtype, user_counts, len(item_counts))) as by_row:
+        for dealt in ordered_map(partial(_dealt, workspaces, by_row, encoded), encoded.batches):
+            by_row.add(dealt)
+        yield by_row
 
 
 def assemble(
-    batches: Iterable[NDArray[Any]],
+    by_row: Blocks,
     scratch: Path,
-    user_counts: NDArray[np.int64],
     item_counts: NDArray[np.int64],
     parts: Sequence[Path],
     duplicates: str,
@@ -176,95 +273,126 @@ def assemble(
     """Write one matrix for each part of a split.
 
     Args:
-        batches: arrays of dtype `INTERACTION` (`TIMED_INTERACTION` where ``duplicates`` is "last"), in any
-            order.
+        by_row: of `deal_rows`; with times where ``duplicates`` is "last".
         scratch: a local folder for what does not fit in memory.
-        user_counts: (rows,) interactions of each row in all parts.
         item_counts: (columns,) interactions of each column in all parts.
         parts: folder of the matrix of part 0, 1, …
-        duplicates: how the values of a pair that comes more than once become one; one of `DUPLICATES`. A
-            pair in several parts belongs to the lowest of them, and only its values there count.
+        duplicates: how the values of a pair that comes more than once become one; one of
+            `options.DUPLICATES`. A pair in several parts belongs to the lowest of them, and only its values
+            there count.
 
     Returns:
         The manifests of the matrices.
     """
-    writers = [MatrixWriter(folder, len(user_counts), len(item_counts)) for folder in parts]
-    with contextlib.ExitStack() as open_blocks:
-        by_row = Blocks(scratch, "row", user_counts)
-        open_blocks.callback(by_row.close)
-        for dealt in ordered_map(lambda batch: by_row.deal(batch, range(len(parts)), len(batch)), batches):
-            by_row.add(dealt)
-        by_column = [Blocks(scratch, "column", item_counts) for _ in parts]
-        for transposed in by_column:
-            open_blocks.callback(transposed.close)
-        total = len(by_row.blocks) + sum(len(transposed.blocks) for transposed in by_column)
+    users, items = len(by_row.block_of), len(item_counts)
+    writers = [MatrixWriter(folder, users, items) for folder in parts]
+    workspaces = _Workspaces()
+    with contextlib.ExitStack() as stack:
+        by_column = [
+            stack.enter_context(contextlib.closing(Blocks(scratch, ENTRY, item_counts, users))) for _ in parts
+        ]
+        total = len(by_row.shards) + sum(len(transposed.shards) for transposed in by_column)
         with progress("shard", total, logger) as tell:
-            for of_parts in ordered_map(
-                partial(_rows, _Workspace(), by_row, by_column, duplicates), by_row.blocks
-            ):
-                for (shard, dealt), writer, transposed in zip(of_parts, writers, by_column, strict=True):
+            write_rows = partial(_write_rows, workspaces, by_row, by_column, writers, duplicates)
+            for of_parts in ordered_map(write_rows, by_row.shards):
+                for transposed, dealt in zip(by_column, of_parts, strict=True):
                     transposed.add(dealt)
-                    writer.add_rows(*shard)
                 tell("by row")
             for writer, transposed in zip(writers, by_column, strict=True):
-                for shard in ordered_map(partial(_columns, transposed), transposed.blocks):
-                    writer.add_columns(*shard)
+                write_columns = partial(_write_columns, workspaces, transposed, writer)
+                for _ in ordered_map(write_columns, transposed.shards):
                     tell("by column")
     return [writer.finish() for writer in writers]
 
 
-CompressedRows = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
+def _dealt(workspaces: _Workspaces, by_row: Blocks, encoded: Encoded, batch: Any) -> Dealt:
+    dealt = by_row.to_deal(len(batch))
+    with workspaces.one() as workspace:
+        interactions = workspace.array("interactions", len(batch), encoded.dtype)
+        encoded.write(batch, interactions)
+        deal(interactions, by_row.block_of, dealt.ends, dealt.array)
+    return dealt
 
 
-def _rows(
-    workspace: _Workspace, by_row: Blocks, by_column: Sequence[Blocks], duplicates: str, block: Block
-) -> list[tuple[CompressedRows, Dealt]]:
-    """Sort and merge a block; return it, for each part, by row and dealt by column."""
-    interactions = _sorted(workspace, by_row, len(by_column[0].starts) - 1, block)
-    if duplicates == "last":
-        interactions = interactions[: keep_last(interactions)]
-    interactions = interactions[: merge_repeats(interactions, _RULES[duplicates])]
-    of_parts = []
-    for part, transposed in enumerate(by_column):
-        counts = np.zeros(block.end - block.first, np.int64)
-        indices = np.empty(len(interactions), np.int32)
-        values = np.empty(len(interactions), np.float32)
-        entries = compress(interactions, part, block.first, counts, indices, values)
-        shard = (_offsets(counts), indices[:entries], values[:entries])
-        of_parts.append((shard, transposed.deal(interactions, range(part, part + 1), entries)))
-    return of_parts
+def _write_rows(
+    workspaces: _Workspaces,
+    by_row: Blocks,
+    by_column: Sequence[Blocks],
+    writers: Sequence[MatrixWriter],
+    duplicates: str,
+    shard: Shard,
+) -> list[Dealt]:
+    """Sort, merge and write a shard of each part, and return it dealt by column."""
+    parts, columns = len(writers), len(by_column[0].block_of)
+    size = int(by_row.starts[shard.end] - by_row.starts[shard.first])
+    counts = np.zeros((parts, shard.end - shard.first), np.int64)
+    entries = np.zeros(parts, np.int64)
+    with workspaces.one() as workspace:
+        indices = workspace.array("indices", parts * size, np.int32).reshape(parts, size)
+        values = workspace.array("values", parts * size, np.float32).reshape(parts, size)
+        for block in shard.blocks:
+            interactions = _sorted(workspace, by_row, columns, block)
+            if duplicates == "last":
+                interactions = interactions[: keep_last(interactions)]
+            compress(interactions, _RULES[duplicates], shard.first, counts, indices, values, entries)
+        return [
+            _write_part(writer, transposed, shard, counts[part], indices[part, :end], values[part, :end])
+            for part, (writer, transposed, end) in enumerate(zip(writers, by_column, entries, strict=True))
+        ]
+
+
+def _write_part(
+    writer: MatrixWriter,
+    transposed: Blocks,
+    shard: Shard,
+    counts: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.float32],
+) -> Dealt:
+    indptr = _offsets(counts)
+    writer.add_rows(shard.number, shard.first, indptr, indices, values)
+    dealt = transposed.to_deal(len(indices))
+    deal_entries(shard.first, indptr, indices, values, transposed.block_of, dealt.ends, dealt.array)
+    return dealt
 
 
 def _sorted(workspace: _Workspace, by_row: Blocks, columns: int, block: Block) -> NDArray[Any]:
     """Return a block by row, and by column within each row."""
-    pieces = by_row.take(block)
+    pieces = by_row.take(block, workspace)
     counts = np.zeros(columns, np.int64)
     for piece in pieces:
         count(piece["column"], 0, counts)
     places = np.cumsum(counts) - counts
-    size = int(counts.sum())
+    size = sum(len(piece) for piece in pieces)
     by_column = workspace.array("by_column", size, by_row.dtype)
     for piece in pieces:
         place(piece, piece["column"], 0, places, by_column)
-    places = by_row.starts[block.first : block.end] - by_row.starts[block.first]
     interactions = workspace.array("by_row", size, by_row.dtype)
+    places = by_row.starts[block.first : block.end] - by_row.starts[block.first]
     place(by_column, by_column["row"], block.first, places, interactions)
     return interactions
 
 
-def _columns(transposed: Blocks, block: Block) -> CompressedRows:
-    """Sort a block by column: it was added row after row, and stays so in each column."""
-    pieces = transposed.take(block)
-    counts = np.zeros(block.end - block.first, np.int64)
-    for piece in pieces:
-        count(piece["column"], block.first, counts)
-    indptr = _offsets(counts)
-    indices = np.empty(indptr[-1], np.int32)
-    values = np.empty(indptr[-1], np.float32)
-    places = indptr[:-1].copy()
-    for piece in pieces:
-        place_entries(piece, block.first, places, indices, values)
-    return indptr, indices, values
+def _write_columns(workspaces: _Workspaces, transposed: Blocks, writer: MatrixWriter, shard: Shard) -> None:
+    """Sort a shard by column and write it: it was added row after row, and stays so in each column."""
+    indptr = np.zeros(shard.end - shard.first + 1, np.int64)
+    size = int(transposed.starts[shard.end] - transposed.starts[shard.first])
+    with workspaces.one() as workspace:
+        indices = workspace.array("indices", size, np.int32)
+        values = workspace.array("values", size, np.float32)
+        placed = 0
+        for block in shard.blocks:
+            pieces = transposed.take(block, workspace)
+            counts = np.zeros(block.end - block.first, np.int64)
+            for entries in pieces:
+                count(entries["column"], block.first, counts)
+            ends = placed + np.cumsum(counts)
+            indptr[block.first - shard.first + 1 : block.end - shard.first + 1] = ends
+            places = ends - counts
+            for entries in pieces:
+                place_entries(entries, block.first, places, indices, values)
+            placed = int(ends[-1])
+        writer.add_columns(shard.number, shard.first, indptr, indices[:placed], values[:placed])
 
 
 def _offsets(counts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -6,17 +6,18 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from components.prepare.options import PRIME
+
 INTERACTION = np.dtype([("row", np.int32), ("column", np.int32), ("value", np.float32), ("part", np.int8)])
 """An encoded interaction: dense indices, value, and part of the split."""
 
 TIMED_INTERACTION = np.dtype([*INTERACTION.descr, ("time", np.int64)])
 """The same with its time in microseconds since 1970, for where only the last of a pair counts."""
 
+ENTRY = np.dtype([("row", np.int32), ("column", np.int32), ("value", np.float32)])
+"""An entry of a matrix."""
+
 SUM, MEAN, MAX = range(3)
-
-PRIME = 2**31 - 1
-"""Of the hashes that the SQL makes, which are below it."""
-
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 """2^64 by the golden ratio: multiplying by it spreads ids over the high bits (Knuth 1998, section 6.4)."""
@@ -36,33 +37,35 @@ def fill_slots(ids: NDArray[np.int64], slots: NDArray[np.int32], shift: int) -> 
         slots: (a power of two above n,) all -1; gets the places of the ids.
         shift: 64 less the number of bits of a slot.
     """
-    mask = len(slots) - 1
     for place in range(len(ids)):
         slot = _slot(ids[place], shift)
         while slots[slot] >= 0:
-            slot = (slot + 1) & mask
+            slot = (slot + 1) & (len(slots) - 1)
         slots[slot] = place
 
 
 @numba.njit(cache=True, nogil=True)
 def find(
-    wanted: NDArray[np.int64], ids: NDArray[np.int64], slots: NDArray[np.int32], shift: int
-) -> NDArray[np.int32]:
-    """Return the place of each wanted id, (wanted,), with the slots of `fill_slots`.
+    wanted: NDArray[np.int64],
+    ids: NDArray[np.int64],
+    slots: NDArray[np.int32],
+    shift: int,
+    places: NDArray[np.int32],
+) -> None:
+    """Write the place of each wanted id to ``places``, (wanted,), with the slots of `fill_slots`.
 
     Raises:
         KeyError: an id is not among ``ids``.
     """
-    mask = len(slots) - 1
-    places = np.empty(len(wanted), np.int32)
     for one in range(len(wanted)):
         slot = _slot(wanted[one], shift)
-        while slots[slot] >= 0 and ids[slots[slot]] != wanted[one]:
-            slot = (slot + 1) & mask
-        if slots[slot] < 0:
+        place = slots[slot]
+        while place >= 0 and ids[place] != wanted[one]:
+            slot = (slot + 1) & (len(slots) - 1)
+            place = slots[slot]
+        if place < 0:
             raise KeyError
-        places[one] = slots[slot]
-    return places
+        places[one] = place
 
 
 @numba.njit(cache=True, nogil=True)
@@ -71,61 +74,102 @@ def _slot(id_: int, shift: int) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)
-def pairs_below(
-    rows: NDArray[np.int32],
-    columns: NDArray[np.int32],
-    of_users: NDArray[np.int64],
-    of_items: NDArray[np.int64],
-    threshold: int,
-) -> NDArray[np.bool_]:
-    """Tell of which pairs the hash, as in pair_hash.sql, is below a threshold.
+def divide(
+    interactions: NDArray[Any],
+    of_users: NDArray[np.int32],
+    of_items: NDArray[np.int32],
+    held_out: int,
+    targets: int,
+    otherwise: int,
+) -> None:
+    """Write the part of the split of each interaction, as random.sql and users.sql find it.
 
     Args:
-        rows: (n,) users.
-        columns: (n,) items.
-        of_users: (users, 2) hash_factor and hash_term.
+        interactions: (n,) `INTERACTION` or `TIMED_INTERACTION`, with rows and columns.
+        of_users: (users, 2) hash_factor and hash_term, which are below `PRIME`.
         of_items: (items, 2) the same.
-        threshold: for the hashes, which are below `PRIME`.
+        held_out: users whose hash_factor is not below it are of part 0.
+        targets: of the other users, pairs whose hash, as in pair_hash.sql, is below it are of part 1.
+        otherwise: part of the rest.
     """
-    below = np.empty(len(rows), np.bool_)
-    for place in range(len(rows)):
-        user, item = of_users[rows[place]], of_items[columns[place]]
-        below[place] = (user[0] * item[0] + user[1] + item[1]) % PRIME < threshold
-    return below
+    rows, columns, parts = interactions["row"], interactions["column"], interactions["part"]
+    for one in range(len(interactions)):
+        row, column = rows[one], columns[one]
+        hashed = np.int64(of_users[row, 0]) * of_items[column, 0] + of_users[row, 1] + of_items[column, 1]
+        # Modulo 2^31 - 1: the bits above it count as much as those below. Twice leaves it at most.
+        hashed = (hashed & PRIME) + (hashed >> 31)
+        hashed = (hashed & PRIME) + (hashed >> 31)
+        hashed = 0 if hashed == PRIME else hashed
+        part = 1 if hashed < targets else otherwise
+        parts[one] = part if of_users[row, 0] < held_out else 0
 
 
 @numba.njit(cache=True, nogil=True)
 def deal(
     interactions: NDArray[Any],
-    lowest: int,
-    highest: int,
-    keys: NDArray[np.int32],
     block_of: NDArray[np.int32],
     ends: NDArray[np.int64],
     dealt: NDArray[Any],
 ) -> None:
-    """Order interactions by the block of their key, those of a block in the order they had.
+    """Order interactions by the block of their row, those of a block in the order they had.
 
     Args:
-        interactions: (n,) `INTERACTION`.
-        lowest: part of the split; those of lower ones are left out.
-        highest: part of the split; those of higher ones are left out.
-        keys: (n,) their rows or their columns.
-        block_of: (keys,) block of each key.
+        interactions: (n,) `INTERACTION` or `TIMED_INTERACTION`.
+        block_of: (rows,) block of each row.
         ends: (blocks,) zeros; gets where each block ends in ``dealt``.
-        dealt: (those of these parts,) to fill.
+        dealt: (n,) to fill.
     """
-    for place in range(len(keys)):
-        if lowest <= interactions[place].part <= highest:
-            ends[block_of[keys[place]]] += 1
-    start = 0
-    for block in range(len(ends)):
-        start, ends[block] = start + ends[block], start
-    for place in range(len(keys)):
-        if lowest <= interactions[place].part <= highest:
-            block = block_of[keys[place]]
-            dealt[ends[block]] = interactions[place]
+    rows = interactions["row"]
+    for row in rows:
+        ends[block_of[row]] += 1
+    _start(ends)
+    for place in range(len(rows)):
+        block = block_of[rows[place]]
+        dealt[ends[block]] = interactions[place]
+        ends[block] += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def deal_entries(
+    first: int,
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.float32],
+    block_of: NDArray[np.int32],
+    ends: NDArray[np.int64],
+    dealt: NDArray[Any],
+) -> None:
+    """Order compressed sparse rows by the block of their column, those of a block in the order they had.
+
+    Args:
+        first: the first row.
+        indptr: (rows + 1,).
+        indices: (n,) columns.
+        values: (n,).
+        block_of: (columns,) block of each column.
+        ends: (blocks,) zeros; gets where each block ends in ``dealt``.
+        dealt: (n,) `ENTRY`, to fill.
+    """
+    for column in indices:
+        ends[block_of[column]] += 1
+    _start(ends)
+    for row in range(len(indptr) - 1):
+        for place in range(indptr[row], indptr[row + 1]):
+            column = indices[place]
+            block = block_of[column]
+            entry = dealt[ends[block]]
+            entry.row = first + row
+            entry.column = column
+            entry.value = values[place]
             ends[block] += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _start(sizes: NDArray[np.int64]) -> None:
+    """Turn the sizes of blocks into where they start."""
+    start = 0
+    for block in range(len(sizes)):
+        start, sizes[block] = start + sizes[block], start
 
 
 @numba.njit(cache=True, nogil=True)
@@ -160,50 +204,18 @@ def place(
 
 @numba.njit(cache=True, nogil=True)
 def place_entries(
-    interactions: NDArray[Any],
+    entries: NDArray[Any],
     first: int,
     places: NDArray[np.int64],
     indices: NDArray[np.int32],
     values: NDArray[np.float32],
 ) -> None:
     """As `place`, by column: what is put in place is the row and the value."""
-    for interaction in interactions:
-        column = interaction.column - first
-        indices[places[column]] = interaction.row
-        values[places[column]] = interaction.value
+    for entry in entries:
+        column = entry.column - first
+        indices[places[column]] = entry.row
+        values[places[column]] = entry.value
         places[column] += 1
-
-
-@numba.njit(cache=True, nogil=True)
-def compress(
-    interactions: NDArray[Any],
-    part: int,
-    first: int,
-    counts: NDArray[np.int64],
-    indices: NDArray[np.int32],
-    values: NDArray[np.float32],
-) -> int:
-    """Turn the interactions of one part of the split, sorted by row, into compressed sparse rows.
-
-    Args:
-        interactions: (n,) `INTERACTION`.
-        part: of the split.
-        first: the first row.
-        counts: (rows,) zeros; gets the entries of each.
-        indices: (n,) to fill from the front.
-        values: (n,) to fill from the front.
-
-    Returns:
-        How many entries there are.
-    """
-    entries = 0
-    for interaction in interactions:
-        if interaction.part == part:
-            counts[interaction.row - first] += 1
-            indices[entries] = interaction.column
-            values[entries] = interaction.value
-            entries += 1
-    return entries
 
 
 @numba.njit(cache=True, nogil=True)
@@ -235,51 +247,66 @@ def keep_last(interactions: NDArray[Any]) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
-def merge_repeats(interactions: NDArray[Any], rule: int) -> int:
-    """Make one interaction of each pair, in place, and return how many there are.
-
-    A pair that has interactions in several parts belongs to the lowest of them, and only its interactions
-    there count. The result does not depend on the order of a pair's interactions.
-
-    Args:
-        interactions: (n,) `INTERACTION` or `TIMED_INTERACTION`, those of a pair side by side.
-        rule: `SUM`, `MEAN` or `MAX`.
-    """
-    count = 0
-    start = 0
-    while start < len(interactions):
-        end = start + 1
-        while end < len(interactions) and _same_pair(interactions[start], interactions[end]):
-            end += 1
-        if end - start > 1:
-            _merge(interactions[start:end], rule)
-        interactions[count] = interactions[start]
-        count += 1
-        start = end
-    return count
-
-
-@numba.njit(cache=True, nogil=True)
 def _same_pair(one: Any, other: Any) -> bool:
     return bool(one.row == other.row and one.column == other.column)
 
 
 @numba.njit(cache=True, nogil=True)
-def _merge(interactions: NDArray[Any], rule: int) -> None:
-    """Merge the interactions of one pair into the first."""
-    lowest = interactions["part"].min()
-    values = np.empty(len(interactions), np.float64)
-    count = 0
-    for interaction in interactions:
-        if interaction.part == lowest:
-            values[count] = interaction.value
+def compress(
+    interactions: NDArray[Any],
+    rule: int,
+    first: int,
+    counts: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.float32],
+    entries: NDArray[np.int64],
+) -> None:
+    """Append interactions to the compressed sparse rows of their part of the split, one of each pair.
+
+    A pair that has interactions in several parts belongs to the lowest of them, and only its interactions
+    there count. The result does not depend on the order of a pair's interactions.
+
+    Args:
+        interactions: (n,) `INTERACTION` or `TIMED_INTERACTION`, by row, and by column within each row.
+        rule: `SUM`, `MEAN` or `MAX`.
+        first: the first row.
+        counts: (parts, rows) entries of each row; added to.
+        indices: (parts, room) columns; filled on.
+        values: (parts, room) the same.
+        entries: (parts,) how many of them are filled.
+    """
+    rows, columns = interactions["row"], interactions["column"]
+    parts, ratings = interactions["part"], interactions["value"]
+    start = 0
+    while start < len(interactions):
+        row, column, part, value = rows[start], columns[start], parts[start], ratings[start]
+        end = start + 1
+        while end < len(interactions) and columns[end] == column and rows[end] == row:
+            end += 1
+        if end - start > 1:
+            part, value = _merged(parts[start:end], ratings[start:end], rule)
+        place = entries[part]
+        indices[part, place] = column
+        values[part, place] = value
+        entries[part] = place + 1
+        counts[part, row - first] += 1
+        start = end
+
+
+@numba.njit(cache=True, nogil=True)
+def _merged(parts: NDArray[np.int8], values: NDArray[np.float32], rule: int) -> Any:
+    """Return the part and the value of the interactions of one pair."""
+    lowest, total, highest, count = parts[0], np.float64(values[0]), values[0], 1
+    for one in range(1, len(values)):
+        if parts[one] < lowest:
+            lowest, total, highest, count = parts[one], np.float64(values[one]), values[one], 1
+        elif parts[one] == lowest:
+            total += values[one]
+            highest = max(highest, values[one])
             count += 1
-    # Floating-point sums depend on their order, and the order of a pair's interactions on chance.
-    values = np.sort(values[:count])
-    merged = values[-1]
-    if rule != MAX:
-        merged = values.sum()
-        if rule == MEAN:
-            merged /= count
-    interactions[0].part = lowest
-    interactions[0].value = merged
+    if rule == MAX:
+        return lowest, highest
+    if count > 2:
+        # Sums of more than two depend on their order, and the order of a pair's interactions on chance.
+        total = np.sort(values[parts == lowest].astype(np.float64)).sum()
+    return lowest, np.float32(total / count if rule == MEAN else total)

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from components.prepare.assembly import DUPLICATES
-from components.prepare.kernels import PRIME
 from trainer.errors import InputError, problems_of
 
 PARTS = {
@@ -15,6 +13,12 @@ PARTS = {
     "users": ("targets", "history"),
 }
 """The matrices of the holdout, by kind of split."""
+
+DUPLICATES = ("sum", "mean", "max", "last")
+"""The ways to make one value of the interactions of a user with an item."""
+
+PRIME = 2**31 - 1
+"""Of the hashes that the SQL makes, which are below it."""
 
 _MICROSECONDS_PER_DAY = 86_400_000_000
 _SHARE_OF_HISTORY_TO_PREDICT = 0.2

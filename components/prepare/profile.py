@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,7 @@ class Profile:
         engine: Engine,
         table: str,
         columns: Mapping[str, str],
+        ratings: Sequence[Mapping[str, Any]],
         counts: Mapping[str, NDArray[np.int64]] | None,
         interactions: int,
         pairs: int,
@@ -88,15 +89,12 @@ class Profile:
             engine: that has it.
             table: its name.
             columns: its types by name.
+            ratings: of `ratings_of`.
             counts: (users,) and (items,) interactions of each, under "user" and "item", where they are
                 known; None to count them.
             interactions: that the filters left.
             pairs: distinct ones among those.
         """
-        with_time = "event_time" in columns
-        bins = engine.fetch(
-            render(_SQL, "profile.sql", kept=engine.table(table), with_time=with_time)
-        ).to_pylist()
         users, items = (
             _sizes(counts[side]) if counts else _counted_sizes(engine, table, side)
             for side in ("user", "item")
@@ -111,16 +109,14 @@ class Profile:
             users=of_users,
             items=of_items,
             density=rows / (of_users * of_items),
-            ratings={
-                str(row["bin"]): row["interactions"] for row in sorted(bins, key=lambda row: row["bin"])
-            },
-            lowest_rating=min(row["lowest"] for row in bins),
-            highest_rating=max(row["highest"] for row in bins),
+            ratings={str(row["bin"]): row["interactions"] for row in ratings},
+            lowest_rating=min(row["lowest"] for row in ratings),
+            highest_rating=max(row["highest"] for row in ratings),
             per_user=_by_magnitude(users),
             per_item=_by_magnitude(items),
             cold_users=sum(ids for size, ids in users.items() if size < _COLD) / of_users,
-            earliest=min((row["earliest"] for row in bins if row["earliest"]), default=""),
-            latest=max((row["latest"] for row in bins if row["latest"]), default=""),
+            earliest=min((row["earliest"] for row in ratings if row["earliest"]), default=""),
+            latest=max((row["latest"] for row in ratings if row["latest"]), default=""),
         )
 
     @classmethod
@@ -208,6 +204,12 @@ class Contract:
             if drift > self.max_psi:
                 found.append(f"the {what} drifted (PSI {drift:.2f})")
         return found
+
+
+def ratings_of(engine: Engine, table: str, columns: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return bin, interactions, lowest, highest, earliest and latest of each bin of the ratings, in order."""
+    sql = render(_SQL, "profile.sql", kept=engine.table(table), with_time="event_time" in columns)
+    return sorted(engine.fetch(sql).to_pylist(), key=lambda row: int(row["bin"]))
 
 
 def psi(before: Mapping[str, float], now: Mapping[str, float]) -> float:

@@ -14,12 +14,10 @@ import duckdb
 
 from components.engines import Engine
 from components.engines.embedded import DuckDB
-from components.prepare import kernels
-from components.prepare.assembly import assemble
 from components.prepare.options import Options
 from components.prepare.previous import Previous
-from components.prepare.profile import Contract, Profile, hold_to_contract
-from components.prepare.relations import days_of, encoded, keep_core, number
+from components.prepare.profile import Contract, Profile, hold_to_contract, ratings_of
+from components.prepare.relations import days_of, keep_core, number
 from components.threads import ordered_map
 from trainer.errors import InputError
 from trainer.files import MANIFEST, begin_artifact, check_file, finish_artifact, identity, read_manifest
@@ -128,10 +126,10 @@ def prepare(
     with (
         _whole_or_none(training, holdout, vocabulary),
         ThreadPoolExecutor(1) as executor,
-        _engine(interactions, manifest, options) as (engine, table, cost),
-        tempfile.TemporaryDirectory(prefix="wals-") as scratch,
+        contextlib.ExitStack() as stack,
     ):
-        executor.submit(kernels.load)
+        loading = executor.submit(_load_kernels)
+        engine, table, cost = stack.enter_context(_engine(interactions, manifest, options))
         logger.info("%s interactions to prepare", f"{manifest['rows']:,}")
         kept = keep_core(engine, table, options)
         kinds = {column["name"]: column["type"] for column in manifest["columns"]}
@@ -141,28 +139,34 @@ def prepare(
         )
         _check_sizes(len(users), len(items))
         parameters = options.parameters(days_of(engine, kept) if options.needs_time else [])
-        matrices = assemble(
-            encoded(
-                engine,
-                kept,
-                options,
-                parameters,
-                look_up=isinstance(engine, DuckDB) and kinds["user_id"] == kinds["item_id"] == "int64",
-            ),
-            Path(scratch),
-            user_counts,
-            item_counts,
-            [training, *(holdout / part for part in options.parts)],
-            duplicates,
-        )
-        entries = _entries(options, matrices)
+        loading.result()
+        from components.prepare.assembly import assemble, deal_rows
+        from components.prepare.encoding import encoded
+
+        look_up = isinstance(engine, DuckDB) and kinds["user_id"] == kinds["item_id"] == "int64"
+        encoding = encoded(engine, kept, options, parameters, look_up=look_up)
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wals-")))
+        by_row = stack.enter_context(deal_rows(encoding, scratch, user_counts, item_counts))
+        # The engine is done with the interactions, and the processor has to wait for the disk at times.
+        ratings = executor.submit(ratings_of, engine, table, kinds)
+        folders = [training, *(holdout / part for part in options.parts)]
+        entries = _entries(options, assemble(by_row, scratch, item_counts, folders, duplicates))
         counts = {"user": user_counts, "item": item_counts} if kept == table else None
-        found = Profile.of(engine, table, kinds, counts, int(user_counts.sum()), sum(entries.values()))
+        found = Profile.of(
+            engine, table, kinds, ratings.result(), counts, int(user_counts.sum()), sum(entries.values())
+        )
         hold_to_contract(found, contract, previous.profile, on_drift, profile, profile_report)
         metadata = _finish(training, holdout, vocabulary, users, items, options, entries)
         previous.keep(profile)
     metadata["training"].update(cost())
     return metadata
+
+
+def _load_kernels() -> None:
+    """Import what is compiled and have numba set itself up: half a second, in which the engine can work."""
+    from components.prepare import encoding, kernels  # noqa: F401 - imports the rest of them
+
+    kernels.load()
 
 
 def _entries(options: Options, matrices: Sequence[Mapping[str, Any]]) -> dict[str, int]:

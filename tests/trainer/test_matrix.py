@@ -15,10 +15,10 @@ def example() -> sparse.csr_array:
 
 def write_in_two_shards(folder: Path) -> None:
     writer = MatrixWriter(folder, 3, 4)
-    writer.add_rows(np.array([0, 2, 2]), np.array([1, 3]), np.array([1, 2.5]))
-    writer.add_columns(np.array([0, 1]), np.array([2]), np.array([-3.0]))
-    writer.add_rows(np.array([0, 2]), np.array([0, 2]), np.array([-3.0, 4.0]))
-    writer.add_columns(np.array([0, 1, 2, 3]), np.array([0, 2, 0]), np.array([1, 4.0, 2.5]))
+    writer.add_rows(1, 2, np.array([0, 2]), np.array([0, 2]), np.array([-3.0, 4.0]))
+    writer.add_rows(0, 0, np.array([0, 2, 2]), np.array([1, 3]), np.array([1, 2.5]))
+    writer.add_columns(0, 0, np.array([0, 1]), np.array([2]), np.array([-3.0]))
+    writer.add_columns(1, 1, np.array([0, 1, 2, 3]), np.array([0, 2, 0]), np.array([1, 4.0, 2.5]))
     writer.finish()
 
 
@@ -58,7 +58,7 @@ def test_entries_that_cannot_be_trusted_are_refused_by_row(
 ) -> None:
     writer = MatrixWriter(tmp_path, 3, 4)
     with pytest.raises(InputError) as caught:
-        writer.add_rows(np.array(indptr), np.array(indices), np.array(values))
+        writer.add_rows(0, 0, np.array(indptr), np.array(indices), np.array(values))
     assert message in str(caught.value)
 
 
@@ -67,13 +67,27 @@ def test_a_row_may_start_below_the_end_of_the_row_before() -> None:
     assert InteractionMatrix.from_scipy(matrix).entries == 3
 
 
-def test_missing_rows_leave_no_artifact(tmp_path: Path) -> None:
+@pytest.mark.parametrize("firsts", [(0,), (1,), (0, 2), (1, 0)])
+def test_missing_rows_leave_no_artifact(tmp_path: Path, firsts: tuple[int, ...]) -> None:
     writer = MatrixWriter(tmp_path, 3, 4)
-    writer.add_rows(np.array([0, 1]), np.array([1]), np.array([1.0]))
+    for number, first in enumerate(firsts):
+        writer.add_rows(number, first, np.array([0, 1]), np.array([1]), np.array([1.0]))
     with pytest.raises(InputError, match="is not the 3 rows of by_row"):
         writer.finish()
     with pytest.raises(InputError, match="has no _manifest"):
         InteractionMatrix.open(tmp_path)
+
+
+def test_a_disk_that_fails_while_files_are_on_their_way_leaves_no_artifact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_in_two_shards(tmp_path)
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
 
 
 @pytest.mark.parametrize("harm", ["truncate", "change", "remove"])

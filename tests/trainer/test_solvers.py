@@ -55,7 +55,7 @@ def exact_items(matrix: sparse.csr_array, config: TrainConfig, users: np.ndarray
 
 @pytest.mark.parametrize(
     ("changes", "tolerance"),
-    [({"solver": "cholesky"}, 1e-4), ({"solver": "cg", "cg_steps": 150}, 1e-3)],
+    [({"solver": "cholesky"}, 5e-4), ({"solver": "cg", "cg_steps": 150}, 1e-3)],
     ids=str,
 )
 @given(case=cases())

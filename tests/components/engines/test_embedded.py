@@ -1,8 +1,11 @@
 """DuckDB inside the process: what goes wrong in mid-read is told as what goes wrong before it."""
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from components.engines import embedded
 from components.engines.embedded import DuckDB
 from trainer.errors import WalsError
 
@@ -23,3 +26,25 @@ def test_too_little_room_for_a_query_is_one_line():
             database.connection.execute(f"SET {setting}")
         with pytest.raises(WalsError, match="Out of Memory"):
             list(database.stream(f"SELECT number FROM {NUMBERS} ORDER BY CONCAT(number, 'x') DESC"))
+
+
+def test_a_long_export_tells_how_far_it_is(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(embedded, "_TELL_EACH", 0.05)
+    query = (
+        f"SELECT number AS user_id, number AS item_id, 1.5 AS rating FROM {NUMBERS} ORDER BY MOD(number, 7)"
+    )
+    with DuckDB.open(ordered=True) as database, caplog.at_level("INFO"):
+        exported = database.export(
+            query, tmp_path / "it's.parquet", types={"rating": "FLOAT"}, rows_per_group=1 << 20, packed=True
+        )
+    assert exported.rows == 3_000_000
+    assert exported.statistics["user_id"]["max"] == "3000000"
+    assert exported.statistics["rating"]["null_count"] == "0"
+    assert "% of the source read" in caplog.text
+    assert pq.read_schema(tmp_path / "it's.parquet").field("rating").type == pa.float32()
+
+
+def test_an_export_that_fails_midway_says_why(tmp_path):
+    query = f"SELECT CAST(IF(number = 2900000, 'x', '1') AS INT64) AS one FROM {NUMBERS}"
+    with DuckDB.open(ordered=True) as database, pytest.raises(duckdb.Error, match="Could not convert"):
+        database.export(query, tmp_path / "file", types={"one": "BIGINT"}, rows_per_group=1024, packed=True)

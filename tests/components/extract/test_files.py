@@ -7,10 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.extract import shards
 from components.extract.step import extract
 from trainer.errors import InputError
-from trainer.files import MANIFEST, read_manifest
+from trainer.files import MANIFEST
 
 
 @pytest.fixture
@@ -393,17 +392,6 @@ def test_the_last_days(extracted, caplog):
     ended = extracted(content, window_days=7, window_end=times[2].isoformat())
     assert ended["user_id"].to_pylist() == [3]
     assert len(extracted(content, window_days=0)) == 4
-
-
-def test_several_shards_have_the_rows_of_one(extracted, tmp_path, monkeypatch):
-    content = "user,item,rating\n" + "".join(f"{user},{user % 7},1\n" for user in range(25_000))
-    whole = extracted(content)
-    monkeypatch.setattr(shards, "_ROWS_PER_GROUP", 1_000)
-    monkeypatch.setattr(shards, "_ROWS_PER_SHARD", 4_000)
-    assert extracted(content).equals(whole)
-    listed = read_manifest(tmp_path / "interactions", shards.SCHEMA, shards.SCHEMA_VERSION)["shards"]
-    assert [shard["rows"] for shard in listed] == [4_000] * 6 + [1_000]
-    assert [shard["path"] for shard in listed] == [f"part-{number:05d}.parquet" for number in range(7)]
 
 
 def test_what_comes_in_no_order_is_sorted(extracted, tmp_path):

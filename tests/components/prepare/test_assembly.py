@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from components.prepare import assembly
 from components.prepare.kernels import INTERACTION, TIMED_INTERACTION
+from components.prepare.options import DUPLICATES
 from trainer.matrix import InteractionMatrix
 
 INTERACTIONS = st.lists(
@@ -22,6 +23,16 @@ INTERACTIONS = st.lists(
     ),
     max_size=60,
 )
+
+
+def assembled(batches, scratch, user_counts, item_counts, parts, duplicates):
+    def write(batch, interactions):
+        interactions[:] = batch
+
+    scratch.mkdir()
+    encoded = assembly.Encoded(batches, batches[0].dtype, write)
+    with assembly.deal_rows(encoded, scratch, user_counts, item_counts) as by_row:
+        return assembly.assemble(by_row, scratch, item_counts, parts, duplicates)
 
 
 def expected(interactions, duplicates, part):
@@ -45,19 +56,19 @@ def expected(interactions, duplicates, part):
     return matrix
 
 
-@pytest.mark.parametrize("duplicates", assembly.DUPLICATES)
-@pytest.mark.parametrize("sizes", [(4, 0), (4, 400), (1 << 20, 1 << 29)])
+@pytest.mark.parametrize("duplicates", DUPLICATES)
+@pytest.mark.parametrize("sizes", [(4, 1, 0), (4, 4, 400), (16, 4, 400), (1 << 20, 1 << 18, 1 << 29)])
 @settings(max_examples=25, deadline=None)
 @given(interactions=INTERACTIONS, batches=st.integers(1, 4))
 def test_merges_as_the_obvious_way_does(tmp_path_factory, duplicates, sizes, interactions, batches):
-    block, in_memory = sizes
+    shard, block, in_memory = sizes
     folder = tmp_path_factory.mktemp("assembly")
-    (folder / "scratch").mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assembly, "_BLOCK_INTERACTIONS", block)
+        patch.setattr(assembly, "_SHARD_INTERACTIONS", shard)
+        patch.setattr(assembly, "_LEAST_BLOCK", block)
         patch.setattr(assembly, "_BYTES_IN_MEMORY", in_memory)
         array = np.array(interactions, TIMED_INTERACTION)
-        assembly.assemble(
+        assembled(
             np.array_split(array, batches),
             folder / "scratch",
             np.bincount(array["row"], minlength=7),
@@ -71,23 +82,23 @@ def test_merges_as_the_obvious_way_does(tmp_path_factory, duplicates, sizes, int
         np.testing.assert_allclose(matrix.to_scipy().toarray(), wanted, rtol=1e-6)
         transposed = InteractionMatrix(5, 7, matrix.by_column, matrix.by_row).to_scipy().toarray()
         np.testing.assert_allclose(transposed, wanted.T, rtol=1e-6)
-    if block == 4 and len(interactions) > 20:
+    if shard == 4 and len(interactions) > 20:
         assert len(matrix.by_row) > 1
 
 
 def test_more_shards_than_open_files_are_allowed_at_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(assembly, "_BLOCK_INTERACTIONS", 10)
+    monkeypatch.setattr(assembly, "_SHARD_INTERACTIONS", 10)
+    monkeypatch.setattr(assembly, "_LEAST_BLOCK", 10)
     monkeypatch.setattr(assembly, "_BYTES_IN_MEMORY", 200)
     places = np.arange(2_000)
     array = np.zeros(len(places), INTERACTION)
     array["row"], array["column"], array["value"] = places, places[::-1], 1
-    (tmp_path / "scratch").mkdir()
     once = np.ones(len(places), np.int64)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     few = (100, limits[1])
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, few)
-        assembly.assemble([array], tmp_path / "scratch", once, once, [tmp_path / "0"], "sum")
+        assembled([array], tmp_path / "scratch", once, once, [tmp_path / "0"], "sum")
         resource.setrlimit(resource.RLIMIT_NOFILE, few)
         matrix = InteractionMatrix.open(tmp_path / "0")
     finally:
