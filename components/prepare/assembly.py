@@ -176,8 +176,9 @@ class Blocks:
         blocks = [Block(number, *ends) for number, ends in enumerate(pairwise(bounds))]
         by_shard = groupby(blocks, lambda block: int(starts[block.first]) // _SHARD_INTERACTIONS)
         self.shards = [Shard(number, list(group)) for number, (_, group) in enumerate(by_shard)]
-        self._added: list[tuple[NDArray[Any] | int, NDArray[np.int64]]] = []
+        self._in_memory: list[Dealt] = []
         self._bytes_in_memory = 0
+        self._in_file: list[tuple[int, NDArray[np.int64]]] = []
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - `close` closes it
 
     def to_deal(self, size: int) -> Dealt:
@@ -188,11 +189,11 @@ class Blocks:
     def add(self, dealt: Dealt) -> None:
         """Append to the blocks, in their order."""
         self._bytes_in_memory += dealt.array.nbytes
+        # What has begun to go to the file goes on to, so that all there was added after all in memory.
         if self._bytes_in_memory <= _BYTES_IN_MEMORY:
-            self._added.append((dealt.array, dealt.ends))
+            self._in_memory.append(dealt)
             return
-        self._bytes_in_memory -= dealt.array.nbytes
-        self._added.append((self._file.tell(), dealt.ends))
+        self._in_file.append((self._file.tell(), dealt.ends))
         self._file.write(dealt.array.data)
         self._file.flush()
 
@@ -203,20 +204,14 @@ class Blocks:
             block: one of them.
             workspace: gives the memory for what is read from the file.
         """
-        in_memory, in_file = [], []
-        for where, ends in self._added:
-            start = int(ends[block.number - 1]) if block.number else 0
-            end = int(ends[block.number])
-            if isinstance(where, int):
-                in_file.append((where + start * self.dtype.itemsize, end - start))
-            elif start < end:
-                in_memory.append(where[start:end])
-        read = workspace.array("read", sum(size for _, size in in_file), self.dtype)
-        start = 0
-        for offset, size in in_file:
-            self._read(offset, read[start : start + size])
-            start += size
-        return [*in_memory, read]
+        pieces = [dealt.array[slice(*_span(block, dealt.ends))] for dealt in self._in_memory]
+        spans = [(offset, *_span(block, ends)) for offset, ends in self._in_file]
+        read = workspace.array("read", sum(end - start for _, start, end in spans), self.dtype)
+        filled = 0
+        for offset, start, end in spans:
+            self._read(offset + start * self.dtype.itemsize, read[filled : filled + end - start])
+            filled += end - start
+        return [*pieces, read]
 
     def _read(self, offset: int, piece: NDArray[Any]) -> None:
         """Read from the file; threads may do so at once."""
@@ -229,6 +224,11 @@ class Blocks:
     def close(self) -> None:
         """Give the disk's space back."""
         self._file.close()
+
+
+def _span(block: Block, ends: NDArray[np.int64]) -> tuple[int, int]:
+    """Return where a block starts and ends in what was dealt."""
+    return int(ends[block.number - 1]) if block.number else 0, int(ends[block.number])
 
 
 def _block_size(interactions: int, others: int) -> int:

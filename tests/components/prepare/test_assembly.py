@@ -86,6 +86,23 @@ def test_merges_as_the_obvious_way_does(tmp_path_factory, duplicates, sizes, int
         assert len(matrix.by_row) > 1
 
 
+def test_what_comes_after_the_memory_is_full_stays_after_it(tmp_path, monkeypatch):
+    """Shards that would fit in memory again, after a large one that did not."""
+    monkeypatch.setattr(assembly, "_SHARD_INTERACTIONS", 4)
+    monkeypatch.setattr(assembly, "_LEAST_BLOCK", 4)
+    monkeypatch.setattr(assembly, "_BYTES_IN_MEMORY", 200)
+    pairs = [(row, column) for row, items in enumerate([1, 40, 2, 1, 3, 40, 1]) for column in range(items)]
+    array = np.array([(row, column, row + 1, 0) for row, column in pairs], INTERACTION)
+    counts = np.bincount(array["row"]), np.bincount(array["column"])
+    assembled(np.array_split(array, 3), tmp_path / "scratch", *counts, [tmp_path / "0"], "sum")
+    matrix = InteractionMatrix.open(tmp_path / "0")
+    wanted = np.zeros((7, 40))
+    wanted[array["row"], array["column"]] = array["value"]
+    np.testing.assert_array_equal(matrix.to_scipy().toarray(), wanted)
+    transposed = InteractionMatrix(40, 7, matrix.by_column, matrix.by_row).to_scipy().toarray()
+    np.testing.assert_array_equal(transposed, wanted.T)
+
+
 def test_more_shards_than_open_files_are_allowed_at_first(tmp_path, monkeypatch):
     monkeypatch.setattr(assembly, "_SHARD_INTERACTIONS", 10)
     monkeypatch.setattr(assembly, "_LEAST_BLOCK", 10)
