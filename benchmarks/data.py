@@ -6,7 +6,7 @@ least of several turns, as whoever goes first on a virtual machine may have to w
 
     python benchmarks/data.py --millions 1 10 20 100
 
-Before anything is measured everything runs once on little data, so that no figure has the compilation of
+Every turn writes to new folders, as a nightly run does. Before anything is measured everything runs once on little data, so that no figure has the compilation of
 Python's bytecode or of our kernels in it, which their caches keep from then on.
 
 The plain script reads the file with pandas, factorizes both ids and makes the CSR and the CSC matrix in
@@ -17,6 +17,7 @@ writes the arrays, so that what it leaves can be trained on, as what the two ste
 import argparse
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -169,7 +170,11 @@ def main() -> None:
                 for script in scripts:
                     measure(script)
                 continue
-            turns = [[measure(script) for script in scripts] for _ in range(arguments.turns)]
+            turns = []
+            for _ in range(arguments.turns):
+                for output in (output for _, _, outputs in steps for output in outputs):
+                    shutil.rmtree(folder / output, ignore_errors=True)
+                turns.append([measure(script) for script in scripts])
             for (name, _, outputs), measured in zip(steps, zip(*turns, strict=True), strict=True):
                 seconds, cpu, peak = (min(figures) for figures in zip(*measured, strict=True))
                 written = sum(folder_size(folder / output) for output in outputs)
