@@ -6,8 +6,9 @@ least of several turns, as whoever goes first on a virtual machine may have to w
 
     python benchmarks/data.py --millions 1 10 20 100
 
-Every turn writes to new folders, as a nightly run does. Before anything is measured everything runs once on little data, so that no figure has the compilation of
-Python's bytecode or of our kernels in it, which their caches keep from then on.
+Every turn writes to new folders, as a nightly run does. Before anything is measured everything runs once on
+little data, so that no figure has the compilation of Python's bytecode or of our kernels in it, which their
+caches keep from then on.
 
 The plain script reads the file with pandas, factorizes both ids and makes the CSR and the CSC matrix in
 memory; it holds nothing out, checks nothing and writes nothing. The second one also holds a tenth out and
