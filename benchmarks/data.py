@@ -180,7 +180,7 @@ def main() -> None:
                 seconds, cpu, peak = (min(figures) for figures in zip(*measured, strict=True))
                 written = sum(folder_size(folder / output) for output in outputs)
                 print(
-                    f"| {interactions:,} | {name} | {seconds:.1f} | {cpu:.1f} | {peak / _MEBIBYTE:,.0f} "
+                    f"| {interactions:,} | {name} | {seconds:.2f} | {cpu:.2f} | {peak / _MEBIBYTE:,.0f} "
                     f"| {cpu / interactions * 1e6:.2f} | {written / interactions:.1f} |",
                     flush=True,
                 )

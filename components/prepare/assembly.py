@@ -113,7 +113,8 @@ def _memory(length: int) -> NDArray[np.uint8]:
     NumPy asks for huge ones, which a virtual machine has to get from its host first: 0.4 to 1.8 s for a GB,
     where small ones take 0.4 s.
     """
-    return np.frombuffer(mmap.mmap(-1, max(length, 1)), np.uint8, length)
+    private = mmap.mmap(-1, max(length, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(private, np.uint8, length)
 
 
 class _Workspace:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.engines import Engine
+from components.engines.embedded import DuckDB
 from components.engines.sql import quoted, render
 from trainer.errors import InputError
 from trainer.files import begin_artifact, finish_artifact, read_manifest, write_json
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _SQL = Path(__file__).parent / "sql"
 _COLD = 5
+_FEW_RATINGS = 1000
 _LEAST_SHARE = 1e-4
 
 
@@ -208,7 +210,12 @@ class Contract:
 
 def ratings_of(engine: Engine, table: str, columns: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return bin, interactions, lowest, highest, earliest and latest of each bin of the ratings, in order."""
-    sql = render(_SQL, "profile.sql", kept=engine.table(table), with_time="event_time" in columns)
+    kept = engine.table(table)
+    few = False
+    if isinstance(engine, DuckDB):  # BigQuery would bill a look at the first rows as one at all of them
+        (first,) = engine.fetch(render(_SQL, "first_ratings.sql", interactions=kept)).to_pylist()
+        few = first["ratings"] <= _FEW_RATINGS
+    sql = render(_SQL, "profile.sql", kept=kept, few=few, with_time="event_time" in columns)
     return sorted(engine.fetch(sql).to_pylist(), key=lambda row: int(row["bin"]))
 
 

@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from components.engines.embedded import DuckDB
 from components.extract.step import extract
-from components.prepare.profile import FILE, Profile, psi
+from components.prepare import profile
+from components.prepare.profile import FILE, Profile, psi, ratings_of
 from components.prepare.profile_report import write_report
 from components.prepare.step import prepare
 from trainer.errors import InputError, WalsError
@@ -217,3 +219,20 @@ def test_psi_is_that_of_the_formula():
     assert psi(before, now) == pytest.approx(expected)
     assert psi(before, before) == 0
     assert np.isfinite(psi({"1": 1}, {"2": 1}))
+
+
+@pytest.mark.parametrize("with_time", [False, True])
+def test_few_ratings_are_binned_as_many_are(monkeypatch, with_time):
+    columns = {"rating": "float"} | ({"event_time": "timestamp[us, tz=UTC]"} if with_time else {})
+    time = ", TIMESTAMP_SECONDS(1767225600 + n) AS event_time" if with_time else ""
+    numbers = "SELECT CAST(MOD(n, 41) - 20 AS FLOAT64) / 4 AS rating" + time
+    with DuckDB.open(ordered=False) as database:
+        database.create("interactions", f"{numbers} FROM UNNEST(GENERATE_ARRAY(1, 1000)) AS n")
+        few = ratings_of(database, "interactions", columns)
+        monkeypatch.setattr(profile, "_FEW_RATINGS", 0)
+        many = ratings_of(database, "interactions", columns)
+    assert few == many
+    assert sum(row["interactions"] for row in few) == 1_000
+    assert (min(row["lowest"] for row in few), max(row["highest"] for row in few)) == (-5, 5)
+    earliest = min(row["earliest"] for row in few)
+    assert earliest.startswith("2026-01-01 00:00:01") if with_time else earliest == ""
