@@ -3,6 +3,7 @@
 import builtins
 import contextlib
 import io
+import logging
 import os
 import re
 import sys
@@ -90,13 +91,19 @@ class _Transcript(io.TextIOBase):
 
 
 @contextlib.contextmanager
-def _unchanged_print() -> Iterator[None]:
-    """Put ``print`` back: parallel tasks of kfp.local replace it, and may restore one another's."""
-    original = builtins.print
+def _process_as_it_was() -> Iterator[None]:
+    """Put ``print`` and the root logger back, which parallel tasks of kfp.local leave replaced.
+
+    Each task replaces them and restores what it found, which may be what another task had put there.
+    """
+    original, root = builtins.print, logging.getLogger()
+    handlers, level = root.handlers[:], root.level
     try:
         yield
     finally:
         builtins.print = original
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 @contextlib.contextmanager
@@ -145,7 +152,7 @@ def run_compiled(
         try:
             with (
                 contextlib.redirect_stdout(transcript),
-                _unchanged_print(),
+                _process_as_it_was(),
                 runner() as kfp_runner,
                 warnings.catch_warnings(),
             ):

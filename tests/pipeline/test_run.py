@@ -1,20 +1,25 @@
 """`wals run`: the compiled spec, executed step by step on this machine, as a user sees it."""
 
+import builtins
+import contextlib
 import itertools
 import json
+import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from kfp import compiler, dsl
+from kfp.local import SubprocessRunner
 
 from pipeline.cli import run_command
 from pipeline.cli import wals as cli
-from pipeline.local import StepEvent, run_compiled
+from pipeline.local import StepEvent, run_compiled, subprocess_runner
 from trainer.errors import WalsError
 
 WALS = Path(sys.executable).with_name("wals")
@@ -232,3 +237,22 @@ def test_a_run_tells_what_its_steps_say(exiting: Path, tmp_path: Path) -> None:
     assert Path(artifact.path).read_text() == "done"
     assert StepEvent("step-that-exits", "said", "about to exit") in events
     assert "about to exit" in (tmp_path / "run.log").read_text("utf-8")
+
+
+def test_a_run_leaves_the_log_and_the_print_of_its_process_as_they_were(
+    exiting: Path, tmp_path: Path
+) -> None:
+    @contextlib.contextmanager
+    def as_after_parallel_steps() -> Iterator[SubprocessRunner]:
+        # Parallel steps of kfp.local restore what they found, which may be what another had put there.
+        with subprocess_runner() as runner:
+            yield runner
+        builtins.print = repr
+        logging.getLogger().handlers = [logging.StreamHandler(sys.stdout)]
+        logging.getLogger().setLevel(logging.INFO)
+
+    root, original = logging.getLogger(), print
+    before = root.handlers[:], root.level
+    run_compiled(exiting, {"code": 0}, tmp_path, lambda event: None, as_after_parallel_steps)
+    assert print is original
+    assert (root.handlers, root.level) == before
