@@ -1,10 +1,11 @@
 """Work in threads with bounded memory."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from trainer.threads import usable_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -16,7 +17,7 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item]) -> It
     Unlike the executor's own ``map``, it takes items and holds results for that many threads only, and one
     more, so that all are busy while the caller is.
     """
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = usable_cores()
     with ThreadPoolExecutor(workers) as executor:
         pending: deque[Future[Result]] = deque()
         for item in items:

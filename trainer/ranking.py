@@ -2,12 +2,13 @@
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.matrix import Shard
 from trainer.solvers.kernels import compiled
+from trainer.solvers.simd import take
+from trainer.threads import in_threads, usable_cores
 
 # Scores of a block of queries: enough rows for a fast matrix product, near the size of a last-level cache.
 _BLOCK_BYTES = 32 << 20
@@ -42,21 +43,28 @@ def top_k(
     for start in range(0, count, block):
         stop = min(start + block, count)
         product = np.ascontiguousarray(queries[start:stop] @ items.T)
-        _rank(
-            product, masked.indptr[start : stop + 1], masked.indices, indices[start:stop], scores[start:stop]
+        in_threads(
+            min(usable_cores(), stop - start),
+            _rank,
+            *(product, masked.indptr[start : stop + 1], masked.indices),
+            *(indices[start:stop], scores[start:stop]),
         )
     return indices, scores
 
 
-@compiled(parallel=True, infinities=True)
-def _rank(product: Any, masked_indptr: Any, masked_indices: Any, indices: Any, scores: Any) -> None:
-    for i in numba.prange(len(product)):
+@compiled(infinities=True)
+def _rank(
+    counter: Any, product: Any, masked_indptr: Any, masked_indices: Any, indices: Any, scores: Any
+) -> None:
+    i = take(counter)
+    while i < len(product):
         for e in range(masked_indptr[i], masked_indptr[i + 1]):
             product[i, masked_indices[e]] = -np.inf
         _select(product[i], indices[i], scores[i])
+        i = take(counter)
 
 
-@compiled(infinities=True)
+@compiled(inlined=True, infinities=True)
 def _select(row: Any, indices: Any, scores: Any) -> None:
     """Insert what beats the worst of the best so far; most strides are passed over by their maximum."""
     worst = scores[len(scores) - 1]
@@ -73,7 +81,7 @@ def _select(row: Any, indices: Any, scores: Any) -> None:
                 worst = scores[len(scores) - 1]
 
 
-@compiled(infinities=True)
+@compiled(inlined=True, infinities=True)
 def _insert(score: Any, index: Any, indices: Any, scores: Any) -> None:
     place = len(scores) - 1
     while place > 0 and scores[place - 1] < score:

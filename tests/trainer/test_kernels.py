@@ -1,12 +1,31 @@
+import os
+import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import trainer
 from trainer.errors import InputError
 from trainer.matrix import Shard
 from trainer.solvers import kernels
+
+TRAIN = """
+import hashlib
+import numpy as np
+from scipy import sparse
+from trainer.config import TrainConfig
+from trainer.fit import fit
+from trainer.matrix import InteractionMatrix
+
+matrix = InteractionMatrix.from_scipy(sparse.random_array((60, 40), density=0.3, rng=0, dtype=np.float32))
+for solver in ("cg", "ialspp"):
+    model = fit(matrix, TrainConfig(latent_factors=20, block_size=16, num_iters=4, solver=solver))
+    print(hashlib.sha256(model.item_factors.tobytes()).hexdigest())
+"""
 
 
 @pytest.mark.parametrize("d", [1, 15, 16, 17, 64, 100])
@@ -45,17 +64,54 @@ def test_runs_of_rows_cover_each_row_once_and_share_the_work() -> None:
     assert work.max() <= work.mean() * 2 + counts.max()
 
 
-def test_compiled_kernels_are_kept_in_the_users_cache(
+def test_compiled_kernels_are_kept_where_it_is_possible(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert Path(kernels._compiled_kernels()).parent == tmp_path / "cache"
+    assert Path(kernels._compiled_kernels()).is_relative_to(tmp_path / "cache")
     # A file where the folder should be: nothing can be kept there.
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert Path(kernels._compiled_kernels()).parent == Path(tempfile.gettempdir())
+    assert Path(kernels._compiled_kernels()).is_relative_to(tempfile.gettempdir())
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "named"))
+    assert Path(kernels._compiled_kernels()).is_relative_to(tmp_path / "named")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
+    with pytest.raises(InputError, match=r"NUMBA_CACHE_DIR '.*file': cannot be written"):
+        kernels._compiled_kernels()
 
 
-def test_more_threads_than_cores_are_refused() -> None:
-    with pytest.raises(InputError, match="num_threads 4096: is above the"):
-        kernels.use_threads(4096)
+def test_kernels_of_other_sources_are_kept_apart(tmp_path: Path) -> None:
+    shutil.copytree(Path(trainer.__file__).parent, tmp_path / "trainer")
+
+    def folder() -> str:
+        command = [
+            sys.executable,
+            "-c",
+            "from trainer.solvers import kernels; print(kernels.config.CACHE_DIR)",
+        ]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    before = folder()
+    assert folder() == before
+    with (tmp_path / "trainer" / "solvers" / "simd.py").open("a") as source:
+        source.write("# Another.\n")
+    assert folder() != before
+
+
+def test_a_process_that_compiles_the_kernels_computes_what_later_ones_do(tmp_path: Path) -> None:
+    kept = tmp_path / "kernels"
+
+    def train() -> str:
+        command = [sys.executable, "-c", TRAIN]
+        return subprocess.run(
+            command,
+            env=os.environ | {"NUMBA_CACHE_DIR": str(kept)},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+
+    first = train()
+    assert list(kept.rglob("cg._sweep-*"))
+    assert train() == first

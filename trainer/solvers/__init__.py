@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from trainer.config import TrainConfig
 from trainer.extras import tensorflow_sees_gpu
 from trainer.matrix import Shard
+from trainer.threads import threads_of
 from trainer.weighting import HalfProblem
 
 
@@ -49,13 +50,12 @@ def make_solver(config: TrainConfig) -> Solver:
         from trainer.solvers.tensorflow import TensorFlowCholesky
 
         return TensorFlowCholesky()
-    from trainer.solvers.kernels import use_threads
-
-    use_threads(config.num_threads)
+    threads = threads_of(config.num_threads)
     if config.solver in ("cholesky", "ialspp"):
         from trainer.solvers.descent import BlockDescent
 
-        return BlockDescent(config.latent_factors if config.solver == "cholesky" else config.block_size)
+        block = config.latent_factors if config.solver == "cholesky" else config.block_size
+        return BlockDescent(block, threads)
     from trainer.solvers.cg import ConjugateGradients
 
-    return ConjugateGradients(config.cg_steps)
+    return ConjugateGradients(config.cg_steps, threads)

@@ -10,7 +10,6 @@ its tile of rows is in the nearest cache.
 from collections.abc import Sequence
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +25,8 @@ from trainer.solvers.kernels import (
     read_entries,
     tile_of,
 )
+from trainer.solvers.simd import take
+from trainer.threads import in_threads
 from trainer.weighting import HalfProblem
 
 _ROTATED_AT_ONCE = 1 << 13
@@ -36,8 +37,9 @@ _ROUNDING = np.float32(1e-13)
 class ConjugateGradients:
     """Improves every row by a few steps from its last factors."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, threads: int) -> None:
         self._steps = steps
+        self._threads = threads
 
     def sweep(
         self,
@@ -53,12 +55,15 @@ class ConjugateGradients:
         total = 0.0
         for shard in shards:
             rows = slice(shard.first, shard.first + shard.rows)
-            total += _sweep(
-                shard.indptr, shard.indices, shard.values,
+            bounds = chunk_bounds(shard)
+            losses = np.zeros(len(bounds) - 1)
+            in_threads(
+                self._threads, _sweep, shard.indptr, shard.indices, shard.values,
                 problem.major_weight[rows], problem.minor_weight, np.float32(problem.value_weight),
                 problem.binary, np.float32(problem.unobs_weight), problem.regularization[rows],
-                shared, mean, minor, major[rows], self._steps, chunk_bounds(shard),
+                shared, mean, minor, major[rows], self._steps, bounds, losses,
             )  # fmt: skip
+            total += float(losses.sum())
         return total
 
 
@@ -73,15 +78,16 @@ def _to_eigenbasis(minor: NDArray[np.float32], major: NDArray[np.float32]) -> ND
     return spectrum
 
 
-@compiled(parallel=True)
+@compiled()
 def _sweep(
-    indptr: Any, indices: Any, values: Any, major_weight: Any, minor_weight: Any, value_weight: Any,
-    binary: Any, w0: Any, regularization: Any, shared: Any, mean: Any, minor: Any, major: Any, steps: Any,
-    bounds: Any,
-) -> Any:  # fmt: skip
+    counter: Any, indptr: Any, indices: Any, values: Any, major_weight: Any, minor_weight: Any,
+    value_weight: Any, binary: Any, w0: Any, regularization: Any, shared: Any, mean: Any, minor: Any,
+    major: Any, steps: Any, bounds: Any, losses: Any,
+) -> None:  # fmt: skip
+    """Step the rows of the chunks that this thread takes, and set what their losses are."""
     d = minor.shape[1]
-    losses = np.zeros(len(bounds) - 1, np.float64)
-    for chunk in numba.prange(len(bounds) - 1):
+    chunk = take(counter)
+    while chunk < len(losses):
         first, last = bounds[chunk], bounds[chunk + 1]
         longest = longest_row(indptr, first, last)
         rows = np.empty(longest, indices.dtype)
@@ -113,10 +119,10 @@ def _sweep(
                 minor, rows, excess, sums, padded(stop - start), diagonal, scale, major[i], vectors, steps
             )
         losses[chunk] = loss
-    return losses.sum()
+        chunk = take(counter)
 
 
-@compiled()
+@compiled(inlined=True)
 def _start(
     minor: Any, indices: Any, start: Any, rows: Any, excess: Any, weighted: Any, sums: Any, count: Any,
     diagonal: Any, solution: Any, residual: Any,
@@ -139,7 +145,7 @@ def _start(
     return loss
 
 
-@compiled()
+@compiled(inlined=True)
 def _step(
     minor: Any, rows: Any, excess: Any, sums: Any, count: Any, diagonal: Any, scale: Any, solution: Any,
     vectors: Any, steps: Any,

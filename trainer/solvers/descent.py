@@ -11,7 +11,6 @@ the step x_B -= H^-1 g minimises the row's loss over the block and lowers it by 
 from collections.abc import Sequence
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,15 +26,17 @@ from trainer.solvers.kernels import (
     prefetch,
     read_entries,
 )
-from trainer.solvers.simd import LANES, ROWS, add_rows
+from trainer.solvers.simd import LANES, ROWS, add_rows, take
+from trainer.threads import in_threads
 from trainer.weighting import HalfProblem
 
 
 class BlockDescent:
     """Solves each row block by block; exactly, when one block holds all coordinates."""
 
-    def __init__(self, block: int) -> None:
+    def __init__(self, block: int, threads: int) -> None:
         self._block = block
+        self._threads = threads
 
     def sweep(
         self,
@@ -53,34 +54,39 @@ class BlockDescent:
         total = 0.0
         for shard in shards:
             rows = slice(shard.first, shard.first + shard.rows)
-            loss, singular = _sweep(
-                shard.indptr, shard.indices, shard.values,
+            bounds = chunk_bounds(shard)
+            losses, singular = np.zeros(len(bounds) - 1), np.full(len(bounds) - 1, -1)
+            in_threads(
+                self._threads, _sweep, shard.indptr, shard.indices, shard.values,
                 problem.major_weight[rows], problem.minor_weight, np.float32(problem.value_weight),
                 problem.binary, np.float32(problem.unobs_weight), problem.regularization[rows],
-                shared, minor, major[rows], min(self._block, minor.shape[1]), chunk_bounds(shard),
+                shared, minor, major[rows], min(self._block, minor.shape[1]), bounds,
+                losses, singular,
             )  # fmt: skip
-            if singular.size:
+            if (singular >= 0).any():
+                row = shard.first + int(singular[singular >= 0][0])
                 raise InputError(
                     "regularization",
-                    float(problem.regularization[shard.first + singular[0]]),
-                    f"leaves the equations of row {shard.first + singular[0]} singular",
+                    float(problem.regularization[row]),
+                    f"leaves the equations of row {row} singular",
                     "raise it",
                 )
-            total += loss
+            total += float(losses.sum())
         return total
 
 
-@compiled(parallel=True)
+@compiled()
 def _sweep(
-    indptr: Any, indices: Any, values: Any, major_weight: Any, minor_weight: Any, value_weight: Any,
-    binary: Any, w0: Any, regularization: Any, shared: Any, minor: Any, major: Any, block: Any, bounds: Any,
-) -> Any:  # fmt: skip
+    counter: Any, indptr: Any, indices: Any, values: Any, major_weight: Any, minor_weight: Any,
+    value_weight: Any, binary: Any, w0: Any, regularization: Any, shared: Any, minor: Any, major: Any,
+    block: Any, bounds: Any, losses: Any, singular: Any,
+) -> None:  # fmt: skip
+    """Solve the rows of the chunks that this thread takes; set their losses and the first singular row."""
     d = minor.shape[1]
-    losses = np.zeros(len(bounds) - 1, np.float64)
-    singular = np.full(len(bounds) - 1, -1, np.int64)
     every = np.minimum(np.arange(padded(d) + ROWS), d - 1)
     pivots = np.minimum(np.arange(padded(block)), block - 1)
-    for chunk in numba.prange(len(bounds) - 1):
+    chunk = take(counter)
+    while chunk < len(losses):
         first, last = bounds[chunk], bounds[chunk + 1]
         longest = longest_row(indptr, first, last)
         rows = np.empty(longest, indices.dtype)
@@ -132,10 +138,10 @@ def _sweep(
                     for k in range(count):
                         sums[k] -= scratch[k]
         losses[chunk] = loss
-    return losses.sum(), singular[singular >= 0]
+        chunk = take(counter)
 
 
-@compiled()
+@compiled(inlined=True)
 def _quadratic(matrix: Any, every: Any, vector: Any, product: Any) -> Any:
     """Return vector' matrix vector."""
     dots(matrix, every, 0, padded(len(vector)), vector, product)
@@ -145,7 +151,7 @@ def _quadratic(matrix: Any, every: Any, vector: Any, product: Any) -> Any:
     return total
 
 
-@compiled()
+@compiled(inlined=True)
 def _assemble(
     part: Any, rows: Any, count: Any, excess: Any, shared: Any, regularization: Any, system: Any
 ) -> None:
@@ -166,7 +172,7 @@ def _assemble(
                     system[f, g] += coefficients[k] * part[rows[group + k], g]
 
 
-@compiled()
+@compiled(inlined=True)
 def _factorize(system: Any, size: Any, pivots: Any) -> Any:
     """Replace the upper triangle by R with R'R = system, row by row; return whether it is definite."""
     coefficients = np.empty(ROWS, np.float32)
@@ -189,7 +195,7 @@ def _factorize(system: Any, size: Any, pivots: Any) -> Any:
     return True
 
 
-@compiled()
+@compiled(inlined=True)
 def _solve(factor: Any, size: Any, right: Any) -> Any:
     """Replace ``right``, g, by H^-1 g with H = R'R; return g'H^-1 g."""
     gain = np.float32(0)

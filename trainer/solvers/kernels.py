@@ -1,5 +1,6 @@
 """What the CPU kernels share: entries of a row with their weights, and products with gathered rows."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -16,35 +17,50 @@ from trainer.solvers.simd import LANES, ROWS, add_rows, dot_rows, prefetch_row
 
 
 def _compiled_kernels() -> str:
-    """Return the folder for compiled kernels: a cache of the user, or a temporary one without a home."""
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    for folder in (caches, Path(tempfile.gettempdir())):
-        kernels = folder / f"wals-kernels-{os.getuid()}"
+    """Return the folder for compiled kernels of these sources.
+
+    Numba compiles a kernel again when its own file changes, but not when another does whose functions have
+    become a part of it; so other sources get another folder.
+    """
+    sources = sorted(Path(__file__).parents[1].rglob("*.py"))
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+    for caches in _caches():
+        kernels = caches / digest
         try:
             kernels.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError:
             continue
         if os.access(kernels, os.W_OK):
             return str(kernels)
-    raise InputError("XDG_CACHE_HOME", str(caches), "cannot be written", "name a folder for compiled kernels")
+    raise InputError(
+        "NUMBA_CACHE_DIR", str(_caches()[0]), "cannot be written", "name a folder for compiled kernels"
+    )
+
+
+def _caches() -> list[Path]:
+    """Return where compiled kernels may be kept: a cache of the user, or a temporary one without a home."""
+    if named := os.environ.get("NUMBA_CACHE_DIR"):
+        return [Path(named)]
+    users = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    return [folder / f"wals-kernels-{os.getuid()}" for folder in (users, Path(tempfile.gettempdir()))]
 
 
 # Numba makes up its attributes at run time.
 config: Any = numba.config
-
-# Beside the sources, Numba's own choice, unless they are read-only as in a container.
-if not (os.environ.get("NUMBA_CACHE_DIR") or os.access(Path(__file__).parent, os.W_OK)):
-    config.CACHE_DIR = _compiled_kernels()
+config.CACHE_DIR = _compiled_kernels()
 
 _FAST = {"nnan", "ninf", "nsz", "arcp", "contract", "afn", "reassoc"}
 _ORDERED = {"nnan", "nsz", "reassoc"}
 
 
-def compiled(*, parallel: bool = False, infinities: bool = False) -> Callable[[Any], Any]:
-    """Return a decorator that compiles a kernel once and keeps it on disk.
+def compiled(*, inlined: bool = False, infinities: bool = False) -> Callable[[Any], Any]:
+    """Return a decorator that compiles a kernel, or a part of kernels, once and keeps it on disk.
 
     Args:
-        parallel: spread its ``prange`` loops over threads.
+        inlined: it is a part of kernels and becomes a part of the code of each. As a function of its own it
+            would be optimised once more for each kernel that calls it, and the process that compiles them
+            and those that load them from disk would not run the same of these: results would differ by
+            rounding.
         infinities: it meets infinite numbers, which the fastest arithmetic takes for impossible.
     """
     decorator: Callable[[Any], Any] = numba.njit(
@@ -52,21 +68,9 @@ def compiled(*, parallel: bool = False, infinities: bool = False) -> Callable[[A
         cache=True,
         error_model="numpy",
         nogil=True,
-        parallel=parallel,
+        forceinline=inlined,
     )
     return decorator
-
-
-def use_threads(count: int) -> None:
-    """Let parallel kernels use this many threads from now on; 0 is one for each core.
-
-    Raises:
-        InputError: there are not so many cores.
-    """
-    cores: int = config.NUMBA_NUM_THREADS
-    if count > cores:
-        raise InputError("num_threads", count, f"is above the {cores} cores", "give fewer, or 0 for all")
-    numba.set_num_threads(count or cores)
 
 
 _TILE_BYTES = 16 << 10
@@ -81,19 +85,19 @@ def chunk_bounds(shard: Shard) -> NDArray[np.int64]:
     return np.searchsorted(cost, np.linspace(0, cost[-1], _CHUNKS + 1)).astype(np.int64)
 
 
-@compiled()
+@compiled(inlined=True)
 def padded(count: Any) -> Any:
     """Return ``count`` rounded up to whole groups of rows."""
     return (count + ROWS - 1) // ROWS * ROWS
 
 
-@compiled()
+@compiled(inlined=True)
 def tile_of(d: Any) -> Any:
     """Return how many rows of d floats stay in the nearest cache between two uses."""
     return max(ROWS, _TILE_BYTES // (4 * d) // ROWS * ROWS)
 
 
-@compiled()
+@compiled(inlined=True)
 def longest_row(indptr: Any, first: Any, last: Any) -> Any:
     """Return the most entries that a row from ``first`` up to ``last`` has, padded."""
     longest = 0
@@ -102,7 +106,7 @@ def longest_row(indptr: Any, first: Any, last: Any) -> Any:
     return padded(longest)
 
 
-@compiled()
+@compiled(inlined=True)
 def read_entries(
     indices: Any, values: Any, start: Any, stop: Any,
     major_weight: Any, minor_weight: Any, value_weight: Any, binary: Any, w0: Any,
@@ -129,7 +133,7 @@ def read_entries(
     return constant
 
 
-@compiled()
+@compiled(inlined=True)
 def dots(minor: Any, rows: Any, start: Any, stop: Any, vector: Any, out: Any) -> None:
     """Set ``out[k] = minor[rows[k]] . vector`` for k from ``start`` up to ``stop``, whole groups."""
     d = minor.shape[1]
@@ -140,7 +144,7 @@ def dots(minor: Any, rows: Any, start: Any, stop: Any, vector: Any, out: Any) ->
                 out[k] += minor[rows[k], f] * vector[f]
 
 
-@compiled()
+@compiled(inlined=True)
 def adds(minor: Any, rows: Any, start: Any, stop: Any, coefficients: Any, out: Any) -> None:
     """Add ``coefficients[k] minor[rows[k]]`` to ``out`` for k from ``start`` up to ``stop``, whole groups."""
     d = minor.shape[1]
@@ -151,7 +155,7 @@ def adds(minor: Any, rows: Any, start: Any, stop: Any, coefficients: Any, out: A
                 out[f] += coefficients[k] * minor[rows[k], f]
 
 
-@compiled()
+@compiled(inlined=True)
 def prefetch(minor: Any, indices: Any, start: Any, stop: Any) -> None:
     """Start bringing the minor rows of these entries near."""
     for e in range(start, min(stop, len(indices))):

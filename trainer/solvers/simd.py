@@ -1,4 +1,4 @@
-"""Vector instructions for the CPU kernels: products of eight gathered rows at a time, and prefetching.
+"""Instructions for the CPU kernels: products of eight gathered rows at a time, prefetching, counting.
 
 Numba compiles loops well but reduces each dot product on its own and knows no prefetch. These intrinsics
 emit LLVM's portable vectors instead: eight rows share the loads of the dense vector and one tree of
@@ -97,6 +97,17 @@ def prefetch_row(typing_context, matrix, row):  # type: ignore[no-untyped-def]  
         return context.get_dummy_value()
 
     return types.void(matrix, row), generate
+
+
+@intrinsic
+def take(typing_context, counter):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    """Return ``counter[0]``, int64, and raise it by one: threads that share it get each number once."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = _Arguments(context, builder, signature, arguments).data(0)
+        return builder.atomic_rmw("add", place, ir.Constant(_INDEX, 1), "monotonic")
+
+    return types.int64(counter), generate
 
 
 class _Arguments:
