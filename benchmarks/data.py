@@ -2,7 +2,8 @@
 
 Each runs in a process of its own over the same generated file, and the table gives its seconds from
 start to end (imports included), the CPU seconds of all its threads and its peak resident memory, each the
-least of several turns, as whoever goes first on a virtual machine may have to wait for its memory:
+least of several turns, as whoever goes first on a virtual machine may have to wait for its memory. A step
+runs with the packages of its image, and the plain script with those of this environment:
 
     python benchmarks/data.py --millions 1 10 20 100
 
@@ -28,7 +29,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from environments import python_of
 from pyarrow import csv
+
+ROOT = Path(__file__).parents[1]
 
 _CHUNK = 1_000_000
 _WARM_UP = 100_000
@@ -108,15 +112,15 @@ def generate(path: Path, interactions: int, seed: int = 0) -> None:
             writer.write_table(pa.table(columns, schema=schema))
 
 
-def measure(script: str) -> tuple[float, float, int]:
-    """Run a script in a Python of its own.
+def measure(python: Path | str, script: str) -> tuple[float, float, int]:
+    """Run a script in a process of this Python.
 
     Returns:
         Seconds from start to end, seconds on all cores, and peak resident bytes.
     """
     start = time.perf_counter()
     cached = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    process = subprocess.Popen([sys.executable, "-c", script], env=cached)
+    process = subprocess.Popen([python, "-c", script], env=cached | {"PYTHONPATH": str(ROOT)})
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -149,6 +153,9 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}\n")
     print("| interactions | what | seconds | CPU seconds | peak MiB | CPU µs each | output bytes each |")
     print("|---:|---|---:|---:|---:|---:|---:|")
+    pythons = {
+        step: python_of(step, ROOT / "requirements" / f"{step}.lock.txt") for step in ("extract", "prepare")
+    }
     with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
         folder = Path(scratch)
         source = folder / f"source.{arguments.format}"
@@ -163,19 +170,22 @@ def main() -> None:
                     ("plain pandas, in memory", _PANDAS, []),
                     ("plain pandas, with holdout and files", _PANDAS_SAVED, ["plain"]),
                 ]
-            scripts = [
-                script.format(source=str(source), folder=str(folder), format=arguments.format)
-                for _, script, _ in steps
+            runs = [
+                (
+                    pythons.get(name, sys.executable),
+                    script.format(source=str(source), folder=str(folder), format=arguments.format),
+                )
+                for name, script, _ in steps
             ]
             if interactions == _WARM_UP:
-                for script in scripts:
-                    measure(script)
+                for run in runs:
+                    measure(*run)
                 continue
             turns = []
             for _ in range(arguments.turns):
                 for output in (output for _, _, outputs in steps for output in outputs):
                     shutil.rmtree(folder / output, ignore_errors=True)
-                turns.append([measure(script) for script in scripts])
+                turns.append([measure(*run) for run in runs])
             for (name, _, outputs), measured in zip(steps, zip(*turns, strict=True), strict=True):
                 seconds, cpu, peak = (min(figures) for figures in zip(*measured, strict=True))
                 written = sum(folder_size(folder / output) for output in outputs)

@@ -12,19 +12,17 @@ import os
 import subprocess
 import sys
 import time
-import venv
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from environments import BUILD, python_of
 from scipy import sparse
 from train_data import movielens_matrix, power_law_matrix, split
 
 from trainer.matrix import InteractionMatrix
 
 HERE = Path(__file__).parent
-BUILD = HERE.parent / "build" / "benchmarks"
-PEERS = BUILD / "peers"
 MOVIELENS = HERE.parent / "data" / "ml-latest-small" / "ratings.csv"
 
 CONTESTANTS = {
@@ -51,17 +49,6 @@ RIVAL_ITERATIONS = 8
 REGULARIZATION = {"power-law": 0.001, "movielens": 0.01}
 
 
-def peers_python() -> Path:
-    """Return the interpreter of the peers' environment, made on first use."""
-    python = PEERS / "bin" / "python"
-    if not (PEERS / "complete").exists():
-        venv.create(PEERS, with_pip=True, clear=True)
-        lock = HERE / "peers.lock.txt"
-        subprocess.run([python, "-m", "pip", "install", "-q", "--require-hashes", "-r", lock], check=True)
-        (PEERS / "complete").touch()
-    return python
-
-
 def prepare(name: str) -> Path:
     """Return the folder of a data set's training and test matrix, made on first use."""
     folder = BUILD / name
@@ -76,7 +63,7 @@ def prepare(name: str) -> Path:
 def run(contestant: str, data: Path, d: int, iterations: int) -> dict[str, Any]:
     """Train one contestant in a process of its own and return what it printed."""
     library, solver = CONTESTANTS[contestant]
-    python = Path(sys.executable) if library == "ours" else peers_python()
+    python = Path(sys.executable) if library == "ours" else python_of("peers", HERE / "peers.lock.txt")
     script = str(HERE / "train_contestant.py")
     command = [
         str(python),
