@@ -2,8 +2,9 @@
 
 Each runs in a process of its own over the same generated file, and the table gives its seconds from
 start to end (imports included), the CPU seconds of all its threads and its peak resident memory, each the
-least of several turns, as whoever goes first on a virtual machine may have to wait for its memory. A step
-runs with the packages of its image, and the plain script with those of this environment:
+least of several turns. They take turns in going first, as on a virtual machine the memory of whoever went
+before is at hand sooner. A step runs with the packages of its image, and the plain script with those of this
+environment:
 
     python benchmarks/data.py --millions 1 10 20 100
 
@@ -24,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -161,33 +163,30 @@ def main() -> None:
         source = folder / f"source.{arguments.format}"
         for interactions in (_WARM_UP, *(millions * 1_000_000 for millions in arguments.millions)):
             generate(source, interactions)
-            steps = [
+            ours = [
                 ("extract", _EXTRACT, ["interactions"]),
                 ("prepare", _PREPARE, ["training", "holdout", "vocabulary"]),
             ]
+            contestants = [ours]
             if interactions <= arguments.pandas_up_to * 1_000_000:
-                steps += [
-                    ("plain pandas, in memory", _PANDAS, []),
-                    ("plain pandas, with holdout and files", _PANDAS_SAVED, ["plain"]),
+                contestants += [
+                    [("plain pandas, in memory", _PANDAS, [])],
+                    [("plain pandas, with holdout and files", _PANDAS_SAVED, ["plain"])],
                 ]
-            runs = [
-                (
-                    pythons.get(name, sys.executable),
-                    script.format(source=str(source), folder=str(folder), format=arguments.format),
-                )
-                for name, script, _ in steps
-            ]
+            turns = 1 if interactions == _WARM_UP else arguments.turns
+            figures: dict[str, list[tuple[float, float, int]]] = {}
+            for turn in range(turns):
+                first = turn % len(contestants)
+                for name, script, outputs in chain(*contestants[first:], *contestants[:first]):
+                    for output in outputs:
+                        shutil.rmtree(folder / output, ignore_errors=True)
+                    filled = script.format(source=str(source), folder=str(folder), format=arguments.format)
+                    measured = measure(pythons.get(name, sys.executable), filled)
+                    figures.setdefault(name, []).append(measured)
             if interactions == _WARM_UP:
-                for run in runs:
-                    measure(*run)
                 continue
-            turns = []
-            for _ in range(arguments.turns):
-                for output in (output for _, _, outputs in steps for output in outputs):
-                    shutil.rmtree(folder / output, ignore_errors=True)
-                turns.append([measure(*run) for run in runs])
-            for (name, _, outputs), measured in zip(steps, zip(*turns, strict=True), strict=True):
-                seconds, cpu, peak = (min(figures) for figures in zip(*measured, strict=True))
+            for name, _, outputs in chain(*contestants):
+                seconds, cpu, peak = (min(of_turns) for of_turns in zip(*figures[name], strict=True))
                 written = sum(folder_size(folder / output) for output in outputs)
                 print(
                     f"| {interactions:,} | {name} | {seconds:.2f} | {cpu:.2f} | {peak / _MEBIBYTE:,.0f} "

@@ -15,16 +15,8 @@ def python_of(name: str, lock: Path) -> Path:
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
     if not complete.exists() or complete.read_text("utf-8") != digest:
         venv.create(folder, with_pip=True, clear=True)
-        command = [
-            folder / "bin" / "python",
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--no-deps",
-            "--only-binary",
-            ":all:",
-        ]
-        subprocess.run([*command, "--require-hashes", "-r", lock], check=True)
+        # Without dependencies: the file lists all that are wanted.
+        pip = [folder / "bin" / "python", "-m", "pip", "install", "-q", "--no-deps"]
+        subprocess.run([*pip, "--require-hashes", "-r", lock], check=True)
         complete.write_text(digest, "utf-8")
     return folder / "bin" / "python"

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.matrix import Shard
-from trainer.solvers.kernels import compiled
+from trainer.solvers.kernels import compiled, in_threads
 from trainer.solvers.simd import take
-from trainer.threads import in_threads, usable_cores
+from trainer.threads import usable_cores
 
 # Scores of a block of queries: enough rows for a fast matrix product, near the size of a last-level cache.
 _BLOCK_BYTES = 32 << 20

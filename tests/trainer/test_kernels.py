@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import trainer
 from trainer.errors import InputError
 from trainer.matrix import Shard
-from trainer.solvers import kernels
+from trainer.solvers import kernels, simd
 
 TRAIN = """
 import hashlib
@@ -115,3 +116,31 @@ def test_a_process_that_compiles_the_kernels_computes_what_later_ones_do(tmp_pat
     first = train()
     assert list(kept.rglob("cg._sweep-*"))
     assert train() == first
+
+
+@kernels.compiled()
+def _count(counter: np.ndarray, seen: np.ndarray) -> None:
+    part = simd.take(counter)
+    while part < len(seen):
+        seen[part] += 1
+        part = simd.take(counter)
+
+
+def test_each_part_of_the_work_is_taken_once() -> None:
+    seen = np.zeros(1_000_000, np.int64)
+    kernels.in_threads(4, _count, seen)
+    assert (seen == 1).all()
+
+
+def test_as_many_threads_work_as_are_asked_for() -> None:
+    together = threading.Barrier(3, timeout=30)
+    kernels.in_threads(3, lambda counter: together.wait())
+    assert not together.broken
+
+
+def test_what_goes_wrong_in_a_thread_is_told() -> None:
+    def work(counter: np.ndarray) -> None:
+        raise MemoryError("out of memory")
+
+    with pytest.raises(MemoryError, match="out of memory"):
+        kernels.in_threads(2, work)

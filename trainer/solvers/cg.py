@@ -19,6 +19,7 @@ from trainer.solvers.kernels import (
     chunk_bounds,
     compiled,
     dots,
+    in_threads,
     longest_row,
     padded,
     prefetch,
@@ -26,7 +27,6 @@ from trainer.solvers.kernels import (
     tile_of,
 )
 from trainer.solvers.simd import take
-from trainer.threads import in_threads
 from trainer.weighting import HalfProblem
 
 _ROTATED_AT_ONCE = 1 << 13

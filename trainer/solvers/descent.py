@@ -21,13 +21,13 @@ from trainer.solvers.kernels import (
     chunk_bounds,
     compiled,
     dots,
+    in_threads,
     longest_row,
     padded,
     prefetch,
     read_entries,
 )
 from trainer.solvers.simd import LANES, ROWS, add_rows, take
-from trainer.threads import in_threads
 from trainer.weighting import HalfProblem
 
 

@@ -4,6 +4,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,17 @@ def compiled(*, inlined: bool = False, infinities: bool = False) -> Callable[[An
         forceinline=inlined,
     )
     return decorator
+
+
+def in_threads(threads: int, kernel: Callable[..., None], *arguments: Any) -> None:
+    """Call ``kernel(counter, *arguments)`` in so many threads.
+
+    They share ``counter``, (1,) int64, and by :func:`trainer.solvers.simd.take` the parts of the work.
+    """
+    counter = np.zeros(1, np.int64)
+    with ThreadPoolExecutor(threads) as executor:
+        for call in [executor.submit(kernel, counter, *arguments) for _ in range(threads)]:
+            call.result()
 
 
 _TILE_BYTES = 16 << 10
