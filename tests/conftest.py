@@ -1,9 +1,13 @@
 """What several tests need: small ratings with a taste to find."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+# Many tests start processes, which take twice as long where each has to compile all that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(scope="session")
