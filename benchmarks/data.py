@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -132,6 +133,32 @@ def measure(python: Path | str, script: str) -> tuple[float, float, int]:
     return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit
 
 
+def take_turns(
+    contestants: Sequence[Sequence[tuple[str, str, list[str]]]], turns: int, folder: Path
+) -> dict[str, list[tuple[float, float, int]]]:
+    """Run what each contestant consists of, another contestant first in each turn.
+
+    Args:
+        contestants: name, script and output folders of each of its parts; a step has its lock's name.
+        turns: of all contestants.
+        folder: that the output folders are in; they are removed before a run.
+
+    Returns:
+        What `measure` found in each turn, by name.
+    """
+    pythons = {
+        step: python_of(step, ROOT / "requirements" / f"{step}.lock.txt") for step in ("extract", "prepare")
+    }
+    figures: dict[str, list[tuple[float, float, int]]] = {}
+    for turn in range(turns):
+        first = turn % len(contestants)
+        for name, script, outputs in chain(*contestants[first:], *contestants[:first]):
+            for output in outputs:
+                shutil.rmtree(folder / output, ignore_errors=True)
+            figures.setdefault(name, []).append(measure(pythons.get(name, sys.executable), script))
+    return figures
+
+
 def folder_size(folder: Path) -> int:
     """Return the bytes of all files in a folder."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
@@ -155,36 +182,26 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}\n")
     print("| interactions | what | seconds | CPU seconds | peak MiB | CPU µs each | output bytes each |")
     print("|---:|---|---:|---:|---:|---:|---:|")
-    pythons = {
-        step: python_of(step, ROOT / "requirements" / f"{step}.lock.txt") for step in ("extract", "prepare")
-    }
     with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
         folder = Path(scratch)
         source = folder / f"source.{arguments.format}"
         for interactions in (_WARM_UP, *(millions * 1_000_000 for millions in arguments.millions)):
             generate(source, interactions)
+            filled = {"source": str(source), "folder": str(folder), "format": arguments.format}
             ours = [
-                ("extract", _EXTRACT, ["interactions"]),
-                ("prepare", _PREPARE, ["training", "holdout", "vocabulary"]),
+                ("extract", _EXTRACT.format(**filled), ["interactions"]),
+                ("prepare", _PREPARE.format(**filled), ["training", "holdout", "vocabulary"]),
             ]
             contestants = [ours]
             if interactions <= arguments.pandas_up_to * 1_000_000:
                 contestants += [
-                    [("plain pandas, in memory", _PANDAS, [])],
-                    [("plain pandas, with holdout and files", _PANDAS_SAVED, ["plain"])],
+                    [("plain pandas, in memory", _PANDAS.format(**filled), [])],
+                    [("plain pandas, with holdout and files", _PANDAS_SAVED.format(**filled), ["plain"])],
                 ]
-            turns = 1 if interactions == _WARM_UP else arguments.turns
-            figures: dict[str, list[tuple[float, float, int]]] = {}
-            for turn in range(turns):
-                first = turn % len(contestants)
-                for name, script, outputs in chain(*contestants[first:], *contestants[:first]):
-                    for output in outputs:
-                        shutil.rmtree(folder / output, ignore_errors=True)
-                    filled = script.format(source=str(source), folder=str(folder), format=arguments.format)
-                    measured = measure(pythons.get(name, sys.executable), filled)
-                    figures.setdefault(name, []).append(measured)
             if interactions == _WARM_UP:
+                take_turns(contestants, 1, folder)
                 continue
+            figures = take_turns(contestants, arguments.turns, folder)
             for name, _, outputs in chain(*contestants):
                 seconds, cpu, peak = (min(of_turns) for of_turns in zip(*figures[name], strict=True))
                 written = sum(folder_size(folder / output) for output in outputs)

@@ -1,7 +1,6 @@
 """Preparation: interactions to a sparse matrix, a holdout and the vocabularies."""
 
 import contextlib
-import gc
 import hashlib
 import logging
 import tempfile
@@ -164,19 +163,10 @@ def prepare(
 
 
 def _load_kernels() -> None:
-    """Import what is compiled and have numba set itself up: half a second, in which the engine can work.
+    """Import what is compiled and have numba set itself up: half a second, in which the engine can work."""
+    from components.prepare import encoding, kernels  # noqa: F401 - imports the rest of them
 
-    The many objects of it stay, so that to look for garbage among them would only take time.
-    """
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        from components.prepare import encoding, kernels  # noqa: F401 - imports the rest of them
-
-        kernels.load()
-    finally:
-        if collecting:
-            gc.enable()
+    kernels.load()
 
 
 def _entries(options: Options, matrices: Sequence[Mapping[str, Any]]) -> dict[str, int]:

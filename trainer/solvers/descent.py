@@ -63,8 +63,9 @@ class BlockDescent:
                 shared, minor, major[rows], min(self._block, minor.shape[1]), bounds,
                 losses, singular,
             )  # fmt: skip
-            if (singular >= 0).any():
-                row = shard.first + int(singular[singular >= 0][0])
+            found = singular[singular >= 0]
+            if found.size:
+                row = shard.first + int(found[0])
                 raise InputError(
                     "regularization",
                     float(problem.regularization[row]),

@@ -92,7 +92,7 @@ _ROW_COST = 8
 
 
 def chunk_bounds(shard: Shard) -> NDArray[np.int64]:
-    """Return the bounds of runs of rows of about equal work; each thread takes as many."""
+    """Return the bounds of runs of rows of about equal work, which threads take one after the other."""
     cost = shard.indptr + _ROW_COST * np.arange(shard.rows + 1)
     return np.searchsorted(cost, np.linspace(0, cost[-1], _CHUNKS + 1)).astype(np.int64)
 
