@@ -43,7 +43,7 @@ test-docker: .venv/.dev ## Build the images and test them and the runs in contai
 	$(BIN)/python -m pytest -q -m docker tests/containers
 
 test-airflow: .venv/.dev ## Run the DAGs in real Airflows (3, 2.11 and 2.9), each in an environment of its own
-	$(BIN)/python -m pytest -q -m airflow tests/airflow
+	$(BIN)/python -m pytest -q -m airflow tests/deploy/airflow
 
 check: .venv/.dev ## Lint, check the format and the types
 	$(BIN)/ruff check .

@@ -43,15 +43,18 @@ _MEBIBYTE = 1 << 20
 
 _EXTRACT = """
 from pathlib import Path
+from components.extract.options import ExtractOptions
 from components.extract.step import extract
-extract(source={source!r}, output=Path({folder!r}) / "interactions")
+extract(ExtractOptions(source={source!r}), interactions=Path({folder!r}) / "interactions")
 """
 
 _PREPARE = """
 from pathlib import Path
+from components.prepare.options import PrepareOptions
 from components.prepare.step import prepare
 folder = Path({folder!r})
 prepare(
+    PrepareOptions(),
     interactions=folder / "interactions",
     training=folder / "training",
     holdout=folder / "holdout",

@@ -8,7 +8,6 @@ docs/trainer-task.md. The same seed and trials give the same record on one machi
 """
 
 import argparse
-import dataclasses
 import logging
 import time
 import warnings
@@ -17,16 +16,17 @@ from typing import Any
 
 import optuna
 
-from pipeline.custom_jobs import SEARCH_SPACES
-from trainer import task
-from trainer.config import TrainConfig
+from pipeline.platforms.vertex.training_jobs import SEARCH_SPACES
+from trainer.config import DEFAULT_SEED, TrainConfig
 from trainer.fit import fit
+from trainer.job import flags
+from trainer.job.reading import read_interactions
 from trainer.matrix import InteractionMatrix
 from trainer.metrics import rmse
-from trainer.reading import read_interactions
+from trainer.splitting import Split
 
 SAMPLE = Path(__file__).parents[1] / "data" / "ml-latest-small" / "ratings.csv"
-SPACE = SEARCH_SPACES[task.RATINGS]
+SPACE = SEARCH_SPACES[flags.RATINGS]
 # What the TensorFlow 1 job had found for its own solver and weights, for comparison.
 OLD = {"latent_factors": 34, "regularization": 9.83, "unobs_weight": 0.001, "feature_wt_factor": 189.8}
 
@@ -41,8 +41,8 @@ def main() -> None:
     # It tells of items whose every rating was held out, for each trial anew.
     logging.getLogger("trainer.fit").setLevel(logging.ERROR)
     data = read_interactions(SAMPLE, delimiter=",", headers=True)
-    outer = task.Split.of(data.matrix, 0.1, TrainConfig.seed)
-    inner = task.Split.of(outer.train, 0.1, given.seed)
+    outer = Split.exact(data.matrix, 0.1, DEFAULT_SEED)
+    inner = Split.exact(outer.train, 0.1, given.seed)
 
     began = time.perf_counter()
     study = optuna.create_study(direction="minimize", sampler=sampler(given.seed))
@@ -52,8 +52,8 @@ def main() -> None:
 
     candidates = {
         "defaults": defaults(),
-        "the old job's optimised": dataclasses.replace(defaults(), **OLD),
-        "found": dataclasses.replace(defaults(), **rounded(study.best_params)),
+        "the old job's optimised": defaults().replace(**OLD),
+        "found": defaults().replace(**rounded(study.best_params)),
     }
     print(f"| | {' | '.join(SPACE)} | validation RMSE | test RMSE |")
     print("|---|" + "---:|" * (len(SPACE) + 2))
@@ -65,7 +65,7 @@ def main() -> None:
 
 def defaults() -> TrainConfig:
     """Return what trainer.task trains ratings with unless it is told otherwise."""
-    return task.config_of(task.make_parser().parse_args(["--job-dir", "unused"]))
+    return flags.config_of(flags.make_parser().parse_args(["--job-dir", "unused"]))
 
 
 def sampler(seed: int) -> optuna.samplers.BaseSampler:
@@ -83,7 +83,7 @@ def suggested(trial: optuna.Trial) -> TrainConfig:
             values[name] = trial.suggest_int(name, int(low), int(high), log=True)
         else:
             values[name] = trial.suggest_float(name, low, high, log=True)
-    return dataclasses.replace(defaults(), **values)
+    return defaults().replace(**values)
 
 
 def rounded(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def rounded(parameters: dict[str, Any]) -> dict[str, Any]:
     return {name: type(value)(f"{value:.3g}") for name, value in parameters.items()}
 
 
-def error(split: task.Split, config: TrainConfig) -> float:
+def error(split: Split, config: TrainConfig) -> float:
     """Return the root mean squared error on the held-out entries."""
     model = fit(InteractionMatrix.from_scipy(split.train), config)
     held_out = split.test.tocoo()

@@ -4,38 +4,51 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
 from trainer.errors import WalsError
+from trainer.options import Options
 
 Result = TypeVar("Result")
 
 _logger = logging.getLogger(__name__)
 
 LOG_MARK = "wals:"
-"""Opens each line that a step logs, to tell it from what the platform around it says."""
+"""Starts each line that a step logs, to tell it from the lines of the platform around it."""
 
 ERROR_MARK = "wals-error"
-"""Opens the line that a failed step ends with, followed by the exit code in brackets and the message."""
+"""Starts the last line of a failed step, followed by the exit code in brackets and the message."""
 
 
-def run_step(step: Callable[..., Result], **arguments: object) -> Result:
-    """Call ``step`` as the main job of a container.
+def run_step(step: Callable[..., Result], options: type[Options], arguments: Mapping[str, Any]) -> Result:
+    """Call ``step`` as the main job of a container: ``step(options, **others)``.
 
     A :class:`~trainer.errors.WalsError` ends the process with the error's exit code after one line on
     standard error, ``wals-error[CODE] MESSAGE``, which log viewers show and the local runner reads. Other
     exceptions are bugs and keep their traceback.
 
-    Of the machines of a Vertex AI custom job only the first runs the step, for all of them were told to
-    write the same artifacts; on the others the process ends here, as a success.
+    A Vertex AI custom job gives every machine the same step and the same output paths. Only the first machine
+    runs the step; on the others the process ends successfully.
+
+    Args:
+        step: the step's logic.
+        options: model of the step's options.
+        arguments: of the component. Fields of the model become options, and artifacts become paths.
     """
     _log_plainly()
     if not _is_chief():
-        _logger.info("the first machine of this job runs the step; this one has nothing to do")
+        _logger.info("the first machine of this job runs the step; this machine has nothing to do")
         sys.exit(0)
+    given = {name: value for name, value in arguments.items() if name in options.model_fields}
+    others = {
+        name: Path(value.path) if hasattr(value, "path") else value
+        for name, value in arguments.items()
+        if name not in given
+    }
     try:
-        return step(**arguments)
+        return step(options(**given), **others)
     except WalsError as error:
         print(f"{ERROR_MARK}[{error.exit_code}] {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
@@ -48,7 +61,7 @@ def _is_chief() -> bool:
 
 
 def _log_plainly() -> None:
-    # The root logger belongs to the platform's executor; ours are the loggers of our packages.
+    # The root logger belongs to the platform's executor; our packages have loggers of their own.
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(f"{LOG_MARK} %(message)s"))
     for package in ("components", "trainer"):

@@ -6,7 +6,7 @@ import sys
 import warnings
 from typing import Any
 
-import click
+import rich_click as click
 
 from trainer.errors import WalsError
 
@@ -30,7 +30,7 @@ _COMMANDS = {
 }
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(click.RichGroup):
     """A group that imports a command's module only when that command is called.
 
     Importing kfp takes over a second, which only the commands that need it should spend.

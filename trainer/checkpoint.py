@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 
 from trainer.config import TrainConfig
 from trainer.errors import InputError
-from trainer.files import MANIFEST, begin_artifact, finish_artifact, read_manifest, replacing, sha256
+from trainer.files import MANIFEST, Schema, begin_artifact, finish_artifact, read_manifest, replacing, sha256
 from trainer.matrix import InteractionMatrix, load_array
 from trainer.model import Iteration
 
-SCHEMA = "wals.checkpoint"
-SCHEMA_VERSION = 1
+SCHEMA = Schema("wals.checkpoint", 1)
 
 _FILES = ("user_factors.npy", "item_factors.npy")
 # What may differ between the run that wrote a checkpoint and the one that goes on from it.
@@ -82,12 +81,12 @@ class Checkpoints:
             with replacing(folder / name) as temporary, temporary.open("wb") as file:
                 np.save(file, factors, allow_pickle=False)
         content = {
-            "config": config.to_dict(),
+            "config": config.model_dump(),
             "data": data,
             "history": [dataclasses.asdict(iteration) for iteration in state.history],
             "sha256": {name: sha256(folder / name) for name in _FILES},
         }
-        finish_artifact(folder, SCHEMA, SCHEMA_VERSION, content)
+        finish_artifact(folder, SCHEMA, content)
         for old in earlier:
             if old != folder:
                 (old / MANIFEST).unlink(missing_ok=True)
@@ -103,7 +102,7 @@ class Checkpoints:
         if not whole:
             return None
         folder = whole[-1]
-        manifest = read_manifest(folder, SCHEMA, SCHEMA_VERSION)
+        manifest = read_manifest(folder, SCHEMA)
         self._refuse_other(manifest, config, data, folder)
         users, items = (load_array(folder / name, manifest["sha256"][name]) for name in _FILES)
         history = tuple(Iteration(**iteration) for iteration in manifest["history"])
@@ -115,7 +114,7 @@ class Checkpoints:
 
     @staticmethod
     def _refuse_other(manifest: dict[str, Any], config: TrainConfig, data: str, folder: Path) -> None:
-        for name, value in config.to_dict().items():
+        for name, value in config.model_dump().items():
             if name not in _FREE_PARAMETERS and manifest["config"].get(name) != value:
                 raise InputError(
                     name,

@@ -1,6 +1,8 @@
 """The two kinds of error a user meets: input that must be changed, and a world that did not cooperate."""
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 
 class WalsError(Exception):
@@ -49,13 +51,48 @@ class CombinedInputError(InputError):
         self.problems = tuple(problems)
         WalsError.__init__(self, " | ".join(map(str, self.problems)))
 
+    @classmethod
+    def of(cls, problems: Sequence[InputError]) -> InputError:
+        """Return one error for one problem or several."""
+        return problems[0] if len(problems) == 1 else cls(problems)
+
+
+def problems_in(error: InputError) -> tuple[InputError, ...]:
+    """Return the problems that an error stands for."""
+    return error.problems if isinstance(error, CombinedInputError) else (error,)
+
 
 def problems_of(check: Callable[[], object]) -> tuple[InputError, ...]:
-    """Return the problems that a check raises, of which there are none where it passes."""
+    """Return the problems that a check raises; none where it passes."""
     try:
         check()
-    except CombinedInputError as error:
-        return error.problems
     except InputError as error:
-        return (error,)
+        return problems_in(error)
     return ()
+
+
+Rule = tuple[type[Exception] | tuple[type[Exception], ...], Callable[[Any], WalsError]]
+"""Exceptions of a library, and what makes the error for the user out of one."""
+
+
+@contextlib.contextmanager
+def translated(*rules: Rule) -> Iterator[None]:
+    """Replace a library's exception with the error that the first rule for it makes.
+
+    A `WalsError` passes as it is, and so does an exception that no rule is for, which is a bug.
+
+    Args:
+        rules: in order of precedence.
+
+    Raises:
+        WalsError: what a rule made.
+    """
+    try:
+        yield
+    except WalsError:
+        raise
+    except Exception as error:
+        for kinds, make in rules:
+            if isinstance(error, kinds):
+                raise make(error) from error
+        raise

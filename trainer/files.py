@@ -13,7 +13,7 @@ import os
 import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from trainer.errors import InputError
 
@@ -22,6 +22,19 @@ MANIFEST = "_manifest.json"
 
 _CHUNK = 16 << 20
 """Bytes at a time: after each the interpreter's lock has to be had again, which others may hold for 5 ms."""
+
+
+class Schema(NamedTuple):
+    """Kind and version of an artifact; readers refuse other versions.
+
+    Attributes:
+        name: such as ``wals.matrix``.
+        version: of the layout, from 1.
+    """
+
+    name: str
+    version: int
+
 
 _OPEN_FILES = 10_240  # macOS takes no more
 _RESTORE = "run the step that wrote its folder again"
@@ -133,19 +146,18 @@ def begin_artifact(folder: Path) -> None:
     (folder / MANIFEST).unlink(missing_ok=True)
 
 
-def finish_artifact(folder: Path, schema: str, version: int, content: dict[str, Any]) -> None:
+def finish_artifact(folder: Path, schema: Schema, content: dict[str, Any]) -> None:
     """Write the manifest that makes ``folder`` a whole artifact.
 
     Args:
         folder: where the artifact's files already are.
-        schema: the artifact's kind, such as ``wals.matrix``.
-        version: of that schema.
+        schema: of the artifact.
         content: the other keys of the manifest; JSON values only.
     """
-    write_json(folder / MANIFEST, {**content, "schema": schema, "schema_version": version})
+    write_json(folder / MANIFEST, {**content, "schema": schema.name, "schema_version": schema.version})
 
 
-def read_manifest(folder: Path, schema: str, version: int) -> dict[str, Any]:
+def read_manifest(folder: Path, schema: Schema) -> dict[str, Any]:
     """Return the manifest of the artifact in ``folder``.
 
     Raises:
@@ -157,21 +169,23 @@ def read_manifest(folder: Path, schema: str, version: int) -> dict[str, Any]:
         manifest = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise InputError(
-            schema, str(folder), f"has no {MANIFEST}", "give a folder that a finished run wrote"
+            schema.name, str(folder), f"has no {MANIFEST}", "give a folder that a finished run wrote"
         ) from error
     except ValueError as error:
         raise InputError(
-            schema, str(path), "is not valid JSON", "run the step that wrote it again"
+            schema.name, str(path), "is not valid JSON", "run the step that wrote it again"
         ) from error
     found = (manifest.get("schema"), manifest.get("schema_version")) if isinstance(manifest, dict) else None
-    if found != (schema, version):
-        raise InputError(schema, str(path), f"is {found}, not {(schema, version)}", "give the right artifact")
+    if found != schema:
+        raise InputError(
+            schema.name, str(path), f"is {found}, not {tuple(schema)}", "give the right artifact"
+        )
     return dict(manifest)
 
 
-def identity(folder: Path, version: int) -> dict[str, Any]:
+def identity(folder: Path, schema: Schema) -> dict[str, Any]:
     """Return what tells an artifact from another of its kind, as metadata: checksum and schema_version.
 
     The checksum is the SHA-256 of the manifest, which has those of the files.
     """
-    return {"checksum": sha256(folder / MANIFEST), "schema_version": version}
+    return {"checksum": sha256(folder / MANIFEST), "schema_version": schema.version}

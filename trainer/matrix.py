@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from trainer.errors import InputError
 from trainer.files import (
+    Schema,
     allow_open_files,
     begin_artifact,
     check_file,
@@ -33,8 +34,7 @@ from trainer.files import (
 if TYPE_CHECKING:
     from scipy import sparse
 
-SCHEMA = "wals.matrix"
-SCHEMA_VERSION = 1
+SCHEMA = Schema("wals.matrix", 1)
 
 Orientation = Literal["by_row", "by_column"]
 
@@ -176,7 +176,7 @@ class InteractionMatrix:
                 entries cannot be trusted (see `Shard.check`).
         """
         allow_open_files()
-        manifest = read_manifest(folder, SCHEMA, SCHEMA_VERSION)
+        manifest = read_manifest(folder, SCHEMA)
         rows, columns = int(manifest["rows"]), int(manifest["columns"])
         return cls(
             rows,
@@ -282,7 +282,7 @@ class MatrixWriter:
             )
         rows, columns = self._shape["by_row"]
         content = {"rows": rows, "columns": columns, "entries": entries["by_row"], **shards}
-        finish_artifact(self._folder, SCHEMA, SCHEMA_VERSION, content)
+        finish_artifact(self._folder, SCHEMA, content)
         return content
 
     def _add(

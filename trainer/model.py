@@ -23,15 +23,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from trainer.config import TrainConfig
 from trainer.errors import InputError
-from trainer.files import begin_artifact, finish_artifact, read_manifest, replacing, sha256
+from trainer.files import Schema, begin_artifact, finish_artifact, read_manifest, replacing, sha256
 from trainer.matrix import Shard, load_array
 from trainer.ranking import top_k
 from trainer.solvers import make_solver
 from trainer.vocabulary import ITEMS_FILE, USERS_FILE, Vocabulary
 from trainer.weighting import HalfProblem, entry_weights, scaled_regularization
 
-SCHEMA = "wals.model"
-SCHEMA_VERSION = 1
+SCHEMA = Schema("wals.model", 1)
 
 _ARRAYS = ("user_factors", "item_factors", "seen.indptr", "seen.indices")
 
@@ -111,7 +110,7 @@ class Model:
         self.items.save(folder / ITEMS_FILE)
         files = [f"{name}.npy" for name in _ARRAYS] + [USERS_FILE, ITEMS_FILE]
         content = {
-            "config": self.config.to_dict(),
+            "config": self.config.model_dump(),
             "users": len(self.users),
             "items": len(self.items),
             "latent_factors": self.config.latent_factors,
@@ -119,7 +118,7 @@ class Model:
             "history": [dataclasses.asdict(iteration) for iteration in self.history],
             "sha256": {name: sha256(folder / name) for name in files},
         }
-        finish_artifact(folder, SCHEMA, SCHEMA_VERSION, content)
+        finish_artifact(folder, SCHEMA, content)
         return content
 
     @classmethod
@@ -130,7 +129,7 @@ class Model:
             InputError: it is no whole ``wals.model`` artifact, a file is truncated or was changed, or the
                 factors are not finite numbers of the right shape.
         """
-        manifest = read_manifest(folder, SCHEMA, SCHEMA_VERSION)
+        manifest = read_manifest(folder, SCHEMA)
         digests = manifest["sha256"]
         arrays = [load_array(folder / f"{name}.npy", digests[f"{name}.npy"]) for name in _ARRAYS]
         for name in (USERS_FILE, ITEMS_FILE):
@@ -139,7 +138,7 @@ class Model:
                     "file", str(folder / name), "was changed (checksum)", "train the model again"
                 )
         model = cls(
-            TrainConfig.from_dict(manifest["config"]),
+            TrainConfig(**manifest["config"]),
             arrays[0],
             arrays[1],
             Vocabulary.load(folder / USERS_FILE),
@@ -239,7 +238,7 @@ class Model:
             scaled_regularization(self.config, counts, len(self.items)),
         )
         factors = np.zeros((shard.rows, self.config.latent_factors), np.float32)
-        exact = dataclasses.replace(self.config, solver="cholesky")
+        exact = self.config.replace(solver="cholesky")
         make_solver(exact).sweep([shard], problem, self.item_factors, factors)
         return factors
 

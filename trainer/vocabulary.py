@@ -16,10 +16,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from trainer.errors import InputError
-from trainer.files import begin_artifact, finish_artifact, read_manifest, replacing, sha256
+from trainer.files import Schema, begin_artifact, finish_artifact, read_manifest, replacing, sha256
 
-SCHEMA = "wals.vocabulary"
-SCHEMA_VERSION = 1
+SCHEMA = Schema("wals.vocabulary", 1)
 USERS_FILE = "users.parquet"
 ITEMS_FILE = "items.parquet"
 
@@ -145,7 +144,7 @@ def save_vocabularies(folder: Path, users: Vocabulary, items: Vocabulary) -> dic
     for name, vocabulary in ((USERS_FILE, users), (ITEMS_FILE, items)):
         vocabulary.save(folder / name)
         content["sha256"][name] = sha256(folder / name)
-    finish_artifact(folder, SCHEMA, SCHEMA_VERSION, content)
+    finish_artifact(folder, SCHEMA, content)
     return content
 
 
@@ -155,5 +154,5 @@ def load_vocabularies(folder: Path) -> tuple[Vocabulary, Vocabulary]:
     Raises:
         InputError: it is no whole ``wals.vocabulary`` artifact, or a file of it cannot be used.
     """
-    read_manifest(folder, SCHEMA, SCHEMA_VERSION)
+    read_manifest(folder, SCHEMA)
     return Vocabulary.load(folder / USERS_FILE), Vocabulary.load(folder / ITEMS_FILE)

@@ -13,7 +13,14 @@ Parameters = Mapping[str, Any]
 
 
 class Engine(Protocol):
-    """Runs BigQuery SQL over tables that it knows by short names."""
+    """Runs BigQuery SQL over tables that it knows by short names.
+
+    Attributes:
+        in_process: whether the rows are in this process, where reading them costs neither money nor a
+            transfer.
+    """
+
+    in_process: bool
 
     def table(self, name: str) -> Checked:
         """Return the quoted name by which SQL refers to the table ``name``."""

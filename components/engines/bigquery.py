@@ -59,6 +59,8 @@ class BigQuery:
         cost: of the queries so far.
     """
 
+    in_process = False
+
     def __init__(
         self, *, project: str, location: str, dataset: str, prefix: str, maximum_bytes_billed: int
     ) -> None:

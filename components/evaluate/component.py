@@ -12,21 +12,13 @@ def evaluate(
     holdout: dsl.Input[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
-    eval_k: int,
+    eval_k: int = 20,
 ) -> None:
     """Score the model on the holdout beside a popularity baseline, with an HTML report."""
-    from pathlib import Path
-
+    arguments = {name: value for name, value in locals().items() if name != "metrics"}
     from components.evaluate.step import evaluate as step
+    from components.options import RankingOptions
     from components.runtime import run_step
 
-    scores = run_step(
-        step,
-        model=Path(model.path),
-        training=Path(training.path),
-        holdout=Path(holdout.path),
-        report=Path(report.path),
-        eval_k=eval_k,
-    )
-    for name, value in scores.items():
+    for name, value in run_step(step, RankingOptions, arguments).items():
         metrics.log_metric(name, value)

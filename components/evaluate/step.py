@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.artifacts.holdout import HISTORY, SCHEMA, TARGETS
 from components.evaluate.labels import BASELINE_PREFIX, metric_label, model_metrics
 from components.evaluate.report import Comparison, Report, write_report
+from components.options import RankingOptions
 from trainer.errors import InputError
 from trainer.files import read_manifest
 from trainer.matrix import InteractionMatrix
 from trainer.metrics import ndcg_at_k, recall_at_k
 from trainer.model import Model, seen_of
 
-HOLDOUT_SCHEMA = "wals.holdout"
-HOLDOUT_SCHEMA_VERSION = 1
 _USERS_PER_BLOCK = 20_000
 
 logger = logging.getLogger(__name__)
@@ -81,17 +81,9 @@ class _Tally:
         }
 
 
-def check_eval_k(eval_k: int) -> None:
-    """Refuse a list length below one.
-
-    Raises:
-        InputError: naming the parameter.
-    """
-    if eval_k < 1:
-        raise InputError("eval_k", eval_k, "is below 1", "give the length of the ranked list, such as 20")
-
-
-def evaluate(*, model: Path, training: Path, holdout: Path, report: Path, eval_k: int) -> dict[str, float]:
+def evaluate(
+    options: RankingOptions, *, model: Path, training: Path, holdout: Path, report: Path
+) -> dict[str, float]:
     """Score a model and the popularity baseline on a holdout, and write the HTML report.
 
     The baseline ranks items by their number of training interactions and predicts an item's mean training
@@ -101,11 +93,11 @@ def evaluate(*, model: Path, training: Path, holdout: Path, report: Path, eval_k
     items are masked instead; this is strong generalisation (Liang et al. 2018, sec. 4.2).
 
     Args:
+        options: how the lists are judged.
         model: folder of a ``wals.model`` artifact.
         training: folder of the ``wals.matrix`` artifact it was trained on.
         holdout: folder of the ``wals.holdout`` artifact that belongs to that matrix.
         report: HTML file to write.
-        eval_k: length of the ranked list, at least 1.
 
     Returns:
         ``rmse``, ``recall_at_K``, ``ndcg_at_K`` and ``coverage``, the share of the catalogue that appears
@@ -113,20 +105,20 @@ def evaluate(*, model: Path, training: Path, holdout: Path, report: Path, eval_k
         RMSE under implicit feedback.
 
     Raises:
-        InputError: ``eval_k`` is below 1, the holdout is empty, or a folder is not the artifact it should be.
+        InputError: the holdout is empty, or a folder is not the artifact it should be.
     """
-    check_eval_k(eval_k)
+    eval_k = options.eval_k
     fitted = Model.load(model)
     matrix = InteractionMatrix.open(training)
-    read_manifest(holdout, HOLDOUT_SCHEMA, HOLDOUT_SCHEMA_VERSION)
-    targets = InteractionMatrix.open(holdout / "targets")
+    read_manifest(holdout, SCHEMA)
+    targets = InteractionMatrix.open(holdout / TARGETS)
     if targets.entries == 0:
         raise InputError(
             "holdout", 0, "has no entries to score on", "hold out more, such as holdout_fraction 0.1"
         )
 
-    if (holdout / "history").exists():
-        fitted = _folded_in(fitted, InteractionMatrix.open(holdout / "history"))
+    if (holdout / HISTORY).exists():
+        fitted = _folded_in(fitted, InteractionMatrix.open(holdout / HISTORY))
     as_target = _target_of(fitted)
     popular = _popularity(fitted, matrix)
     means = _mean_targets(matrix, as_target)
@@ -164,7 +156,7 @@ def _popularity(model: Model, matrix: InteractionMatrix) -> Model:
     """Return the baseline as a model with one factor, so that it ranks and masks as the real one does."""
     return dataclasses.replace(
         model,
-        config=dataclasses.replace(model.config, latent_factors=1),
+        config=model.config.replace(latent_factors=1),
         user_factors=np.ones((matrix.rows, 1), np.float32),
         item_factors=matrix.column_counts().astype(np.float32)[:, None],
     )
@@ -217,7 +209,7 @@ def _report(
         "held-out interactions": f"{targets.entries:,}",
         "users without interactions to learn from": f"{np.count_nonzero(np.diff(model.seen.indptr) == 0):,}",
         "density": f"{matrix.entries / (matrix.rows * matrix.columns):.4%}",
-        **{name: str(value) for name, value in model.config.to_dict().items()},
+        **{name: str(value) for name, value in model.config.model_dump().items()},
     }
     return Report(
         comparisons=list(comparisons.values()),

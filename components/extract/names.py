@@ -9,6 +9,9 @@ from trainer.errors import InputError
 _PROJECT = r"(?:[a-z0-9][a-z0-9.-]*:)?[a-z][a-z0-9-]*[a-z0-9]"
 _DEFAULT_TABLE = "staging.recommendation_training"
 
+SCHEMES = ("gs", "s3", "minio")
+"""Of the addresses in object stores: Cloud Storage, S3, and S3 as Kubeflow names its own."""
+
 
 def table_of(source: str, data_type: str) -> tuple[str, str]:
     """Return the project of a ``bq://`` source and its table, or of a query's the project twice.
@@ -24,7 +27,7 @@ def table_of(source: str, data_type: str) -> tuple[str, str]:
     found = re.fullmatch(f"({_PROJECT}){parts}", name)
     if not found:
         form = "bq://PROJECT" if is_query else "bq://PROJECT.DATASET.TABLE"
-        raise InputError("source", source, "is no BigQuery table", f"give {form}")
+        raise InputError("source", source, "is not a BigQuery table", f"give {form}")
     return found.group(1), name
 
 
@@ -36,4 +39,4 @@ def name_problems(*, project: str, location: str, staging_dataset: str) -> Itera
         ("staging_dataset", staging_dataset, rf"{_PROJECT}\.\w+", "my-project.my_dataset"),
     ):
         if value and not re.fullmatch(form, value):
-            yield InputError(field, value, "is no such name", f"give one such as {example}")
+            yield InputError(field, value, "is not a valid name", f"give one such as {example}")

@@ -2,23 +2,22 @@
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from components.engines.sql import Checked, Condition, checked_filter, checked_query, quoted, render
 from components.extract.columns import Columns, find_columns
-from trainer.errors import InputError, problems_of
+from components.extract.options import ExtractOptions
+from components.times import parse_time, timestamp
+from trainer.errors import InputError
 
 SQL = Path(__file__).parent / "sql"
 
 _USERS_OF_EVENTS = {"web_views": "fullVisitorId", "ga4": "user_pseudo_id"}
 _RATINGS = ("ratings", "user_ratings", "query")
-DATA_TYPES = (*_RATINGS, *_USERS_OF_EVENTS)
-
 
 _ABSENT = dict.fromkeys(("day_suffix", "first_suffix", "last_suffix", "numbered", "timestamp"), "")
 _DIGITS_OF_A_DAY = 8
@@ -61,102 +60,36 @@ class Query:
 
 @dataclass(frozen=True)
 class Request:
-    """What the user wants extracted; the fields are documented at `components.extract.step.extract`."""
+    """The queries that a source's options stand for.
 
-    data_type: str
-    user_column: str
-    item_column: str
-    rating_column: str
-    timestamp_column: str
-    window_start: str
-    window_end: str
-    window_days: int
-    row_filter: str
-    query: str
-    item_key: str
-    event_name: str
-    event_rating: str
+    Attributes:
+        options: with the window as a start and an end; see `ExtractOptions.with_window`.
+    """
 
-    def problems(self) -> Iterator[InputError]:
-        """Yield the problems of fields that are unknown, unreadable or do not go together."""
-        for field, known in (("data_type", DATA_TYPES), ("event_rating", ("count", "engagement"))):
-            if getattr(self, field) not in known:
-                yield InputError(
-                    field, getattr(self, field), "is not known", f"choose one of {', '.join(known)}"
-                )
-        if (self.data_type == "query") != bool(self.query):
-            yield InputError("query", self.query, "goes with data_type query, and only with it", "give both")
-        elif self.query:
-            yield from problems_of(partial(checked_query, "query", self.query))
-        if self.data_type == "ga4" and not self.item_key:
-            yield InputError("item_key", "", "is missing", "name the event parameter that holds the item id")
-        if self.data_type == "web_views" and not self.item_key.isdecimal():
-            yield InputError(
-                "item_key", self.item_key, "is no number", "give the custom dimension that holds the item id"
-            )
-        if self.window_days < 0:
-            yield InputError("window_days", self.window_days, "is negative", "give a number of days, or 0")
-        if self.window_days and self.window_start:
-            yield InputError(
-                "window_days", self.window_days, "does not go with window_start", "give one of the two"
-            )
-        yield from self._window_problems()
-
-    def _window_problems(self) -> Iterator[InputError]:
-        bounds = ("window_start", "window_end")
-        unreadable = [
-            problem for name in bounds for problem in problems_of(partial(_time, name, getattr(self, name)))
-        ]
-        yield from unreadable
-        if not unreadable:
-            start, end = (_time(name, getattr(self, name)) for name in bounds)
-            if start and end and start >= end:
-                yield InputError(
-                    "window_end", self.window_end, "is not after window_start", "give a later one"
-                )
-
-    def with_window(self, end: str) -> Self:
-        """Return the same request, the days of its window (if it has them) counted back from its end.
-
-        Args:
-            end: of the window where the request has none (ISO 8601); "" for now.
-
-        Raises:
-            InputError: there are more days than the calendar has.
-        """
-        if not self.window_days:
-            return self
-        last = _time("window_end", self.window_end) or _time("snapshot", end) or datetime.now(UTC)
-        try:
-            first = last - timedelta(days=self.window_days)
-        except OverflowError as error:
-            raise InputError(
-                "window_days", self.window_days, "goes back before the calendar", "give fewer"
-            ) from error
-        return replace(self, window_start=first.isoformat(), window_end=last.isoformat())
+    options: ExtractOptions
 
     @property
     def is_ratings(self) -> bool:
         """Whether a row of the source is one rating, and not an event to be summed with others."""
-        return self.data_type in _RATINGS
+        return self.options.data_type in _RATINGS
 
     def table(self, table: Checked) -> Checked:
         """Return what to select from: ``table``, or the user's own query."""
-        return checked_query("query", self.query) if self.query else table
+        return checked_query("query", self.options.query) if self.options.query else table
 
     def columns(self, schema: Mapping[str, str]) -> Columns:
         """Find the columns of ratings; see `find_columns`."""
         columns = find_columns(
             schema,
-            user_column=self.user_column,
-            item_column=self.item_column,
-            rating_column=self.rating_column,
-            timestamp_column=self.timestamp_column,
+            user_column=self.options.user_column,
+            item_column=self.options.item_column,
+            rating_column=self.options.rating_column,
+            timestamp_column=self.options.timestamp_column,
         )
         if self._windowed and not columns.timestamp:
             raise InputError(
                 "window_start, window_end",
-                f"{self.window_start}, {self.window_end}",
+                f"{self.options.window_start}, {self.options.window_end}",
                 "need times",
                 "map them with --timestamp-column NAME",
             )
@@ -164,11 +97,13 @@ class Request:
 
     @property
     def _windowed(self) -> bool:
-        return bool(self.window_start or self.window_end)
+        return bool(self.options.window_start or self.options.window_end)
 
     def condition(self, schema: Mapping[str, str]) -> Condition | None:
         """Return the row filter, if there is one, over columns of the schema; see `checked_filter`."""
-        return checked_filter("row_filter", self.row_filter, schema) if self.row_filter else None
+        return (
+            checked_filter("row_filter", self.options.row_filter, schema) if self.options.row_filter else None
+        )
 
     def ratings(
         self,
@@ -229,7 +164,7 @@ class Request:
         given = len(re.sub(r".*?([0-9]*)\*", r"\1", wildcard))
         by_day = bool(wildcard) and not given
         return self._query(
-            f"{self.data_type}.sql",
+            f"{self.options.data_type}.sql",
             schema,
             "",
             {"day_suffix": f"^[0-9]{{{max(_DIGITS_OF_A_DAY - given, 0)}}}$"},
@@ -237,10 +172,10 @@ class Request:
             snapshot=snapshot,
             ordered=ordered,
             day_suffix=bool(wildcard),
-            first_suffix=by_day and self.window_start,
-            last_suffix=by_day and self.window_end,
-            user=quoted("user_column", self.user_column or _USERS_OF_EVENTS[self.data_type]),
-            event_rating=self.event_rating,
+            first_suffix=by_day and self.options.window_start,
+            last_suffix=by_day and self.options.window_end,
+            user=quoted("user_column", self.options.user_column or _USERS_OF_EVENTS[self.options.data_type]),
+            event_rating=self.options.event_rating,
         )
 
     def _query(
@@ -257,8 +192,8 @@ class Request:
             "interactions.sql",
             kind=kind,
             row_filter=condition.sql if condition else "",
-            window_start=self.window_start,
-            window_end=self.window_end,
+            window_start=self.options.window_start,
+            window_end=self.options.window_end,
             **{**_ABSENT, **context},
         )
         literals = condition.parameters if condition else {}
@@ -270,14 +205,14 @@ class Request:
         The tables of a day are read from one day before the window to one day after it, as they go by the
         property's time zone.
         """
-        start, end = _time("window_start", self.window_start), _time("window_end", self.window_end)
+        start, end = parse_time(self.options.window_start), parse_time(self.options.window_end)
         return {
-            "window_start": timestamp("window_start", self.window_start),
-            "window_end": timestamp("window_end", self.window_end),
+            "window_start": timestamp(self.options.window_start),
+            "window_end": timestamp(self.options.window_end),
             "first_suffix": _suffix(start, -1) if start else "",
             "last_suffix": _suffix(end, 1) if end else "",
-            "item_key": self.item_key,
-            "event_name": self.event_name,
+            "item_key": self.options.item_key,
+            "event_name": self.options.event_name,
         }
 
 
@@ -286,25 +221,3 @@ def _suffix(time: datetime, days: int) -> str:
     with contextlib.suppress(OverflowError):
         time += timedelta(days=days)
     return f"{time.year:04}{time:%m%d}"
-
-
-def timestamp(field: str, text: str) -> str:
-    """Return an ISO 8601 time as every engine reads it; "" stays "".
-
-    Raises:
-        InputError: the text is no time.
-    """
-    time = _time(field, text)
-    return time.isoformat(" ", "microseconds") if time else ""
-
-
-def _time(field: str, text: str) -> datetime | None:
-    if not text:
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InputError(
-            field, text, "is no time", "give one such as 2026-01-31 or 2026-01-31T08:00Z"
-        ) from error
-    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.extract.interactions import ROWS_PER_GROUP, Written, file_name
+from components.artifacts.interactions import ROWS_PER_GROUP, Written, file_name
 from components.threads import ordered_map
 from trainer.errors import InputError
 from trainer.files import replacing, sha256

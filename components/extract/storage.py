@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from components.engines.embedded import DuckDB
+from components.engines.duckdb import DuckDB
+from components.extract.names import SCHEMES
 from trainer.errors import InputError, WalsError
 
 _PARQUET = (".parquet", ".pq")
@@ -99,11 +100,9 @@ def _s3() -> Any:
 # Left to itself Arrow's wrapper finds nothing where it may not look.
 _RAISE = {"on_error": "raise"}
 # By the scheme of an address: what connects to the store, and how it is told to list.
-STORES: Mapping[str, tuple[Callable[[], Any], Mapping[str, Any]]] = {
-    "gs": (_cloud_storage, {}),
-    "s3": (_s3, _RAISE),
-    "minio": (_s3, _RAISE),
-}
+STORES: Mapping[str, tuple[Callable[[], Any], Mapping[str, Any]]] = dict(
+    zip(SCHEMES, ((_cloud_storage, {}), (_s3, _RAISE), (_s3, _RAISE)), strict=True)
+)
 
 
 def _is_known(file: str) -> bool:

@@ -13,52 +13,28 @@ def prepare(
     vocabulary: dsl.Output[dsl.Dataset],
     profile: dsl.Output[dsl.Dataset],
     profile_report: dsl.Output[dsl.HTML],
-    split: str,
-    holdout_fraction: float,
-    holdout_last: int,
-    holdout_from: str,
-    duplicates: str,
-    min_user_interactions: int,
-    min_item_interactions: int,
-    max_user_interactions: int,
-    half_life_days: float,
-    previous_profile: str,
-    on_drift: str,
-    max_volume_drop: float,
-    max_density_change: float,
-    max_psi: float,
-    seed: int,
+    previous_profile: str = "",
+    on_drift: str = "warn",
+    max_volume_drop: float = 0.5,
+    max_density_change: float = 2.0,
+    max_psi: float = 0.25,
+    split: str = "random",
+    holdout_fraction: float = 0.1,
+    holdout_last: int = 1,
+    holdout_from: str = "",
+    duplicates: str = "mean",
+    min_user_interactions: int = 1,
+    min_item_interactions: int = 1,
+    max_user_interactions: int = 0,
+    half_life_days: float = 0.0,
+    seed: int = 42,
 ) -> None:
     """Number the ids, split off the holdout and write the training matrix by rows and by columns."""
-    from pathlib import Path
-
+    arguments = dict(locals())
+    from components.prepare.options import PrepareOptions
     from components.prepare.step import prepare as step
     from components.runtime import run_step
 
-    metadata = run_step(
-        step,
-        interactions=Path(interactions.path),
-        training=Path(training.path),
-        holdout=Path(holdout.path),
-        vocabulary=Path(vocabulary.path),
-        profile=Path(profile.path),
-        profile_report=Path(profile_report.path),
-        split=split,
-        holdout_fraction=holdout_fraction,
-        holdout_last=holdout_last,
-        holdout_from=holdout_from,
-        duplicates=duplicates,
-        min_user_interactions=min_user_interactions,
-        min_item_interactions=min_item_interactions,
-        max_user_interactions=max_user_interactions,
-        half_life_days=half_life_days,
-        previous_profile=previous_profile,
-        on_drift=on_drift,
-        max_volume_drop=max_volume_drop,
-        max_density_change=max_density_change,
-        max_psi=max_psi,
-        seed=seed,
-    )
-    training.metadata.update(metadata["training"])
-    holdout.metadata.update(metadata["holdout"])
-    vocabulary.metadata.update(metadata["vocabulary"])
+    metadata = run_step(step, PrepareOptions, arguments)
+    for output in (training, holdout, vocabulary):
+        output.metadata.update(metadata[output.name])

@@ -1,70 +1,118 @@
-"""What preparation can be asked for."""
+"""Options of the preparation step."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from typing import Literal
 
-from trainer.errors import InputError, problems_of
+from pydantic import Field
 
-PARTS = {
-    "random": ("targets",),
-    "last": ("targets",),
-    "time": ("targets",),
-    "users": ("targets", "history"),
+from components.artifacts.holdout import HISTORY, TARGETS
+from components.times import Time, parse_time
+from trainer.config import DEFAULT_SEED, Seed
+from trainer.options import Options, group
+
+Duplicates = Literal["sum", "mean", "max", "last"]
+Split = Literal["random", "last", "time", "users"]
+
+PARTS: dict[Split, tuple[str, ...]] = {
+    "random": (TARGETS,),
+    "last": (TARGETS,),
+    "time": (TARGETS,),
+    "users": (TARGETS, HISTORY),
 }
 """The matrices of the holdout, by kind of split."""
 
-DUPLICATES = ("sum", "mean", "max", "last")
-"""The ways to make one value of the interactions of a user with an item."""
-
 PRIME = 2**31 - 1
-"""Of the hashes that the SQL makes, which are below it."""
+"""Upper bound of the hashes that the SQL makes."""
 
 _MICROSECONDS_PER_DAY = 86_400_000_000
 _SHARE_OF_HISTORY_TO_PREDICT = 0.2
 
+_HOLDOUT, _FILTERS, _DRIFT = group("Holdout"), group("Filters"), group("Data profile")
 
-@dataclass(frozen=True)
-class Options:
-    """The fields are documented at `components.prepare.step.prepare`."""
 
-    split: str
-    holdout_fraction: float
-    holdout_last: int
-    holdout_from: str
-    seed: int
-    duplicates: str
-    min_user_interactions: int
-    min_item_interactions: int
-    max_user_interactions: int
-    half_life_days: float
+class DriftContract(Options):
+    """How far the interactions may differ from those of the previous run."""
 
-    def problems(self) -> Iterator[InputError]:
-        """Yield the problems of fields that are unknown or out of their range."""
-        for field, value, known in (
-            ("split", self.split, tuple(PARTS)),
-            ("duplicates", self.duplicates, DUPLICATES),
-        ):
-            if value not in known:
-                yield InputError(field, value, "is not known", f"choose one of {', '.join(known)}")
-        if not 0 < self.holdout_fraction < 1:
-            yield InputError(
-                "holdout_fraction",
-                self.holdout_fraction,
-                "is not between 0 and 1",
-                "give a share such as 0.1",
-            )
-        for field, minimum in (
-            ("holdout_last", 1),
-            ("min_user_interactions", 0),
-            ("min_item_interactions", 0),
-            ("max_user_interactions", 0),
-            ("half_life_days", 0),
-        ):
-            if not getattr(self, field) >= minimum:
-                yield InputError(field, getattr(self, field), f"is not {minimum} or more", "raise it")
-        if self.holdout_from:
-            yield from problems_of(self._cut)
+    previous_profile: str = Field(
+        default="",
+        description="Folder of a profile to compare with, or a folder that keeps the latest run's profile; "
+        "none if omitted.",
+        json_schema_extra=_DRIFT,
+    )
+    on_drift: Literal["warn", "fail"] = Field(
+        default="warn",
+        description="Reaction to data that have drifted from the previous profile: warn, or fail before "
+        "anything is trained.",
+        json_schema_extra=_DRIFT,
+    )
+    max_volume_drop: float = Field(
+        default=0.5,
+        ge=0,
+        description="Share of the previous interactions that may be missing.",
+        json_schema_extra=_DRIFT,
+    )
+    max_density_change: float = Field(
+        default=2.0,
+        ge=1,
+        description="Factor by which the density may differ from the previous one.",
+        json_schema_extra=_DRIFT,
+    )
+    # Below 0.1 nothing has changed, from 0.25 much has (Siddiqi 2006, Credit Risk Scorecards).
+    max_psi: float = Field(
+        default=0.25,
+        ge=0,
+        description="Maximum drift of ratings, activity and duplicates, as population stability index.",
+        json_schema_extra=_DRIFT,
+    )
+
+
+class PrepareOptions(DriftContract):
+    """How interactions become a matrix to train on and a holdout to judge by."""
+
+    split: Split = Field(
+        default="random",
+        description="How the holdout is chosen: random, last (of each user), time, or users (held out "
+        "whole).",
+        json_schema_extra=_HOLDOUT,
+    )
+    holdout_fraction: float = Field(
+        default=0.1, gt=0, lt=1, description="Share to hold out.", json_schema_extra=_HOLDOUT
+    )
+    holdout_last: int = Field(
+        default=1,
+        ge=1,
+        description="Items to hold out of each user, for split last.",
+        json_schema_extra=_HOLDOUT,
+    )
+    holdout_from: Time = Field(
+        default="",
+        description="Time from which everything is held out (ISO 8601, UTC), for split time; computed from "
+        "holdout_fraction if omitted.",
+        json_schema_extra=_HOLDOUT,
+    )
+    duplicates: Duplicates = Field(
+        default="mean",
+        description="How repeated interactions become one value: sum, mean, max or last.",
+        json_schema_extra=_FILTERS,
+    )
+    min_user_interactions: int = Field(
+        default=1, ge=0, description="Leave out users with fewer interactions.", json_schema_extra=_FILTERS
+    )
+    min_item_interactions: int = Field(
+        default=1, ge=0, description="Leave out items with fewer interactions.", json_schema_extra=_FILTERS
+    )
+    max_user_interactions: int = Field(
+        default=0,
+        ge=0,
+        description="Leave out users with more interactions, such as bots; 0 is unlimited.",
+        json_schema_extra=_FILTERS,
+    )
+    half_life_days: float = Field(
+        default=0.0,
+        ge=0,
+        description="Halve a rating's weight for each such period before the newest one; 0 is never.",
+        json_schema_extra=_FILTERS,
+    )
+    seed: Seed = DEFAULT_SEED
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -80,7 +128,7 @@ class Options:
 
     @property
     def needs_time(self) -> str:
-        """What needs the time of every interaction, or ""."""
+        """What requires the time of every interaction, or ""."""
         if self.split in ("last", "time"):
             return f"split {self.split}"
         if self.duplicates == "last":
@@ -98,21 +146,14 @@ class Options:
             "holdout_threshold": round(self.holdout_fraction * PRIME),
             "target_threshold": round(_SHARE_OF_HISTORY_TO_PREDICT * PRIME),
             "holdout_last": self.holdout_last,
-            "cut": (self._cut() if self.holdout_from else self._cut_at_midnight(days)) if days else 0,
+            "cut": self._cut(days) if days else 0,
             "newest": max((newest for _, _, newest in days), default=0),
             "half_life": self.half_life_days * _MICROSECONDS_PER_DAY,
         }
 
-    def _cut(self) -> int:
-        try:
-            time = datetime.fromisoformat(self.holdout_from)
-        except ValueError as error:
-            raise InputError(
-                "holdout_from", self.holdout_from, "is no time", "give one such as 2026-01-31"
-            ) from error
-        if not time.tzinfo:
-            time = time.replace(tzinfo=UTC)
-        return int(time.timestamp() * 1_000_000)
+    def _cut(self, days: list[tuple[int, int, int]]) -> int:
+        time = parse_time(self.holdout_from)
+        return int(time.timestamp() * 1_000_000) if time else self._cut_at_midnight(days)
 
     def _cut_at_midnight(self, days: list[tuple[int, int, int]]) -> int:
         """Return the midnight after which comes the share nearest to the holdout fraction."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from components.engines import Engine
 from components.engines.sql import quoted, render
-from components.prepare.options import Options
+from components.prepare.options import PrepareOptions
 from trainer.errors import InputError
 from trainer.vocabulary import Vocabulary
 
@@ -21,7 +21,7 @@ _MOST_TEXT = 2**31 - 1
 SIDES = ("user", "item")
 
 
-def keep_core(engine: Engine, interactions: str, options: Options) -> str:
+def keep_core(engine: Engine, interactions: str, options: PrepareOptions) -> str:
     """Leave out users and items of too few or too many interactions, until all that stay have enough.
 
     Counts are of distinct items of a user, and of distinct users of an item.

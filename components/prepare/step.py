@@ -12,24 +12,28 @@ from typing import Any
 
 import duckdb
 
+from components.artifacts.holdout import HISTORY, TARGETS
+from components.artifacts.holdout import SCHEMA as HOLDOUT_SCHEMA
+from components.artifacts.interactions import SCHEMA as INTERACTIONS_SCHEMA
 from components.engines import Engine
-from components.engines.embedded import DuckDB
-from components.prepare.options import Options
-from components.prepare.previous import Previous
-from components.prepare.profile import Contract, Profile, hold_to_contract, ratings_of
+from components.engines.duckdb import DuckDB
+from components.prepare.options import PrepareOptions
+from components.prepare.profile.contract import hold_to_contract
+from components.prepare.profile.previous import Previous
+from components.prepare.profile.profile import Profile, ratings_of
 from components.prepare.relations import days_of, keep_core, number
 from components.threads import ordered_map
 from trainer.errors import InputError
 from trainer.files import MANIFEST, begin_artifact, check_file, finish_artifact, identity, read_manifest
+from trainer.matrix import SCHEMA as MATRIX_SCHEMA
+from trainer.vocabulary import SCHEMA as VOCABULARY_SCHEMA
 from trainer.vocabulary import Vocabulary, save_vocabularies
 
 logger = logging.getLogger(__name__)
 
-HOLDOUT_SCHEMA = "wals.holdout"
-HOLDOUT_SCHEMA_VERSION = 1
-
 
 def prepare(
+    options: PrepareOptions,
     *,
     interactions: Path,
     training: Path,
@@ -37,21 +41,6 @@ def prepare(
     vocabulary: Path,
     profile: Path,
     profile_report: Path,
-    split: str = "random",
-    holdout_fraction: float = 0.1,
-    holdout_last: int = 1,
-    holdout_from: str = "",
-    seed: int = 42,
-    duplicates: str = "mean",
-    min_user_interactions: int = 1,
-    min_item_interactions: int = 1,
-    max_user_interactions: int = 0,
-    half_life_days: float = 0.0,
-    previous_profile: str = "",
-    on_drift: str = "warn",
-    max_volume_drop: float = 0.5,
-    max_density_change: float = 2.0,
-    max_psi: float = 0.25,
 ) -> dict[str, dict[str, Any]]:
     """Write the training matrix, the holdout and the vocabularies of an interactions artifact.
 
@@ -60,6 +49,7 @@ def prepare(
     interactions there.
 
     Args:
+        options: how the interactions become a matrix and a holdout.
         interactions: folder of a ``wals.interactions`` artifact.
         training: folder for the ``wals.matrix`` to train on.
         holdout: folder for the ``wals.holdout``.
@@ -67,60 +57,20 @@ def prepare(
         profile: folder for the ``wals.profile`` of the interactions. It stays if they are refused for
             their drift; nothing else does.
         profile_report: path for the same as HTML with a picture.
-        split: how interactions are held out. ``random``: each with probability ``holdout_fraction``.
-            ``last``: the last ``holdout_last`` items of each user who has more. ``time``: all from one
-            moment on. ``users``: all of a user, with probability ``holdout_fraction``; a fifth of them to
-            be predicted from the rest (strong generalisation).
-        holdout_fraction: share to hold out, above 0 and below 1.
-        holdout_last: items to hold out of each user, for split ``last``.
-        holdout_from: the moment (ISO 8601, UTC) for split ``time``; "" for the midnight after which comes
-            the share nearest to ``holdout_fraction``.
-        seed: of the split.
-        duplicates: how repeated interactions of a user with an item become one value: ``sum``, ``mean``,
-            ``max`` or ``last``.
-        min_user_interactions: users with fewer distinct items are left out.
-        min_item_interactions: items with fewer distinct users are left out. Both are applied until they hold
-            together (the k-core).
-        max_user_interactions: users with more distinct items, such as bots, are left out first; 0 for no
-            bound.
-        half_life_days: halve the weight of a rating for each such time before the newest one; 0 for none.
-        previous_profile: folder, here or on Cloud Storage, of the profile of an earlier run to compare with;
-            or a folder that keeps the profile of the latest run; "" for none. See `Previous.find`.
-        on_drift: what to do where the two differ by more than the next three allow: ``warn``, or ``fail``
-            before anything is trained.
-        max_volume_drop: share of the earlier number of interactions that may be missing.
-        max_density_change: factor by which the density may grow or shrink.
-        max_psi: population stability index up to which the ratings, the interactions per user and per item,
-            and the share of duplicates may drift.
 
     Returns:
         Metadata of each output, by its name; where the SQL ran in BigQuery, that of ``training`` has
         bytes_billed and slot_milliseconds.
 
     Raises:
-        InputError: a parameter is out of its range, the interactions are damaged, too many to number, or
+        InputError: the interactions are damaged, too many to number, or
             differ from the previous run's, fewer than two users or items are left, the split leaves nothing
             to train on or to predict, or an output cannot be written.
         WalsError: BigQuery or Cloud Storage failed or refused.
     """
-    options = Options(
-        split=split,
-        holdout_fraction=holdout_fraction,
-        holdout_last=holdout_last,
-        holdout_from=holdout_from,
-        seed=seed,
-        duplicates=duplicates,
-        min_user_interactions=min_user_interactions,
-        min_item_interactions=min_item_interactions,
-        max_user_interactions=max_user_interactions,
-        half_life_days=half_life_days,
-    )
-    contract = Contract(max_volume_drop, max_density_change, max_psi)
-    for problem in (*options.problems(), *contract.problems(on_drift)):
-        raise problem
-    manifest = read_manifest(interactions, "wals.interactions", 1)
+    manifest = read_manifest(interactions, INTERACTIONS_SCHEMA)
     _check_times(options, manifest)
-    previous = Previous.find(previous_profile)
+    previous = Previous.find(options.previous_profile)
     begin_artifact(profile)
     profile_report.unlink(missing_ok=True)
     with (
@@ -134,28 +84,28 @@ def prepare(
         kept = keep_core(engine, table, options)
         kinds = {column["name"]: column["type"] for column in manifest["columns"]}
         (users, user_counts), (items, item_counts) = (
-            number(engine, kept, side, is_text=kinds[f"{side}_id"] == "string", seed=seed)
+            number(engine, kept, side, is_text=kinds[f"{side}_id"] == "string", seed=options.seed)
             for side in ("user", "item")
         )
         _check_sizes(len(users), len(items))
         parameters = options.parameters(days_of(engine, kept) if options.needs_time else [])
         loading.result()
-        from components.prepare.assembly import assemble, deal_rows
-        from components.prepare.encoding import encoded
+        from components.prepare.matrix.assembly import assemble, deal_rows
+        from components.prepare.matrix.encoding import encoded
 
-        look_up = isinstance(engine, DuckDB) and kinds["user_id"] == kinds["item_id"] == "int64"
+        look_up = engine.in_process and kinds["user_id"] == kinds["item_id"] == "int64"
         encoding = encoded(engine, kept, options, parameters, look_up=look_up)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wals-")))
         by_row = stack.enter_context(deal_rows(encoding, scratch, user_counts, item_counts))
         # The engine is done with the interactions, and the processor has to wait for the disk at times.
         ratings = executor.submit(ratings_of, engine, table, kinds)
         folders = [training, *(holdout / part for part in options.parts)]
-        entries = _entries(options, assemble(by_row, scratch, item_counts, folders, duplicates))
+        entries = _entries(options, assemble(by_row, scratch, item_counts, folders, options.duplicates))
         counts = {"user": user_counts, "item": item_counts} if kept == table else None
         found = Profile.of(
             engine, table, kinds, ratings.result(), counts, int(user_counts.sum()), sum(entries.values())
         )
-        hold_to_contract(found, contract, previous.profile, on_drift, profile, profile_report)
+        hold_to_contract(found, options, previous.profile, profile, profile_report)
         metadata = _finish(training, holdout, vocabulary, users, items, options, entries)
         previous.keep(profile)
     metadata["training"].update(cost())
@@ -164,21 +114,21 @@ def prepare(
 
 def _load_kernels() -> None:
     """Import what is compiled and have numba set itself up: half a second, in which the engine can work."""
-    from components.prepare import encoding, kernels  # noqa: F401 - imports the rest of them
+    from components.prepare.matrix import encoding, kernels  # noqa: F401 - imports the rest of them
 
     kernels.load()
 
 
-def _entries(options: Options, matrices: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+def _entries(options: PrepareOptions, matrices: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Return how many entries the matrices have, by the part of the split."""
     entries = {
         part: matrix["entries"] for part, matrix in zip(("training", *options.parts), matrices, strict=True)
     }
-    if not entries["training"] or not entries["targets"]:
+    if not entries["training"] or not entries[TARGETS]:
         raise InputError(
             "split",
             options.split,
-            f"leaves {entries['training']} interactions to train on and {entries['targets']} to predict",
+            f"leaves {entries['training']} interactions to train on and {entries[TARGETS]} to predict",
             "change its parameters, or give more interactions",
         )
     return entries
@@ -190,7 +140,7 @@ def _finish(
     vocabulary: Path,
     users: Vocabulary,
     items: Vocabulary,
-    options: Options,
+    options: PrepareOptions,
     entries: dict[str, int],
 ) -> dict[str, dict[str, Any]]:
     save_vocabularies(vocabulary, users, items)
@@ -198,24 +148,29 @@ def _finish(
         "split": options.split,
         "seed": options.seed,
         "fraction": options.holdout_fraction,
-        "entries": entries["targets"],
-        "history_entries": entries.get("history", 0),
+        "entries": entries[TARGETS],
+        "history_entries": entries.get(HISTORY, 0),
     }
-    finish_artifact(holdout, HOLDOUT_SCHEMA, HOLDOUT_SCHEMA_VERSION, content)
+    finish_artifact(holdout, HOLDOUT_SCHEMA, content)
     logger.info(
         "%s users, %s items, %s interactions to train on, %s to predict",
-        *(f"{n:,}" for n in (len(users), len(items), entries["training"], entries["targets"])),
+        *(f"{n:,}" for n in (len(users), len(items), entries["training"], entries[TARGETS])),
     )
     shape = {"users": len(users), "items": len(items)}
     density = entries["training"] / (len(users) * len(items))
     return {
-        "training": {**shape, "entries": entries["training"], "density": density, **identity(training, 1)},
-        "holdout": {**shape, **content, **identity(holdout, HOLDOUT_SCHEMA_VERSION)},
-        "vocabulary": {**shape, **identity(vocabulary, 1)},
+        "training": {
+            **shape,
+            "entries": entries["training"],
+            "density": density,
+            **identity(training, MATRIX_SCHEMA),
+        },
+        "holdout": {**shape, **content, **identity(holdout, HOLDOUT_SCHEMA)},
+        "vocabulary": {**shape, **identity(vocabulary, VOCABULARY_SCHEMA)},
     }
 
 
-def _check_times(options: Options, manifest: dict[str, Any]) -> None:
+def _check_times(options: PrepareOptions, manifest: dict[str, Any]) -> None:
     if not options.needs_time:
         return
     if "event_time" not in {column["name"] for column in manifest["columns"]}:
@@ -268,7 +223,7 @@ def _whole_or_none(*folders: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _engine(
-    folder: Path, manifest: dict[str, Any], options: Options
+    folder: Path, manifest: dict[str, Any], options: PrepareOptions
 ) -> Iterator[tuple[Engine, str, Callable[[], dict[str, int]]]]:
     """Yield the engine where the interactions are, the name of their table, and what tells its cost."""
     staged = manifest.get("staged")

@@ -9,28 +9,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from trainer.errors import InputError
-from trainer.files import begin_artifact, finish_artifact, identity, replacing, sha256
+from components.publish.options import PublishOptions
+from trainer.files import Schema, begin_artifact, finish_artifact, identity, replacing, sha256
 from trainer.model import Model
 
-SCHEMA = "wals.recommendations"
-SCHEMA_VERSION = 1
+SCHEMA = Schema("wals.recommendations", 1)
 _ROWS_PER_SHARD = 5_000_000
 
 logger = logging.getLogger(__name__)
 
 
-def check_top_k(top_k: int) -> None:
-    """Refuse a ``top_k`` below one.
-
-    Raises:
-        InputError: naming the parameter.
-    """
-    if top_k < 1:
-        raise InputError("top_k", top_k, "is below 1", "give how many items each user is to get, such as 10")
-
-
-def publish(*, model: Path, recommendations: Path, top_k: int) -> dict[str, Any]:
+def publish(options: PublishOptions, *, model: Path, recommendations: Path) -> dict[str, Any]:
     """Write ``top_k`` recommendations for each user of a model.
 
     The artifact (``wals.recommendations`` v1) is sharded Parquet with the columns ``user_id``, ``item_id``
@@ -40,17 +29,17 @@ def publish(*, model: Path, recommendations: Path, top_k: int) -> dict[str, Any]
     nothing of them.
 
     Args:
+        options: what to publish.
         model: folder of a ``wals.model`` artifact.
         recommendations: folder to write.
-        top_k: how many items per user, at least 1.
 
     Returns:
         The artifact's metadata: rows, users (those with recommendations), top_k, checksum and schema version.
 
     Raises:
-        InputError: ``top_k`` is below 1, or a folder cannot be read or written.
+        InputError: a folder cannot be read or written.
     """
-    check_top_k(top_k)
+    top_k = options.top_k
     fitted = Model.load(model)
     begin_artifact(recommendations)
     known = np.flatnonzero(np.diff(fitted.seen.indptr))
@@ -64,8 +53,8 @@ def publish(*, model: Path, recommendations: Path, top_k: int) -> dict[str, Any]
         shards.append({"path": path.name, "rows": table.num_rows, "sha256": sha256(path)})
         logger.info("published %d of %d users", min(start + block, len(known)), len(known))
     content = {"rows": sum(shard["rows"] for shard in shards), "users": len(known), "top_k": top_k}
-    finish_artifact(recommendations, SCHEMA, SCHEMA_VERSION, {**content, "shards": shards})
-    return {**content, **identity(recommendations, SCHEMA_VERSION)}
+    finish_artifact(recommendations, SCHEMA, {**content, "shards": shards})
+    return {**content, **identity(recommendations, SCHEMA)}
 
 
 def _recommend(model: Model, users: NDArray[np.int64], top_k: int) -> pa.Table:

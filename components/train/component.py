@@ -10,46 +10,28 @@ def train(
     matrix: dsl.Input[dsl.Dataset],
     vocabulary: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
-    latent_factors: int,
-    num_iters: int,
-    regularization: float,
-    regularization_exponent: float,
-    unobs_weight: float,
-    feedback: str,
-    alpha: float,
-    wt_type: int,
-    feature_wt_factor: float,
-    feature_wt_exp: float,
-    min_rel_progress: float,
-    solver: str,
-    seed: int,
+    latent_factors: int = 64,
+    num_iters: int = 16,
+    regularization: float = 0.003,
+    regularization_exponent: float = 1.0,
+    unobs_weight: float = 0.1,
+    feedback: str = "implicit",
+    alpha: float = 0.0,
+    wt_type: int = 0,
+    feature_wt_factor: float = 130.0,
+    feature_wt_exp: float = 0.08,
+    init_stddev: float = 0.1,
+    seed: int = 42,
+    solver: str = "auto",
+    cg_steps: int = 2,
+    block_size: int = 64,
+    min_rel_progress: float = 0.0,
+    num_threads: int = 0,
 ) -> None:
     """Factorise the interaction matrix by weighted alternating least squares."""
-    from pathlib import Path
-
+    arguments = dict(locals())
     from components.runtime import run_step
     from components.train.step import train as step
+    from trainer.config import TrainConfig
 
-    model.metadata.update(
-        run_step(
-            step,
-            matrix=Path(matrix.path),
-            vocabulary=Path(vocabulary.path),
-            model=Path(model.path),
-            config={
-                "latent_factors": latent_factors,
-                "num_iters": num_iters,
-                "regularization": regularization,
-                "regularization_exponent": regularization_exponent,
-                "unobs_weight": unobs_weight,
-                "feedback": feedback,
-                "alpha": alpha,
-                "wt_type": wt_type,
-                "feature_wt_factor": feature_wt_factor,
-                "feature_wt_exp": feature_wt_exp,
-                "min_rel_progress": min_rel_progress,
-                "solver": solver,
-                "seed": seed,
-            },
-        )
-    )
+    model.metadata.update(run_step(step, TrainConfig, arguments))

@@ -2,17 +2,19 @@
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import optuna
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from optuna.visualization.matplotlib import plot_parallel_coordinate
 
+from components.options import RankingOptions
 from components.pictures import svg
-from components.tune.study import as_optuna, best, last_value, parameters_of
+from components.tune.options import training_config
+from components.tune.study import Trial, as_optuna, best, last_value, parameters_of
 from trainer.config import TrainConfig
 from trainer.files import replacing
 
@@ -20,36 +22,43 @@ logger = logging.getLogger(__name__)
 
 
 def choose(
-    *, trials: Sequence[Mapping[str, Any]], config: Mapping[str, Any], eval_k: int, report: Path
-) -> dict[str, Any]:
+    options: RankingOptions,
+    *,
+    first: Sequence[Trial],
+    second: Sequence[Trial],
+    third: Sequence[Trial],
+    study: Path,
+) -> tuple[TrainConfig, float]:
     """Return the configuration with the best trial's parameters, and write the study's report.
 
     Args:
-        trials: of the whole study; see `components.tune.study`.
-        config: the parameters of :class:`trainer.config.TrainConfig` that were not tuned.
-        eval_k: length of the list that the validation metric judged.
-        report: HTML file to write.
+        options: `components.tune.options.ChooseOptions`.
+        first: trials of the first round; see `components.tune.study`.
+        second: trials of the second round.
+        third: trials of the third round.
+        study: HTML file to write.
 
     Returns:
-        All parameters of the training, and under ``validation`` the best trial's metric.
+        The configuration, and the best trial's validation metric.
 
     Raises:
         InputError: no trial ran to its end.
     """
+    trials = [*first, *second, *third]
     winner = best(trials)
-    chosen = TrainConfig.from_dict({**config, **parameters_of(winner)})
-    _write_report(trials, chosen, eval_k, report)
+    chosen = training_config(options, **parameters_of(winner))
+    _write_report(trials, chosen, options.eval_k, study)
     logger.info(
         "best of %d trials: number %d, NDCG@%d %.4f",
         len(trials),
         int(winner["number"]),
-        eval_k,
+        options.eval_k,
         last_value(winner),
     )
-    return {**chosen.to_dict(), "validation": last_value(winner)}
+    return chosen, last_value(winner)
 
 
-def _write_report(trials: Sequence[Mapping[str, Any]], config: TrainConfig, eval_k: int, path: Path) -> None:
+def _write_report(trials: Sequence[Trial], config: TrainConfig, eval_k: int, path: Path) -> None:
     """Write the study as a self-contained HTML file: a table, best first, and parallel coordinates."""
     environment = Environment(
         loader=PackageLoader("components.tune", "."), autoescape=True, undefined=StrictUndefined
@@ -65,7 +74,7 @@ def _write_report(trials: Sequence[Mapping[str, Any]], config: TrainConfig, eval
         temporary.write_text(html, "utf-8")
 
 
-def _parallel_coordinates(trials: Sequence[Mapping[str, Any]], config: TrainConfig) -> Figure:
+def _parallel_coordinates(trials: Sequence[Trial], config: TrainConfig) -> Figure:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         axes = plot_parallel_coordinate(as_optuna(trials, config))

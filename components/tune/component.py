@@ -15,73 +15,51 @@ from components.images import image
 def suggest(
     first: list,
     second: list,
-    width: int,
-    max_latent_factors: int,
-    latent_factors: int,
-    regularization: float,
-    regularization_exponent: float,
-    unobs_weight: float,
-    feedback: str,
-    alpha: float,
-    wt_type: int,
-    feature_wt_factor: float,
-    feature_wt_exp: float,
-    seed: int,
+    width: int = 4,
+    max_latent_factors: int = 128,
+    latent_factors: int = 64,
+    regularization: float = 0.003,
+    regularization_exponent: float = 1.0,
+    unobs_weight: float = 0.1,
+    alpha: float = 0.0,
+    feature_wt_factor: float = 130.0,
+    feature_wt_exp: float = 0.08,
+    feedback: str = "implicit",
+    wt_type: int = 0,
+    seed: int = 42,
 ) -> list:
     """Suggest the next round's candidates from the trials of the rounds before."""
+    arguments = dict(locals())
     from components.runtime import run_step
+    from components.tune.options import SuggestOptions
     from components.tune.study import suggest as step
 
-    return run_step(
-        step,
-        trials=first + second,
-        width=width,
-        max_latent_factors=max_latent_factors,
-        config={
-            "latent_factors": latent_factors,
-            "regularization": regularization,
-            "regularization_exponent": regularization_exponent,
-            "unobs_weight": unobs_weight,
-            "feedback": feedback,
-            "alpha": alpha,
-            "wt_type": wt_type,
-            "feature_wt_factor": feature_wt_factor,
-            "feature_wt_exp": feature_wt_exp,
-            "seed": seed,
-        },
-    )
+    return run_step(step, SuggestOptions, arguments)
 
 
 @dsl.component(base_image=image("tune"), packages_to_install=[], install_kfp_package=False)
 def trial(
     matrix: dsl.Input[dsl.Dataset],
     candidate: dict,
-    num_iters: int,
-    feedback: str,
-    wt_type: int,
-    solver: str,
-    seed: int,
-    eval_k: int,
+    eval_k: int = 20,
+    num_iters: int = 16,
+    feedback: str = "implicit",
+    wt_type: int = 0,
+    init_stddev: float = 0.1,
+    seed: int = 42,
+    solver: str = "auto",
+    cg_steps: int = 2,
+    block_size: int = 64,
+    min_rel_progress: float = 0.0,
+    num_threads: int = 0,
 ) -> dict:
     """Train one candidate, judge it on a validation set, and stop early when others are better."""
-    from pathlib import Path
-
+    arguments = dict(locals())
     from components.runtime import run_step
+    from components.tune.options import TrialOptions
     from components.tune.trial import run_trial as step
 
-    return run_step(
-        step,
-        matrix=Path(matrix.path),
-        candidate=candidate,
-        eval_k=eval_k,
-        config={
-            "num_iters": num_iters,
-            "feedback": feedback,
-            "wt_type": wt_type,
-            "solver": solver,
-            "seed": seed,
-        },
-    )
+    return run_step(step, TrialOptions, arguments)
 
 
 @dsl.component(base_image=image("tune"), packages_to_install=[], install_kfp_package=False)
@@ -90,9 +68,9 @@ def choose(
     second: list,
     third: list,
     study: dsl.Output[dsl.HTML],
-    feedback: str,
-    wt_type: int,
-    eval_k: int,
+    eval_k: int = 20,
+    feedback: str = "implicit",
+    wt_type: int = 0,
 ) -> NamedTuple(
     "Chosen",
     [
@@ -106,25 +84,10 @@ def choose(
     ],
 ):
     """Choose the best trial's parameters, with a report of the study."""
-    from pathlib import Path
-
+    arguments = dict(locals())
     from components.runtime import run_step
     from components.tune.choose import choose as step
+    from components.tune.options import TUNED, ChooseOptions
 
-    chosen = run_step(
-        step,
-        trials=first + second + third,
-        config={"feedback": feedback, "wt_type": wt_type},
-        eval_k=eval_k,
-        report=Path(study.path),
-    )
-    study.metadata["validation_ndcg"] = chosen["validation"]
-    return (
-        chosen["latent_factors"],
-        chosen["regularization"],
-        chosen["regularization_exponent"],
-        chosen["unobs_weight"],
-        chosen["alpha"],
-        chosen["feature_wt_factor"],
-        chosen["feature_wt_exp"],
-    )
+    chosen, study.metadata["validation_ndcg"] = run_step(step, ChooseOptions, arguments)
+    return tuple(getattr(chosen, name) for name in TUNED)

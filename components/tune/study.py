@@ -11,7 +11,7 @@ JSON objects with
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -20,13 +20,14 @@ from optuna.pruners import SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, QMCSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
+from components.tune.options import LEAST_FACTORS, StudyOptions, training_config
 from trainer.config import LINEAR, TrainConfig
 from trainer.errors import InputError
 
 FIRST_RUNG = 2
 """Iterations after which a trial can first be stopped; the next rungs are twice as far each."""
 
-_LEAST_FACTORS = 8
+Trial = Mapping[str, Any]
 
 
 def search_space(config: TrainConfig, max_latent_factors: int) -> dict[str, BaseDistribution]:
@@ -38,7 +39,7 @@ def search_space(config: TrainConfig, max_latent_factors: int) -> dict[str, Base
 
     """
     space: dict[str, BaseDistribution] = {
-        "latent_factors": IntDistribution(_LEAST_FACTORS, max_latent_factors, log=True),
+        "latent_factors": IntDistribution(LEAST_FACTORS, max_latent_factors, log=True),
         "regularization": FloatDistribution(1e-4, 10.0, log=True),
         "regularization_exponent": FloatDistribution(0.0, 1.0),
         "unobs_weight": FloatDistribution(1e-3, 1.0, log=True),
@@ -52,22 +53,8 @@ def search_space(config: TrainConfig, max_latent_factors: int) -> dict[str, Base
     return space
 
 
-def problems(*, width: int, max_latent_factors: int) -> Iterator[InputError]:
-    """Yield what `suggest` would refuse of these two."""
-    if width < 1:
-        yield InputError("width", width, "is below 1", "give how many trials may run side by side")
-    if max_latent_factors < _LEAST_FACTORS:
-        yield InputError(
-            "max_latent_factors", max_latent_factors, f"is below {_LEAST_FACTORS}", "give 32 or more"
-        )
-
-
 def suggest(
-    *,
-    trials: Sequence[Mapping[str, Any]],
-    config: Mapping[str, Any],
-    width: int,
-    max_latent_factors: int,
+    options: StudyOptions, *, first: Sequence[Trial], second: Sequence[Trial]
 ) -> list[dict[str, Any]]:
     """Return the next candidates, to be tried side by side.
 
@@ -76,25 +63,20 @@ def suggest(
     al. 2011). The same trials and seed give the same candidates.
 
     Args:
-        trials: of the rounds before.
-        config: parameters of :class:`trainer.config.TrainConfig`, the run's own; its seed is the study's.
-        width: how many candidates; at least 1.
-        max_latent_factors: see `search_space`.
+        options: `components.tune.options.SuggestOptions`; the run's seed is the study's.
+        first: trials of the first round; none before it.
+        second: trials of the second round; none before it.
 
     Returns:
         Objects with ``number``, ``parameters`` and ``rungs_before``, which a trial's `Pruner` compares with.
-
-    Raises:
-        InputError: ``width`` is below 1, ``max_latent_factors`` is too low, or a parameter cannot be used.
     """
-    start = TrainConfig.from_dict(config)
-    for problem in problems(width=width, max_latent_factors=max_latent_factors):
-        raise problem
-    space = search_space(start, max_latent_factors)
+    trials = [*first, *second]
+    start = training_config(options)
+    space = search_space(start, options.max_latent_factors)
     study = _study(trials, space, _sampler(len(trials), start.seed))
     if not trials:
         study.enqueue_trial(_within(start, space))
-    asked = [study.ask(space) for _ in range(width)]
+    asked = [study.ask(space) for _ in range(options.width)]
     before = [trial["rungs"] for trial in trials]
     return [{"number": trial.number, "parameters": trial.params, "rungs_before": before} for trial in asked]
 
@@ -122,7 +104,7 @@ class Pruner:
         return dict(self._study.get_trials(deepcopy=False)[-1].system_attrs)
 
 
-def best(trials: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+def best(trials: Sequence[Trial]) -> Trial:
     """Return the trial with the highest last value among those that were not stopped early.
 
     Raises:
@@ -134,26 +116,26 @@ def best(trials: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     return max(whole, key=last_value)
 
 
-def parameters_of(trial: Mapping[str, Any]) -> dict[str, Any]:
+def parameters_of(trial: Trial) -> dict[str, Any]:
     """Return the parameters of a trial or candidate, with integers that came through JSON as 32.0 as such."""
     parameters = dict(trial["parameters"])
     return {**parameters, "latent_factors": int(parameters["latent_factors"])}
 
 
-def last_value(trial: Mapping[str, Any]) -> float:
+def last_value(trial: Trial) -> float:
     """Return a trial's validation metric after its last iteration."""
     values: Mapping[str, float] = trial["values"]
     return values[max(values, key=int)]
 
 
-def as_optuna(trials: Sequence[Mapping[str, Any]], config: TrainConfig) -> optuna.Study:
+def as_optuna(trials: Sequence[Trial], config: TrainConfig) -> optuna.Study:
     """Return the trials as a study of Optuna's, for its pictures."""
     most = max(parameters_of(trial)["latent_factors"] for trial in trials)
     return _study(trials, search_space(config, most), None)
 
 
 def _study(
-    trials: Sequence[Mapping[str, Any]],
+    trials: Sequence[Trial],
     space: Mapping[str, BaseDistribution],
     sampler: BaseSampler | None,
 ) -> optuna.Study:
@@ -164,7 +146,7 @@ def _study(
     return study
 
 
-def _frozen(trial: Mapping[str, Any], space: Mapping[str, BaseDistribution]) -> FrozenTrial:
+def _frozen(trial: Trial, space: Mapping[str, BaseDistribution]) -> FrozenTrial:
     return optuna.trial.create_trial(
         state=TrialState.PRUNED if trial["pruned"] else TrialState.COMPLETE,
         value=last_value(trial),
@@ -186,7 +168,7 @@ def _sampler(past: int, seed: int) -> BaseSampler:
 
 def _within(config: TrainConfig, space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
     """Return the configuration's own values, moved into the space where they lie outside."""
-    values = config.to_dict()
+    values = config.model_dump()
     return {
         name: min(max(values[name], distribution.low), distribution.high)
         for name, distribution in space.items()

@@ -1,6 +1,5 @@
 """A trial: train with a candidate's parameters, rung by rung, and judge on a validation set."""
 
-import dataclasses
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from components.options import RankingOptions
+from components.tune.options import training_config
 from components.tune.study import FIRST_RUNG, Pruner, parameters_of
 from trainer.config import TrainConfig
 from trainer.errors import InputError
@@ -16,19 +17,14 @@ from trainer.fit import fit
 from trainer.matrix import InteractionMatrix
 from trainer.metrics import ndcg_at_k
 from trainer.model import Model
+from trainer.splitting import Split
 
 _VALIDATION_FRACTION = 0.1
 
 logger = logging.getLogger(__name__)
 
 
-def run_trial(
-    *,
-    matrix: Path,
-    candidate: Mapping[str, Any],
-    config: Mapping[str, Any],
-    eval_k: int,
-) -> dict[str, Any]:
+def run_trial(options: RankingOptions, *, matrix: Path, candidate: Mapping[str, Any]) -> dict[str, Any]:
     """Train one candidate and return the trial.
 
     A tenth of the training matrix, the same for every trial of a seed, is the validation set; the pipeline's
@@ -37,10 +33,9 @@ def run_trial(
     says so.
 
     Args:
+        options: `components.tune.options.TrialOptions`; the validation metric is NDCG at ``eval_k``.
         matrix: folder of the ``wals.matrix`` artifact of training interactions.
         candidate: of `components.tune.study.suggest`.
-        config: the other parameters of :class:`trainer.config.TrainConfig`.
-        eval_k: the validation metric is NDCG at this length.
 
     Returns:
         The trial; see `components.tune.study`.
@@ -50,17 +45,17 @@ def run_trial(
     """
     # A trial tells of its rungs, which the iterations between them would drown.
     logging.getLogger("trainer.fit").setLevel(logging.WARNING)
-    tuned = TrainConfig.from_dict({**config, **parameters_of(candidate)})
-    training, validation = _split(InteractionMatrix.open(matrix).to_scipy(), tuned.seed)
+    tuned = training_config(options, **parameters_of(candidate))
+    split = _split(InteractionMatrix.open(matrix).to_scipy(), tuned.seed)
     number = int(candidate["number"])
     pruner = Pruner(candidate["rungs_before"])
     values: dict[str, float] = {}
     pruned = False
-    for iterations, model in _rungs(training, tuned):
-        values[str(iterations)] = _ndcg(model, validation, eval_k)
+    for iterations, model in _rungs(split.train, tuned):
+        values[str(iterations)] = _ndcg(model, split.test, options.eval_k)
         logger.info(
             "trial %d: NDCG@%d %.4f after %d iterations",
-            *(number, eval_k, values[str(iterations)], iterations),
+            *(number, options.eval_k, values[str(iterations)], iterations),
         )
         # The last rung ends the trial anyway; a trial that got there is whole.
         pruned = iterations < tuned.num_iters and pruner.stops(iterations, values[str(iterations)])
@@ -75,16 +70,11 @@ def run_trial(
     }
 
 
-def _split(matrix: sparse.csr_array, seed: int) -> tuple[sparse.csr_array, sparse.csr_array]:
+def _split(matrix: sparse.csr_array[np.float32], seed: int) -> Split:
     held_out = np.random.default_rng(seed).random(matrix.nnz) < _VALIDATION_FRACTION
     if not held_out.any() or held_out.all():
         raise InputError("matrix", matrix.nnz, "has too few entries to hold some out", "tune on more data")
-    return _only(matrix, ~held_out), _only(matrix, held_out)
-
-
-def _only(matrix: sparse.csr_array, kept: Any) -> sparse.csr_array:
-    indptr = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
-    return sparse.csr_array((matrix.data[kept], matrix.indices[kept], indptr), shape=matrix.shape)
+    return Split.by(matrix, held_out)
 
 
 def _rungs(training: sparse.csr_array, config: TrainConfig) -> Iterator[tuple[int, Model]]:
@@ -94,7 +84,7 @@ def _rungs(training: sparse.csr_array, config: TrainConfig) -> Iterator[tuple[in
     done, rung = 0, FIRST_RUNG
     while done < config.num_iters:
         upto = min(rung, config.num_iters)
-        model = fit(interactions, dataclasses.replace(config, num_iters=upto - done), warm_start=model)
+        model = fit(interactions, config.replace(num_iters=upto - done), warm_start=model)
         done, rung = upto, rung * 2
         yield done, model
 

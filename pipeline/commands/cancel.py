@@ -1,20 +1,20 @@
 """``wals cancel``: stop a run."""
 
-from pathlib import Path
-from typing import Any
+import rich_click as click
 
-import click
-
-from pipeline.commands.options import CONTEXT, json_option, platform_options, print_json, reached
+from pipeline.commands.jobs import reached_backend
+from pipeline.commands.options import CONTEXT, Flags, json_option, platform_options, with_flags
+from pipeline.display.output import print_json
 
 
 @click.command(context_settings=CONTEXT)
 @click.argument("run_id")
 @platform_options
 @json_option
-def command(run_id: str, config: Path | None, as_json: bool, **flags: Any) -> None:
-    """Ask a run on Vertex AI or Kubeflow to stop."""
-    reached(config, flags).cancel(run_id)
+@with_flags
+def command(flags: Flags, run_id: str, as_json: bool) -> None:
+    """Request that a run on Vertex AI or Kubeflow stops."""
+    reached_backend(flags).cancel(run_id)
     if as_json:
         print_json({"outcome": "asked to stop", "id": run_id})
     else:

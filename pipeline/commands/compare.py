@@ -1,31 +1,31 @@
 """``wals compare``: runs side by side."""
 
-from pathlib import Path
 from typing import Any
 
-import click
+import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.backends import Run
-from pipeline.commands.options import CONTEXT, json_option, platform_options, print_json, reached
+from pipeline.commands.jobs import reached_backend
+from pipeline.commands.options import CONTEXT, Flags, json_option, platform_options, with_flags
+from pipeline.display.output import print_json
+from pipeline.platforms.backend import Run
 
 
 @click.command(context_settings=CONTEXT)
 @click.argument("run_ids", nargs=-1, required=True)
 @platform_options
 @click.option(
-    "--all", "show_all", is_flag=True, help="Show the parameters that are the same everywhere, too."
+    "--all", "show_all", is_flag=True, help="Also show the parameters that are the same in every run."
 )
 @json_option
-def command(
-    run_ids: tuple[str, ...], config: Path | None, show_all: bool, as_json: bool, **flags: Any
-) -> None:
+@with_flags
+def command(flags: Flags, run_ids: tuple[str, ...], show_all: bool, as_json: bool) -> None:
     """Show the parameters and metrics of runs side by side.
 
-    Of the parameters those that differ are shown; a dash stands for the pipeline's default.
+    Only the parameters that differ are shown; a dash stands for the pipeline's default.
     """
-    backend = reached(config, flags)
+    backend = reached_backend(flags)
     runs = [backend.get(run_id) for run_id in run_ids]
     if as_json:
         print_json([{"id": run.id, "parameters": run.parameters, "metrics": run.metrics} for run in runs])
@@ -46,5 +46,5 @@ def _comparison(runs: list[Run], show_all: bool) -> Table:
 
 
 def _names(mappings: list[Any]) -> list[str]:
-    """Return the names in any of the mappings, in the order they first come."""
+    """Return the names in any of the mappings, in order of first appearance."""
     return list(dict.fromkeys(name for mapping in mappings for name in mapping))

@@ -2,29 +2,35 @@
 
 from pathlib import Path
 
-import click
+import rich_click as click
 
 from components.images import DEFAULT_PREFIX, DEFAULT_TAG
-from pipeline.commands.options import CONTEXT, json_option, print_json
-from pipeline.compiling import PIPELINES, compile_pipeline
-from pipeline.pinned import step_images
-from pipeline.targets import TARGETS
+from pipeline.commands.options import CONTEXT, json_option
+from pipeline.definition.compiling import compile_pipeline
+from pipeline.definition.images import step_images
+from pipeline.definition.pipelines import PIPELINES
+from pipeline.definition.targets import TARGETS
+from pipeline.display.output import print_json
 from trainer.errors import InputError
 
 
 @click.command(
     context_settings=CONTEXT,
-    epilog="`python compile.py --upload` takes the options of `wals upload`, and does what it does.",
+    epilog="`python compile.py --upload` is the same as `wals upload`, with the same options.",
 )
 @click.option(
-    "--target", "targets", type=click.Choice(list(TARGETS)), multiple=True, help="Platform; all without it."
+    "--target",
+    "targets",
+    type=click.Choice(list(TARGETS)),
+    multiple=True,
+    help="Platform; all of them if omitted.",
 )
 @click.option(
     "--pipeline",
     "pipelines",
     type=click.Choice(list(PIPELINES)),
     multiple=True,
-    help="Pipeline; all without it.",
+    help="Pipeline; all of them if omitted.",
 )
 @click.option(
     "--output-dir",
@@ -42,12 +48,12 @@ from trainer.errors import InputError
 @click.option(
     "--images",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="File that `make push` wrote, to name the images by digest instead of by prefix and tag.",
+    help="File written by `make push`, to name the images by digest instead of by prefix and tag.",
 )
 @click.option(
     "--settings",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="YAML file with limits, GPUs, retries, caching and custom jobs by step; wants one --target.",
+    help="YAML file with limits, GPUs, retries, caching and custom jobs by step; requires one --target.",
 )
 @json_option
 def command(
@@ -64,15 +70,14 @@ def command(
     chosen = [TARGETS[name] for name in dict.fromkeys(targets) or TARGETS]
     if settings:
         if len(chosen) != 1:
-            raise InputError("settings", str(settings), "fits one platform only", "name it with --target")
+            raise InputError("settings", str(settings), "requires a single platform", "name it with --target")
         chosen = [chosen[0].with_settings(settings)]
     specs = []
-    for pipeline in dict.fromkeys(pipelines) or PIPELINES:
+    for name in dict.fromkeys(pipelines) or PIPELINES:
         for target in chosen:
-            path = compile_pipeline(
-                pipeline, target, output_dir, step_images(target, images, image_prefix, tag)
-            )
-            specs.append({"pipeline": pipeline, "target": target.name, "spec": str(path)})
+            of_step = step_images(target, images, image_prefix, tag)
+            path = compile_pipeline(PIPELINES[name], target, output_dir, of_step)
+            specs.append({"pipeline": name, "target": target.name, "spec": str(path)})
             if not as_json:
                 click.echo(f"{path}\n  upload to {target.upload_hint}")
     if as_json:

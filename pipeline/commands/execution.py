@@ -1,135 +1,153 @@
-"""What ``wals run`` and ``wals tune`` share: a compiled pipeline on this machine, with its results."""
+"""What ``wals run`` and ``wals tune`` share: a compiled pipeline on this machine, and its results."""
 
+import functools
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import click
+import rich_click as click
 from rich.console import Console
 
-from pipeline.commands.options import json_option, print_json
-from pipeline.commands.parameters import Command, parameter_options
-from pipeline.compiling import compile_pipeline
-from pipeline.local import run_compiled
-from pipeline.progress import RunDisplay
-from pipeline.results import metrics_table, read_titles, recommendations_table
-from pipeline.targets import KUBEFLOW
-from pipeline.training import check_parameters
-from trainer.errors import CombinedInputError
-from trainer.matrix import InteractionMatrix
-from trainer.model import Model
+from pipeline.commands.options import Command, json_option
+from pipeline.commands.parameters import checked, parameter_options
+from pipeline.definition.pipeline import Pipeline
+from pipeline.definition.targets import KUBEFLOW
+from pipeline.display.output import print_json, print_line
 
 _SHOWN = 8
+_THIS_RUN = "This run"
 
 
-def local_run_options(pipeline: str) -> Callable[[Command], Command]:
-    """Return a decorator that gives a command the pipeline's parameters and the options of a local run."""
+@dataclass(frozen=True)
+class LocalRun:
+    """Options of a run on this machine, besides the pipeline's parameters.
+
+    Attributes:
+        titles: CSV file of titles, or None.
+        output_dir: folder for everything the run writes; ``runs/DATE-TIME`` if None.
+        runner: ``subprocess`` or ``docker``.
+        as_json: whether to print the results as JSON, and the progress where it does not mix with them.
+    """
+
+    titles: Path | None
+    output_dir: Path | None
+    runner: str
+    as_json: bool
+
+
+def local_run_options(pipeline: Pipeline) -> Callable[[Callable[..., object]], Command]:
+    """Return a decorator that gives a command the pipeline's parameters and the options of a local run.
+
+    The command receives them as ``parameters`` and ``local_run``. Apply it last, directly to the function.
+    """
     options = (
         parameter_options(pipeline),
         click.option(
             "--titles",
             type=click.Path(path_type=Path, dir_okay=False),
             help="CSV file with ids in its first column and a column title, to show titles instead of ids.",
+            panel=_THIS_RUN,
         ),
         click.option(
             "--output-dir",
             type=click.Path(path_type=Path, file_okay=False),
             help="Folder for everything the run writes.  [default: runs/DATE-TIME]",
+            panel=_THIS_RUN,
         ),
         click.option(
             "--runner",
             type=click.Choice(["subprocess", "docker"]),
             default="subprocess",
             show_default=True,
-            help="Run a step as a process of this machine, or in a container (after `make images`).",
+            help="Run each step as a process of this machine, or in a container (after `make images`).",
+            panel=_THIS_RUN,
         ),
         json_option,
     )
 
-    def decorate(command: Command) -> Command:
+    def decorate(command: Callable[..., object]) -> Any:
+        @functools.wraps(command)
+        def call(**values: Any) -> object:
+            local_run = LocalRun(**{f.name: values.pop(f.name) for f in fields(LocalRun)})
+            return command(local_run=local_run, parameters=values)
+
         for option in reversed(options):
-            command = option(command)
-        return command
+            call = option(call)
+        return call
 
     return decorate
 
 
 def run_here(
-    pipeline: str,
-    steps: Sequence[str],
+    pipeline: Pipeline,
     parameters: dict[str, Any],
+    local_run: LocalRun,
     *,
-    titles: Path | None,
-    output_dir: Path | None,
-    runner: str,
-    as_json: bool,
     html: Mapping[str, str] = MappingProxyType({}),
     best: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
 ) -> None:
     """Compile a pipeline, run the spec on this machine, and show the results.
 
     Args:
-        pipeline: its name.
-        steps: the steps to show, in order.
-        parameters: the pipeline's.
-        titles: CSV file of titles, or None.
-        output_dir: for everything the run writes; ``runs/DATE-TIME`` if None.
-        runner: ``subprocess`` or ``docker``.
-        as_json: whether to print the results as JSON, and the progress where it does not mix with it.
-        html: file name by the pipeline's HTML outputs, beside those that every run has.
-        best: gives the parameters that a study found best, out of the outputs, and their metric.
+        pipeline: to run.
+        parameters: values of all its parameters.
+        local_run: how to run it.
+        html: file name by the pipeline's HTML outputs, in addition to those that every run has.
+        best: extracts the best parameters that a study found, and their metric, from the outputs.
 
     Raises:
         InputError: a parameter or an option cannot be used.
         WalsError: a step failed.
     """
-    problems = check_parameters(parameters)
-    if problems:
-        raise CombinedInputError(problems)
-    names = read_titles(titles) if titles else {}
-    folder = output_dir or Path("runs") / datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
-    # Bound to today's streams, which kfp.local's narration is redirected from.
-    console = Console(file=sys.stderr if as_json else sys.stdout)
+    parameters = checked(pipeline, parameters)
+    # Slow to import, which should not delay the error of a bad parameter.
+    from pipeline.definition.compiling import compile_pipeline
+    from pipeline.display.local_run import RunDisplay
+    from pipeline.display.results import metrics_table, read_titles, recommendations_table
+    from pipeline.local.runner import run_compiled
+    from trainer.matrix import InteractionMatrix
+    from trainer.model import Model
+
+    titles = read_titles(local_run.titles) if local_run.titles else {}
+    folder = local_run.output_dir or Path("runs") / datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
+    # Bound to the current streams, since kfp.local's output is captured from them.
+    console = Console(file=sys.stderr if local_run.as_json else sys.stdout)
     spec = compile_pipeline(pipeline, KUBEFLOW, folder)
-    console.print(f"Running {spec} on {parameters['source']}", markup=False, highlight=False, soft_wrap=True)
+    print_line(console, f"Running {spec} on {parameters['source']}")
     run_steps = run_compiled
-    if runner == "docker":
-        from pipeline.docker import absolute, docker_runner
+    if local_run.runner == "docker":
+        from pipeline.local.docker import absolute, docker_runner
 
         places = {name: absolute(parameters[name]) for name in ("source", "previous_profile")}
         parameters |= places
         run_steps = partial(run_compiled, runner=partial(docker_runner, spec, *places.values()))
-    with RunDisplay(console, steps) as display:
+    with RunDisplay(console, pipeline.steps) as display:
         outputs = run_steps(spec, parameters, folder, display.show)
     results = _collect(folder, outputs, html)
     metrics = outputs["metrics"].metadata
     found = best(outputs) if best else {}
-    if as_json:
+    if local_run.as_json:
         paths = {name: str(path) for name, path in results.items()}
         print_json({"folder": str(folder), "metrics": metrics, **found, "results": paths})
         return
     if found:
-        _tell_best(console, found)
+        _print_best(console, found)
     console.print(metrics_table(metrics))
     training = InteractionMatrix.open(Path(outputs["training"].path))
-    console.print(recommendations_table(Model.load(results["model"]), training, names, _SHOWN))
+    console.print(recommendations_table(Model.load(results["model"]), training, titles, _SHOWN))
     for name, path in results.items():
-        console.print(f"{name:<16} {path}", markup=False, highlight=False, soft_wrap=True)
+        print_line(console, f"{name:<16} {path}")
 
 
-def _tell_best(console: Console, found: Mapping[str, Any]) -> None:
+def _print_best(console: Console, found: Mapping[str, Any]) -> None:
     options = " ".join(f"--{name.replace('_', '-')} {value:.6g}" for name, value in found["best"].items())
-    console.print(
-        f"Best on validation, NDCG {found['validation_ndcg']:.4f}:\n  {options}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    print_line(console, f"Best on validation, NDCG {found['validation_ndcg']:.4f}:\n  {options}")
 
 
 def _collect(folder: Path, outputs: Mapping[str, Any], html: Mapping[str, str]) -> dict[str, Path]:
@@ -139,7 +157,7 @@ def _collect(folder: Path, outputs: Mapping[str, Any], html: Mapping[str, str]) 
         link.unlink(missing_ok=True)
         link.symlink_to(Path(outputs[name].path).relative_to(folder.absolute()))
     for name, file in {"profile_report": "profile.html", **html, "report": "report.html"}.items():
-        # A copy: browsers tell HTML by the suffix of the file itself, which the artifact has not.
+        # A copy, because browsers recognise HTML by a suffix, which the artifact does not have.
         results[name] = folder / file
         shutil.copyfile(outputs[name].path, results[name])
     return results

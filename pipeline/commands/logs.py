@@ -1,11 +1,10 @@
-"""``wals logs``: what the steps of a run wrote."""
+"""``wals logs``: the output of a run's steps."""
 
-from pathlib import Path
-from typing import Any
+import rich_click as click
 
-import click
-
-from pipeline.commands.options import CONTEXT, json_option, platform_options, print_json, reached
+from pipeline.commands.jobs import reached_backend
+from pipeline.commands.options import CONTEXT, Flags, json_option, platform_options, with_flags
+from pipeline.display.output import print_json
 
 
 @click.command(context_settings=CONTEXT)
@@ -13,13 +12,14 @@ from pipeline.commands.options import CONTEXT, json_option, platform_options, pr
 @click.argument("step", default="")
 @platform_options
 @json_option
-def command(run_id: str, step: str, config: Path | None, as_json: bool, **flags: Any) -> None:
-    """Show what the steps of a run wrote, or one step; each line of all of them begins with its step.
+@with_flags
+def command(flags: Flags, run_id: str, step: str, as_json: bool) -> None:
+    """Show the output of a run's steps, or of one step; without STEP, each line starts with its step.
 
     \b
     wals logs RUN_ID train --config config/prod.yaml
     """
-    lines = reached(config, flags).logs(run_id, step)
+    lines = reached_backend(flags).logs(run_id, step)
     if as_json:
         print_json(list(lines))
         return

@@ -1,46 +1,91 @@
-"""Options of the command line that are the pipeline's own parameters, made from its signature."""
+"""Options of the command line that are the parameters of a pipeline."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-import click
-from kfp.dsl.structures import InputSpec
+import rich_click as click
+from click.shell_completion import CompletionItem
 
-from pipeline.compiling import pipeline_inputs
+from pipeline.commands.options import Command
+from pipeline.definition.parameters import Parameter
+from pipeline.definition.pipeline import Pipeline
+from trainer.errors import CombinedInputError
 
-Command = TypeVar("Command", bound=Callable[..., object])
-
-_TYPES: dict[str, click.ParamType[Any]] = {
-    "String": click.STRING,
-    "Integer": click.INT,
-    "Float": click.FLOAT,
-    "Boolean": click.BOOL,
+_TYPES: dict[type, click.ParamType[Any]] = {
+    str: click.STRING,
+    int: click.INT,
+    float: click.FLOAT,
+    bool: click.BOOL,
 }
 
 
-def parameter_options(pipeline: str) -> Callable[[Command], Command]:
-    """Return a decorator that gives a click command an option for each parameter of a pipeline.
+class _Choice(click.ParamType[Any]):
+    """A value out of a few, which help and completion show, and which the options model checks."""
 
-    Types, defaults and help texts come from the pipeline's signature and docstring, so that the command
-    line says what the consoles say.
+    def __init__(self, parameter: Parameter) -> None:
+        self.name = "choice"
+        self._parameter = parameter
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return f"[{'|'.join(map(str, self._parameter.choices))}]"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return [
+            CompletionItem(str(choice))
+            for choice in self._parameter.choices
+            if str(choice).startswith(incomplete)
+        ]
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return _TYPES[self._parameter.type].convert(value, param, ctx)
+
+
+def parameter_options(pipeline: Pipeline) -> Callable[[Command], Command]:
+    """Return a decorator that gives a command an option for each parameter of a pipeline.
+
+    Types, choices, ranges, defaults, groups and help texts come from the steps' options models, so that the
+    command line says what the consoles say.
     """
 
     def decorate(command: Command) -> Command:
-        for name, spec in reversed(list(pipeline_inputs(pipeline).items())):
-            command = _option(name, spec)(command)
+        for parameter in reversed(list(pipeline.parameters.values())):
+            command = _option(parameter)(command)
         return command
 
     return decorate
 
 
-def _option(name: str, spec: InputSpec) -> Callable[[Command], Command]:
-    flag = name.replace("_", "-")
-    return click.option(
-        f"--{flag}/--no-{flag}" if spec.type == "Boolean" else f"--{flag}",
-        name,
-        type=_TYPES[spec.type],
-        default=spec.default,
-        required=not spec.optional,
-        show_default=spec.default != "",
-        help=spec.description,
+def checked(pipeline: Pipeline, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of :func:`parameter_options` if the steps take them.
+
+    Raises:
+        CombinedInputError: naming every value that cannot be used.
+    """
+    problems = pipeline.problems(values)
+    if problems:
+        raise CombinedInputError.of(problems)
+    return values
+
+
+def _option(parameter: Parameter) -> Callable[[Command], Command]:
+    name = parameter.name.replace("_", "-")
+    default = {"required": True} if parameter.required else {"default": parameter.default}
+    option: Callable[[Command], Command] = click.option(
+        f"--{name}/--no-{name}" if parameter.type is bool else f"--{name}",
+        parameter.name,
+        type=_Choice(parameter) if parameter.choices else _TYPES[parameter.type],
+        show_default=not parameter.required and parameter.default != "",
+        metavar=_metavar(parameter),
+        help=parameter.description,
+        panel=parameter.group,
+        **default,
     )
+    return option
+
+
+def _metavar(parameter: Parameter) -> str | None:
+    """Return a number's type and range, as click itself shows them; None for what click shows anyway."""
+    interval = parameter.bounds.interval
+    return f"{_TYPES[parameter.type].name.upper()} [{interval}]" if interval else None

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
+import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
-from components.publish.step import check_top_k
-from pipeline.commands.options import CONTEXT, json_option, print_json
-from pipeline.results import named, read_titles
+from pipeline.commands.options import CONTEXT, json_option
+from pipeline.display.output import print_json
+from pipeline.display.results import named, read_titles
 from trainer.errors import InputError
 from trainer.model import Model
 
@@ -23,8 +23,8 @@ from trainer.model import Model
     required=True,
     help="Folder of a model, such as runs/DATE-TIME/model.",
 )
-@click.option("--user", required=True, help="The user's id as it stands in the ratings.")
-@click.option("-k", "k", type=int, default=10, show_default=True, help="How many items.")
+@click.option("--user", required=True, help="Id of the user, as in the ratings.")
+@click.option("-k", "k", type=click.IntRange(1), default=10, show_default=True, help="Number of items.")
 @click.option(
     "--titles",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -32,15 +32,12 @@ from trainer.model import Model
 )
 @json_option
 def command(folder: Path, user: str, k: int, titles: Path | None, as_json: bool) -> None:
-    """Show a user's recommendations from a trained model, without the items of the training ratings."""
-    check_top_k(k)
+    """Show a user's recommendations from a trained model, without the items rated in training."""
     names = read_titles(titles) if titles else {}
     model = Model.load(folder)
     index = int(model.users.index_of([model.users.parse(user)])[0])
     if index < 0:
-        raise InputError(
-            "user", user, "is not among the model's users", "give a user of the training ratings"
-        )
+        raise InputError("user", user, "is unknown to the model", "give a user of the training ratings")
     indices, scores = model.recommend([index], k)
     kept = indices[0] >= 0
     items = model.items.take(indices[0][kept])

@@ -1,32 +1,21 @@
 """``wals run``: the training pipeline on this machine."""
 
-from pathlib import Path
 from typing import Any
 
-import click
+import rich_click as click
 
-from pipeline.commands.execution import local_run_options, run_here
+from pipeline.commands.execution import LocalRun, local_run_options, run_here
 from pipeline.commands.options import CONTEXT
-from pipeline.training import STEPS
+from pipeline.definition.pipelines import TRAINING
 
 
 @click.command(context_settings=CONTEXT)
-@local_run_options("wals-train")
-def command(
-    titles: Path | None, output_dir: Path | None, runner: str, as_json: bool, **parameters: Any
-) -> None:
+@local_run_options(TRAINING)
+def command(local_run: LocalRun, parameters: dict[str, Any]) -> None:
     """Run the compiled pipeline on this machine: no cloud, no Docker.
 
     \b
     Your own ratings:  wals run --source my.csv
     From BigQuery:     wals run --source bq://project.dataset.table
     """
-    run_here(
-        "wals-train",
-        STEPS,
-        parameters,
-        titles=titles,
-        output_dir=output_dir,
-        runner=runner,
-        as_json=as_json,
-    )
+    run_here(TRAINING, parameters, local_run)

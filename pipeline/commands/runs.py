@@ -2,23 +2,16 @@
 
 import shlex
 import sys
-from pathlib import Path
-from typing import Any
 
-import click
+import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.backends import Backend, Run
-from pipeline.commands.options import (
-    CONTEXT,
-    given_platform,
-    json_option,
-    platform_options,
-    print_json,
-    reached,
-)
-from pipeline.following import check_succeeded, follow, run_view
+from pipeline.commands.jobs import reached_backend
+from pipeline.commands.options import CONTEXT, Flags, json_option, platform_options, with_flags
+from pipeline.display.output import print_json
+from pipeline.display.remote_run import check_succeeded, follow, run_view
+from pipeline.platforms.backend import Backend, Run
 
 
 @click.command(context_settings=CONTEXT)
@@ -27,9 +20,8 @@ from pipeline.following import check_succeeded, follow, run_view
 @click.option("--wait", is_flag=True, help="Follow the run to its end; exit 1 if it fails.")
 @click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="How many to list.")
 @json_option
-def command(
-    run_id: str | None, config: Path | None, wait: bool, limit: int, as_json: bool, **flags: Any
-) -> None:
+@with_flags
+def command(flags: Flags, run_id: str | None, wait: bool, limit: int, as_json: bool) -> None:
     """List the newest runs, or show one with its steps and metrics.
 
     \b
@@ -37,11 +29,11 @@ def command(
     wals runs RUN_ID --config config/dev.yaml --wait
     """
     if wait and not run_id:
-        raise click.UsageError("--wait wants a RUN_ID")
-    backend = reached(config, flags)
+        raise click.UsageError("--wait requires a RUN_ID")
+    backend = reached_backend(flags)
     if run_id:
         console = Console(file=sys.stderr if as_json else sys.stdout)
-        run = follow_run(backend, run_id, console, config, flags) if wait else backend.get(run_id)
+        run = follow_run(backend, run_id, console, flags) if wait else backend.get(run_id)
         show_run(run, as_json)
         check_succeeded(run)
     elif as_json:
@@ -50,12 +42,10 @@ def command(
         Console().print(_runs_table(backend.runs(limit)))
 
 
-def follow_run(
-    backend: Backend, run_id: str, console: Console, config: Path | None, flags: dict[str, Any]
-) -> Run:
-    """Follow a run to its end; should it be lost, the line says how to follow it again from here."""
-    options = given_platform(config, flags)
-    return follow(backend, run_id, console, shlex.join(["wals", "runs", run_id, *options, "--wait"]))
+def follow_run(backend: Backend, run_id: str, console: Console, flags: Flags) -> Run:
+    """Follow a run to its end; if the connection is lost, the error says how to follow it again."""
+    command_line = ["wals", "runs", run_id, *flags.platform_arguments(), "--wait"]
+    return follow(backend, run_id, console, shlex.join(command_line))
 
 
 def show_run(run: Run, as_json: bool) -> None:
@@ -66,8 +56,8 @@ def show_run(run: Run, as_json: bool) -> None:
     console = Console()
     console.print(run_view(run), soft_wrap=True)
     if run.metrics:
-        # Slow to import, which a person without a network should not have to wait for.
-        from pipeline.results import metrics_table
+        # Slow to import, which should not delay the error of a broken network.
+        from pipeline.display.results import metrics_table
 
         console.print(metrics_table(run.metrics))
 

@@ -2,28 +2,28 @@
 
 import dataclasses
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
-import click
+import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.backends import Plan, Schedule, connect
+from pipeline.commands.jobs import environment_of, job_of, reached_backend
 from pipeline.commands.options import (
     CONTEXT,
-    environment_of,
+    Flags,
     json_option,
     parameter_option,
     platform_options,
-    print_json,
-    reached,
     spec_options,
+    template_option,
+    with_flags,
 )
-from pipeline.commands.templates import job_from, template_option
-from pipeline.cron import next_times, parse_cron, parse_time_zone
-from pipeline.schedules import put_schedule, schedule_named, scheduled_job
+from pipeline.display.output import print_json
+from pipeline.platforms.backend import Plan, Schedule
+from pipeline.platforms.connect import connect
+from pipeline.platforms.cron import next_times, parse_cron, parse_time_zone
+from pipeline.platforms.schedules import put_schedule, schedule_named, scheduled_job
 from trainer.errors import InputError
 
 _SHOWN_TIMES = 5
@@ -36,40 +36,42 @@ def command() -> None:
 
 
 @command.command("set", context_settings=CONTEXT)
-@click.argument("name")
+@click.argument("schedule_name", metavar="NAME")
 @click.option(
     "--cron", required=True, help="Minute, hour, day of month, month, day of week: '0 21 * * MON-FRI'."
 )
-@click.option("--time-zone", default="UTC", show_default=True, help="IANA name of the zone of the cron.")
+@click.option("--time-zone", default="UTC", show_default=True, help="Time zone of the cron, as an IANA name.")
 @click.option(
     "--max-concurrent-runs",
     type=click.IntRange(1, 10),
     default=1,
     show_default=True,
-    help="No run starts while as many are going.",
+    help="Maximum number of runs at the same time.",
 )
-@click.option("--start", type=click.DateTime(), help="No run before this time of the zone.")
-@click.option("--end", type=click.DateTime(), help="No run after this time of the zone.")
+@click.option("--start", type=click.DateTime(), help="Time in the time zone before which no run starts.")
+@click.option("--end", type=click.DateTime(), help="Time in the time zone after which no run starts.")
 @click.option(
     "--window-days",
     type=click.IntRange(1),
-    help="Read the interactions of as many days up to each run's time.",
+    help="Read only the interactions of this many days before each run's scheduled time.",
 )
 @click.option(
     "--catch-up/--no-catch-up",
     default=False,
     show_default=True,
-    help="Make up for the runs that were missed.",
+    help="Make up for missed runs.",
 )
 @platform_options
 @spec_options
 @template_option
 @parameter_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not prompt for confirmation.")
 @click.option("--dry-run", is_flag=True, help="Print the request instead of sending it.")
 @json_option
+@with_flags
 def set_command(
-    name: str,
+    flags: Flags,
+    schedule_name: str,
     cron: str,
     time_zone: str,
     max_concurrent_runs: int,
@@ -77,29 +79,29 @@ def set_command(
     end: datetime | None,
     window_days: int | None,
     catch_up: bool,
-    config: Path | None,
     yes: bool,
     dry_run: bool,
     as_json: bool,
-    **flags: Any,
 ) -> None:
-    """Create the schedule NAME, or make it as told here.
+    """Create the schedule NAME, or update it.
 
-    Each of its runs extracts the interactions anew. Runs that were missed, while it was paused or the
-    platform was down, are made up for only with --catch-up.
+    Each of its runs extracts the interactions again. Runs that were missed while it was paused or the
+    platform was down are made up for only with --catch-up.
     """
     if as_json and not (yes or dry_run):
-        raise click.UsageError("--json wants --yes, as there is nobody to ask")
+        raise click.UsageError("--json requires --yes, because it cannot prompt")
     zone = parse_time_zone(time_zone)
     first, last = _aware("start", start, zone), _aware("end", end, zone)
     cron = parse_cron(cron)
     times = _next_times(cron, zone, first, last)
-    environment = environment_of(config, flags)
+    environment = environment_of(flags)
     backend = connect(environment.platform)
     if not dry_run:
         backend.reach()
-    job = scheduled_job(job_from(backend, environment, {**flags, "name": name}), window_days)
-    plan = Plan(name, job, cron, time_zone, max_concurrent_runs, first, last, catch_up)
+    job = scheduled_job(
+        job_of(backend, environment, dataclasses.replace(flags, name=schedule_name)), window_days
+    )
+    plan = Plan(schedule_name, job, cron, time_zone, max_concurrent_runs, first, last, catch_up)
     if dry_run:
         print_json(backend.schedule_request(plan))
         return
@@ -107,22 +109,23 @@ def set_command(
         Console().print(_times_table(time_zone, times))
     if catch_up and environment.platform.target == "vertex":
         click.echo(
-            "Vertex AI makes up for what was missed while a schedule was paused, and only if told so when "
-            f"it is resumed: `wals schedule resume {name} --catch-up`",
+            "Vertex AI makes up only for runs missed while a schedule was paused, and only when it is "
+            f"resumed with `wals schedule resume {schedule_name} --catch-up`",
             err=True,
         )
     if not (yes or as_json):
-        click.confirm(f"Set the schedule {name} on {environment.platform.target}?", abort=True)
+        click.confirm(f"Set the schedule {schedule_name} on {environment.platform.target}?", abort=True)
     schedule, outcome = put_schedule(backend, plan)
-    _tell(outcome, schedule, as_json)
+    _print_outcome(outcome, schedule, as_json)
 
 
 @command.command("list", context_settings=CONTEXT)
 @platform_options
 @json_option
-def list_command(config: Path | None, as_json: bool, **flags: Any) -> None:
+@with_flags
+def list_command(flags: Flags, as_json: bool) -> None:
     """List the schedules."""
-    schedules = reached(config, flags).schedules()
+    schedules = reached_backend(flags).schedules()
     if as_json:
         print_json(schedules)
     else:
@@ -130,49 +133,50 @@ def list_command(config: Path | None, as_json: bool, **flags: Any) -> None:
 
 
 @command.command("pause", context_settings=CONTEXT)
-@click.argument("name")
+@click.argument("schedule_name", metavar="NAME")
 @platform_options
 @json_option
-def pause_command(name: str, config: Path | None, as_json: bool, **flags: Any) -> None:
-    """Let the schedule NAME start no more runs."""
-    backend = reached(config, flags)
-    schedule = schedule_named(backend, name)
+@with_flags
+def pause_command(flags: Flags, schedule_name: str, as_json: bool) -> None:
+    """Pause the schedule NAME: it starts no more runs."""
+    backend = reached_backend(flags)
+    schedule = schedule_named(backend, schedule_name)
     backend.pause_schedule(schedule.id)
-    _tell("paused", dataclasses.replace(schedule, paused=True), as_json)
+    _print_outcome("paused", dataclasses.replace(schedule, paused=True), as_json)
 
 
 @command.command("resume", context_settings=CONTEXT)
-@click.argument("name")
+@click.argument("schedule_name", metavar="NAME")
 @click.option(
     "--catch-up/--no-catch-up",
     default=None,
-    help="Make up for the runs that it missed. [default: on Vertex AI no; on Kubeflow as it was set]",
+    help="Make up for missed runs. [default: no on Vertex AI; as it was set on Kubeflow]",
 )
 @platform_options
 @json_option
-def resume_command(
-    name: str, catch_up: bool | None, config: Path | None, as_json: bool, **flags: Any
-) -> None:
-    """Let the schedule NAME start runs again."""
-    backend = reached(config, flags)
-    schedule = schedule_named(backend, name)
+@with_flags
+def resume_command(flags: Flags, schedule_name: str, catch_up: bool | None, as_json: bool) -> None:
+    """Resume the schedule NAME."""
+    backend = reached_backend(flags)
+    schedule = schedule_named(backend, schedule_name)
     backend.resume_schedule(schedule, catch_up)
-    _tell("resumed", dataclasses.replace(schedule, paused=False), as_json)
+    _print_outcome("resumed", dataclasses.replace(schedule, paused=False), as_json)
 
 
 @command.command("delete", context_settings=CONTEXT)
-@click.argument("name")
+@click.argument("schedule_name", metavar="NAME")
 @platform_options
 @json_option
-def delete_command(name: str, config: Path | None, as_json: bool, **flags: Any) -> None:
+@with_flags
+def delete_command(flags: Flags, schedule_name: str, as_json: bool) -> None:
     """Delete the schedule NAME; its runs stay."""
-    backend = reached(config, flags)
-    schedule = schedule_named(backend, name)
+    backend = reached_backend(flags)
+    schedule = schedule_named(backend, schedule_name)
     backend.delete_schedule(schedule.id)
-    _tell("deleted", schedule, as_json)
+    _print_outcome("deleted", schedule, as_json)
 
 
-def _tell(outcome: str, schedule: Schedule, as_json: bool) -> None:
+def _print_outcome(outcome: str, schedule: Schedule, as_json: bool) -> None:
     """Print what was done to a schedule."""
     if as_json:
         print_json({"outcome": outcome, "schedule": schedule})
@@ -184,7 +188,7 @@ def _aware(option: str, time: datetime | None, zone: ZoneInfo) -> datetime | Non
     """Return a time of a zone.
 
     Raises:
-        InputError: it is so far away that there is no such time in other zones, or on the platforms.
+        InputError: the year is outside the range that time zones and platforms support.
     """
     if time and time.year not in _YEARS:
         raise InputError(option, str(time), "is too far away", f"give a year before {_YEARS.stop}")

@@ -6,22 +6,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import click
+import rich_click as click
 from rich.console import Console
 
+from pipeline.commands.jobs import environment_of, images_of, target_of
 from pipeline.commands.options import (
     CONTEXT,
     Command,
-    environment_of,
+    Flags,
     image_options,
-    images_of,
     json_option,
     platform_options,
-    print_json,
-    target_of,
+    with_flags,
 )
 from pipeline.commands.runs import follow_run, show_run
-from pipeline.custom_jobs import (
+from pipeline.definition.settings import merged
+from pipeline.definition.vertex_machines import region_problems
+from pipeline.display.output import print_json, print_line
+from pipeline.display.remote_run import check_succeeded
+from pipeline.platforms.environments import Environment, Vertex
+from pipeline.platforms.vertex.training_jobs import (
     MACHINE,
     TrainingJob,
     custom_job_request,
@@ -29,29 +33,40 @@ from pipeline.custom_jobs import (
     parsed,
     remote_arguments,
 )
-from pipeline.environments import Environment, Vertex
-from pipeline.following import check_succeeded
-from pipeline.regions import region_problems
-from pipeline.settings import merged
 from trainer import task
 from trainer.errors import InputError
+from trainer.job.run import HYPERPARAMETER_METRIC_TAG
 
 _STEP = "train"
-# What click does not know are flags of trainer.task.
+# Options that click does not know are flags of trainer.task.
 _PASSING_ON = {**CONTEXT, "ignore_unknown_options": True}
+_JOB = "Job"
 
 _arguments = click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[TRAINER FLAGS]...")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Machine:
+    """What the machine options ask for; None for what the train step's settings say."""
+
+    machine_type: str | None
+    accelerator: str | None
+    accelerators: int | None
 
 
 def _vertex_options(command: Command) -> Command:
     """Give a command the options of a job on Vertex AI."""
     for option in (
         json_option,
-        click.option("--dry-run", is_flag=True, help="Print the request instead of sending it."),
-        click.option("--wait", is_flag=True, help="Follow the job to its end; exit 1 if it fails."),
-        click.option("--accelerators", type=click.IntRange(0), help="Number of GPUs; 0 for none."),
-        click.option("--accelerator", help="GPU, such as NVIDIA_L4."),
-        click.option("--machine-type", help="Machine, such as g2-standard-8."),
+        click.option("--dry-run", is_flag=True, help="Print the request instead of sending it.", panel=_JOB),
+        click.option(
+            "--wait", is_flag=True, help="Follow the job to its end; exit 1 if it fails.", panel=_JOB
+        ),
+        click.option(
+            "--accelerators", type=click.IntRange(0), help="Number of GPUs; 0 for none.", panel=_JOB
+        ),
+        click.option("--accelerator", help="GPU, such as NVIDIA_L4.", panel=_JOB),
+        click.option("--machine-type", help="Machine type, such as g2-standard-8.", panel=_JOB),
         image_options,
         platform_options,
     ):
@@ -63,7 +78,7 @@ def _vertex_options(command: Command) -> Command:
 def command() -> None:
     """Train on one file, without the pipeline.
 
-    Every flag of `python -m trainer.task` may be given; docs/trainer-task.md lists them.
+    Takes every flag of `python -m trainer.task`; docs/trainer-task.md lists them.
 
     \b
     wals train-job local --train-file data/ml-latest-small/ratings.csv --data-type user_ratings
@@ -77,7 +92,7 @@ def command() -> None:
 def local(context: click.Context, arguments: tuple[str, ...]) -> None:
     """Train on this machine.
 
-    The output goes to runs/DATE-TIME unless --job-dir says otherwise.
+    Writes to runs/DATE-TIME unless --job-dir is given.
     """
     folder = f"--job-dir={Path('runs') / datetime.now().strftime('%Y-%m-%dT%H-%M-%S')}"
     given = parsed([folder, *arguments])
@@ -88,69 +103,106 @@ def local(context: click.Context, arguments: tuple[str, ...]) -> None:
 @command.command(context_settings=_PASSING_ON)
 @_vertex_options
 @_arguments
-def train(config: Path | None, arguments: tuple[str, ...], **flags: Any) -> None:
+@with_flags
+def train(
+    flags: Flags, arguments: tuple[str, ...], wait: bool, dry_run: bool, as_json: bool, **machine: Any
+) -> None:
     """Train on Vertex AI, as a custom job.
 
-    Machine and GPU are those of the train step unless flags say otherwise.
+    Uses the machine and GPU of the train step's settings unless options override them.
     """
-    environment, platform = _environment(config, flags)
-    job = _job("wals-train-job", environment, platform, arguments, flags)
-    _send(platform, custom_job_request(platform, job), config, flags)
+    environment, platform = _environment(flags)
+    job = _job("wals-train-job", environment, platform, arguments, flags, _Machine(**machine))
+    request = custom_job_request(platform, job)
+    if dry_run:
+        print_json(request)
+    else:
+        _send(platform, request, flags, wait=wait, as_json=as_json)
 
 
 @command.command(context_settings=_PASSING_ON)
 @_vertex_options
-@click.option("--max-trials", type=click.IntRange(1), default=50, show_default=True, help="Trials in all.")
 @click.option(
-    "--parallel-trials", type=click.IntRange(1), default=5, show_default=True, help="Trials side by side."
+    "--max-trials",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    help="Total number of trials.",
+    panel=_JOB,
+)
+@click.option(
+    "--parallel-trials",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Number of trials that run at the same time.",
+    panel=_JOB,
 )
 @_arguments
+@with_flags
 def tune(
-    config: Path | None,
+    flags: Flags,
     arguments: tuple[str, ...],
     max_trials: int,
     parallel_trials: int,
-    **flags: Any,
+    wait: bool,
+    dry_run: bool,
+    as_json: bool,
+    **machine: Any,
 ) -> None:
     """Tune the parameters on Vertex AI.
 
     A hyperparameter tuning job searches regularization, latent_factors, unobs_weight and the weighting for
-    the least error on held-out entries; each of its trials is a custom job.
+    the lowest error on held-out entries; each of its trials is a custom job.
     """
-    environment, platform = _environment(config, flags)
-    job = _job("wals-tune-job", environment, platform, arguments, flags)
+    environment, platform = _environment(flags)
+    job = _job("wals-tune-job", environment, platform, arguments, flags, _Machine(**machine))
     request = hyperparameter_request(platform, job, max_trials=max_trials, parallel_trials=parallel_trials)
-    _send(platform, request, config, flags)
+    if dry_run:
+        print_json(request)
+    else:
+        _send(platform, request, flags, wait=wait, as_json=as_json)
 
 
-def _environment(config: Path | None, flags: dict[str, Any]) -> tuple[Environment, Vertex]:
-    environment = environment_of(config, flags)
+def _environment(flags: Flags) -> tuple[Environment, Vertex]:
+    environment = environment_of(flags)
     if not isinstance(environment.platform, Vertex):
         raise InputError(
             "target",
             environment.platform.target,
-            "has no training jobs",
-            "give --target vertex, or run local",
+            "does not support training jobs",
+            "give --target vertex, or use `wals train-job local`",
         )
     return environment, environment.platform
 
 
 def _job(
-    name: str, environment: Environment, platform: Vertex, arguments: tuple[str, ...], flags: dict[str, Any]
+    name: str,
+    environment: Environment,
+    platform: Vertex,
+    arguments: tuple[str, ...],
+    flags: Flags,
+    wanted: _Machine,
 ) -> TrainingJob:
-    """Return the job that the flags ask for, once they have been checked."""
+    """Return the job that the options describe, once they have been checked."""
     now = datetime.now(UTC)
     target = target_of(environment, (), flags)
     default = target.steps[_STEP]
-    given = {key: flags[key] for key in ("accelerator", "accelerators") if flags[key] is not None}
-    if flags["accelerators"] == 0:
+    given: dict[str, Any] = {
+        name: value
+        for name, value in (("accelerator", wanted.accelerator), ("accelerators", wanted.accelerators))
+        if value is not None
+    }
+    if wanted.accelerators == 0:
         given["accelerator"] = ""
-    if flags["machine_type"]:
+    if wanted.machine_type:
         where = default.custom_job or MACHINE
-        given["custom_job"] = {**where.model_dump(), "machine_type": flags["machine_type"]}
+        given["custom_job"] = {**where.model_dump(), "machine_type": wanted.machine_type}
     machine = merged(_STEP, default, given)
-    target.check(_STEP, machine)
-    for problem in region_problems(platform.region, {machine.accelerator} - {""}):
+    for problem in (
+        *target.problems(_STEP, machine),
+        *region_problems(platform.region, {machine.accelerator} - {""}),
+    ):
         raise problem
     target = dataclasses.replace(target, steps={**target.steps, _STEP: machine})
     return TrainingJob(
@@ -161,24 +213,21 @@ def _job(
     )
 
 
-def _send(platform: Vertex, request: dict[str, Any], config: Path | None, flags: dict[str, Any]) -> None:
-    """Send a request and show the job, or print the request."""
-    if flags["dry_run"]:
-        print_json(request)
-        return
-    # Slow to import, and of no use before the flags have been checked.
-    from pipeline.vertex import VertexBackend
+def _send(platform: Vertex, request: dict[str, Any], flags: Flags, *, wait: bool, as_json: bool) -> None:
+    """Send a request and show the job."""
+    # Slow to import, which should not delay the error of a bad flag.
+    from pipeline.platforms.vertex.backend import VertexBackend
 
     backend = VertexBackend(platform)
     backend.reach()
     run_id = backend.submit_training(request)
-    console = Console(file=sys.stderr if flags["as_json"] else sys.stdout)
-    console.print(f"Submitted {run_id}", markup=False, highlight=False, soft_wrap=True)
-    run = follow_run(backend, run_id, console, config, flags) if flags["wait"] else backend.get(run_id)
-    show_run(run, flags["as_json"])
+    console = Console(file=sys.stderr if as_json else sys.stdout)
+    print_line(console, f"Submitted {run_id}")
+    run = follow_run(backend, run_id, console, flags) if wait else backend.get(run_id)
+    show_run(run, as_json)
     check_succeeded(run)
     if run.parameters:
         chosen = dict(run.parameters)
-        metric = chosen.pop(task.HYPERPARAMETER_METRIC_TAG)
+        metric = chosen.pop(HYPERPARAMETER_METRIC_TAG)
         best = " ".join(f"--{name}={value:.6g}" for name, value in chosen.items())
-        console.print(f"Best test RMSE {metric:.4f}: {best}", markup=False, highlight=False, soft_wrap=True)
+        print_line(console, f"Best test RMSE {metric:.4f}: {best}")

@@ -1,24 +1,24 @@
 """``wals tune``: the tuning pipeline on this machine."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import click
+import rich_click as click
 
-from pipeline.commands.execution import local_run_options, run_here
+from components.tune.options import TUNED
+from pipeline.commands.execution import LocalRun, local_run_options, run_here
 from pipeline.commands.options import CONTEXT
-from pipeline.tuning import STEPS, TUNED
+from pipeline.definition.pipelines import TUNING
 
 _ON_VERTEX = "--vertex-hyperparameter-job"
 
 
-class _Tune(click.Command):
-    """The command, or with its flag ``wals train-job tune`` in its place."""
+class _Tune(click.RichCommand):
+    """The command, or with its flag ``wals train-job tune`` instead."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
-    ) -> click.Context:
+    ) -> Any:
         if _ON_VERTEX not in args:
             return super().make_context(info_name, args, parent, **extra)
         from pipeline.commands.train_job import tune
@@ -34,26 +34,14 @@ class _Tune(click.Command):
     expose_value=False,
     help="Tune `trainer.task` on Vertex AI instead, with the options of `wals train-job tune`.",
 )
-@local_run_options("wals-tune")
-def command(
-    titles: Path | None, output_dir: Path | None, runner: str, as_json: bool, **parameters: Any
-) -> None:
+@local_run_options(TUNING)
+def command(local_run: LocalRun, parameters: dict[str, Any]) -> None:
     """Tune the training's parameters on this machine, and train with the best.
 
-    Three rounds of trials, --width side by side in each: the parameters you give and points that cover the
-    space first, then what the earlier trials suggest. The study is an HTML page.
+    Three rounds of trials, --width of them in parallel. The first round tries the given parameters and points
+    that cover the search space; later rounds try what the earlier trials suggest. Writes an HTML report.
     """
-    run_here(
-        "wals-tune",
-        STEPS,
-        parameters,
-        titles=titles,
-        output_dir=output_dir,
-        runner=runner,
-        html={"study": "study.html"},
-        as_json=as_json,
-        best=_best,
-    )
+    run_here(TUNING, parameters, local_run, html={"study": "study.html"}, best=_best)
 
 
 def _best(outputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,42 +1,34 @@
-"""``wals upload``: put a compiled pipeline where runs can be made from it."""
+"""``wals upload``: put a compiled pipeline where runs can be created from it."""
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
-import click
+import rich_click as click
 
-from pipeline.backends import connect
-from pipeline.commands.options import (
-    CONTEXT,
-    compiled_spec,
-    environment_of,
-    json_option,
-    platform_options,
-    print_json,
-    spec_options,
-)
+from pipeline.commands.jobs import compiled_spec, environment_of
+from pipeline.commands.options import CONTEXT, Flags, json_option, platform_options, spec_options, with_flags
+from pipeline.display.output import print_json
+from pipeline.platforms.connect import connect
 
 
 @click.command(context_settings=CONTEXT)
 @platform_options
 @spec_options
-@click.option(
-    "--template-tag", "template_tags", multiple=True, help="Tag for the template. May be given again."
-)
+@click.option("--template-tag", "template_tags", multiple=True, help="Tag for the template. Repeatable.")
 @json_option
-def command(config: Path | None, template_tags: tuple[str, ...], as_json: bool, **flags: Any) -> None:
-    """Upload a compiled pipeline; the same bytes make no new version.
+@with_flags
+def command(flags: Flags, template_tags: tuple[str, ...], as_json: bool) -> None:
+    """Upload a compiled pipeline; identical bytes do not create a new version.
 
-    It goes to the template repository of Artifact Registry if the environment has one, to Cloud Storage
-    under the pipeline root if not, or to the Kubeflow server as a version of the pipeline.
+    Uploads to the environment's template repository in Artifact Registry, to Cloud Storage under the pipeline
+    root if there is no such repository, or to the Kubeflow server as a version of the pipeline.
     """
-    environment = environment_of(config, flags)
+    environment = environment_of(flags)
     backend = connect(environment.platform)
     backend.reach()
     with tempfile.TemporaryDirectory() as folder:
-        spec = compiled_spec(environment, flags["pipeline"], flags, Path(folder))
-        uploaded = backend.upload(spec, flags["pipeline"], template_tags)
+        spec = compiled_spec(environment, flags, Path(folder))
+        uploaded = backend.upload(spec, flags.pipeline, template_tags)
     if as_json:
         print_json(uploaded)
     else:

@@ -3,10 +3,13 @@
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from components.runtime import run_step
+from components.publish.options import PublishOptions
+from components.runtime import ERROR_MARK, run_step
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +30,9 @@ def on_a_machine_of(pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_first_machine_of_several_runs_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     on_a_machine_of("workerpool0", monkeypatch)
-    assert run_step(lambda path: f"{path} is done", path="p") == "p is done"
+    arguments = {"top_k": 3, "model": SimpleNamespace(path="p"), "rest": [1]}
+    done = run_step(lambda options, **others: (options, others), PublishOptions, arguments)
+    assert done == (PublishOptions(top_k=3), {"model": Path("p"), "rest": [1]})
 
 
 def test_the_other_machines_say_so_and_end_as_a_success(
@@ -35,8 +40,19 @@ def test_the_other_machines_say_so_and_end_as_a_success(
 ) -> None:
     on_a_machine_of("workerpool1", monkeypatch)
     with pytest.raises(SystemExit) as ended:
-        run_step(lambda: pytest.fail("the step ran"))
+        run_step(lambda _: pytest.fail("the step ran"), PublishOptions, {})
     assert ended.value.code == 0
     assert capsys.readouterr().err.splitlines() == [
-        "wals: the first machine of this job runs the step; this one has nothing to do"
+        "wals: the first machine of this job runs the step; this machine has nothing to do"
+    ]
+
+
+def test_bad_options_end_the_process_with_one_line_and_the_exit_code(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_step(lambda _: pytest.fail("the step ran"), PublishOptions, {"top_k": 0})
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"{ERROR_MARK}[2] top_k 0: is below 1; give an integer of at least 1"
     ]

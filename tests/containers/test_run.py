@@ -12,7 +12,7 @@ import pytest
 from kfp import compiler, dsl
 
 from components.images import image
-from pipeline.local import StepEvent, run_compiled
+from pipeline.local.runner import StepEvent, run_compiled
 from trainer.errors import InputError, WalsError
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("images")]

@@ -12,7 +12,7 @@ import hcl2
 import pytest
 
 from components.extract.columns import find_columns
-from pipeline.environments import Vertex
+from pipeline.platforms.environments import Vertex
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "terraform"
 wants_terraform = pytest.mark.skipif(not shutil.which("terraform"), reason="no Terraform here")

@@ -1,4 +1,3 @@
-import dataclasses
 import signal
 import subprocess
 import sys
@@ -68,7 +67,7 @@ def test_only_the_last_checkpoint_is_kept(tmp_path: Path) -> None:
 
 def test_a_finished_run_may_go_on_for_more_iterations(tmp_path: Path) -> None:
     fit(interactions(), CONFIG, checkpoints=Checkpoints(tmp_path, 2))
-    longer = dataclasses.replace(CONFIG, num_iters=9)
+    longer = CONFIG.replace(num_iters=9)
     resumed = fit(interactions(), longer, checkpoints=Checkpoints(tmp_path, 2))
     plain = fit(interactions(), longer)
     assert resumed.item_factors.tobytes() == plain.item_factors.tobytes()
@@ -79,7 +78,7 @@ def test_checkpoints_of_something_else_are_refused_by_name(tmp_path: Path) -> No
     with pytest.raises(InputError, match=r"regularization 0\.5: is not the 0\.003 of the checkpoint"):
         fit(
             interactions(),
-            dataclasses.replace(CONFIG, regularization=0.5),
+            CONFIG.replace(regularization=0.5),
             checkpoints=Checkpoints(tmp_path, 2),
         )
     other = InteractionMatrix.from_scipy(random_matrix(seed=5))
@@ -103,5 +102,5 @@ def test_checkpoints_need_an_interval() -> None:
 def test_factors_are_not_shared_with_the_file(tmp_path: Path) -> None:
     fit(interactions(), CONFIG, checkpoints=Checkpoints(tmp_path, 6))
     before = np.load(tmp_path / "iteration-00006" / "user_factors.npy")
-    fit(interactions(), dataclasses.replace(CONFIG, num_iters=7), checkpoints=Checkpoints(tmp_path, 60))
+    fit(interactions(), CONFIG.replace(num_iters=7), checkpoints=Checkpoints(tmp_path, 60))
     np.testing.assert_array_equal(np.load(tmp_path / "iteration-00006" / "user_factors.npy"), before)

@@ -10,7 +10,7 @@ from trainer.errors import InputError
 
 def test_json_round_trip() -> None:
     config = TrainConfig(latent_factors=7, feedback="explicit", wt_type=1, seed=3)
-    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert TrainConfig(**json.loads(json.dumps(config.model_dump()))) == config
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,6 @@ def test_json_round_trip() -> None:
 )
 def test_unusable_values_are_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(InputError) as caught:
-        TrainConfig.from_dict({field: value})
+        TrainConfig(**{field: value})
     assert caught.value.field == field
     assert str(caught.value).startswith(f"{field} {value!r}: ")

@@ -1,4 +1,3 @@
-import dataclasses
 import itertools
 from pathlib import Path
 
@@ -113,7 +112,7 @@ def test_warm_start_takes_factors_over_by_id() -> None:
     # Item 0 is gone and a new one, without a factor so far, comes first.
     changed = sparse.csr_array(sparse.hstack([matrix[:, [24]], matrix[:, 1:]]))
     new_ids = Vocabulary.of(["a new item", *old_ids.ids.to_pylist()[1:]])
-    one = dataclasses.replace(config, num_iters=1)
+    one = config.replace(num_iters=1)
     interactions = InteractionMatrix.from_scipy(changed)
     warm = fit(interactions, one, items=new_ids, warm_start=earlier)
     cold = fit(interactions, one, items=new_ids)
@@ -121,7 +120,7 @@ def test_warm_start_takes_factors_over_by_id() -> None:
     assert warm.history[-1].objective < (cold.history[-1].objective + settled) / 2
     assert warm.item_factors[0].any()
     with pytest.raises(InputError, match="latent_factors 9: is not the earlier model's 8"):
-        fit(interactions, dataclasses.replace(one, latent_factors=9), items=new_ids, warm_start=earlier)
+        fit(interactions, one.replace(latent_factors=9), items=new_ids, warm_start=earlier)
 
 
 def test_training_stops_when_progress_ends() -> None:

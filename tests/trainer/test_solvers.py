@@ -37,7 +37,7 @@ def sweep_items(
     matrix: sparse.csr_array, config: TrainConfig, **changes: Any
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Solve the items once from random factors; return both sides and the objective that was reported."""
-    config = TrainConfig.from_dict(config.to_dict() | changes)
+    config = config.replace(**changes)
     random = np.random.default_rng(1)
     users = random.standard_normal((matrix.shape[0], config.latent_factors), np.float32)
     items = random.standard_normal((matrix.shape[1], config.latent_factors), np.float32) / 10

@@ -16,8 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trainer import task
+from trainer import extras, task
 from trainer.config import TrainConfig
+from trainer.job import run as job_run
+from trainer.job.flags import config_of, make_parser
 from trainer.model import Model
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +32,7 @@ COPIES = {"user.json", "item.json", "row.json", "col.json", "user_item_w.json"}
 def no_saved_model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exporting takes seconds; only tests that are about it do."""
     if "saved_model" not in request.node.name:
-        monkeypatch.setattr(task, "tensorflow_is_installed", lambda: False)
+        monkeypatch.setattr(extras, "tensorflow_is_installed", lambda: False)
 
 
 def run(job: Path | str, *flags: object) -> dict[str, Any]:
@@ -120,8 +122,8 @@ def test_movielens_gives_a_model_a_saved_model_and_both_rmses(
 def test_parameters_are_those_of_the_old_job_or_the_optimised_ones(
     data_type: str, flags: list[str], expected: tuple[float, ...]
 ) -> None:
-    given = task.make_parser().parse_args(["--job-dir", "j", "--data-type", data_type, *flags])
-    config = task.config_of(given)
+    given = make_parser().parse_args(["--job-dir", "j", "--data-type", data_type, *flags])
+    config = config_of(given)
     assert expected == (
         config.latent_factors, config.regularization, config.unobs_weight, config.wt_type,
         config.feature_wt_factor, config.feature_wt_exp,
@@ -138,7 +140,7 @@ def test_every_parameter_reaches_training(tmp_path: Path) -> None:
     flags = [f"--{name}={value}" for name, value in given.items()]
     data = ratings(tmp_path / "u.data", "", "\t")
     metrics = run(tmp_path / "job", "--train-file", data, "--verbose-logging", *flags)
-    assert metrics["config"] == TrainConfig(**given).to_dict()  # type: ignore[arg-type]
+    assert metrics["config"] == TrainConfig(**given).model_dump()  # type: ignore[arg-type]
     assert Model.load(tmp_path / "job" / "wals_model").config == TrainConfig(**given)  # type: ignore[arg-type]
 
 
@@ -239,7 +241,7 @@ def test_a_job_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.M
     data = ratings(tmp_path / "u.data", "", "\t")
     flags = ["--train-file", data, "--num_iters", 6, "--checkpoint_every", 2]
     with monkeypatch.context() as dying:
-        dying.setattr(task, "_metrics", lambda *_: 1 / 0)
+        dying.setattr(job_run, "metrics_of", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(tmp_path / "job", *flags)
     (checkpoint,) = (tmp_path / "job" / "checkpoints").iterdir()
@@ -299,7 +301,7 @@ def test_a_trial_reports_its_metric_and_writes_under_its_number(
         (["--train-file", "{data}", "--checkpoint_every=-1"], "checkpoint_every -1: is below 1"),
         (["--train-file", "{data}", "--warm_start=nowhere"], "wals.model 'nowhere': has no _manifest.json"),
         (["--train-file", "{data}", "--hypertune", "--test_fraction=0"], "--hypertune True: has no metric"),
-        (["--train-file", "gs://a/b", "--gcs-bucket=c"], "--gcs-bucket 'c': does not go with"),
+        (["--train-file", "gs://a/b", "--gcs-bucket=c"], "--gcs-bucket 'c': cannot be combined with"),
     ],
 )
 def test_flags_that_cannot_be_used_are_told_in_one_line(

@@ -144,7 +144,7 @@ def test_auto_takes_tensorflow_where_it_sees_a_gpu(monkeypatch: pytest.MonkeyPat
 
 def test_training_on_the_cpu_does_not_import_tensorflow() -> None:
     program = (
-        "import sys, trainer.fit, trainer.task, trainer.saved_model\n"
+        "import sys, trainer.fit, trainer.task, trainer.serving.export\n"
         "from trainer.config import TrainConfig\n"
         "from trainer.solvers import make_solver\n"
         "make_solver(TrainConfig(solver='cholesky'))\n"

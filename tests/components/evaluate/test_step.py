@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from components.evaluate.step import HOLDOUT_SCHEMA, HOLDOUT_SCHEMA_VERSION, evaluate
+from components.artifacts.holdout import SCHEMA
+from tests.components.steps import evaluate
 from trainer.config import TrainConfig
 from trainer.errors import InputError
 from trainer.files import finish_artifact
@@ -32,7 +33,7 @@ def write(folder: Path, *, feedback: str, held_out: np.ndarray) -> dict[str, Pat
     training = InteractionMatrix.from_scipy(sparse.csr_array(TRAINING))
     training.save(folder / "training")
     InteractionMatrix.from_scipy(sparse.csr_array(held_out)).save(folder / "holdout" / "targets")
-    finish_artifact(folder / "holdout", HOLDOUT_SCHEMA, HOLDOUT_SCHEMA_VERSION, {})
+    finish_artifact(folder / "holdout", SCHEMA, {})
     Model(
         TrainConfig(latent_factors=3, feedback=feedback),
         np.eye(3, dtype=np.float32),

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.extract.step import extract
+from tests.components.steps import extract
 from trainer.errors import InputError
 from trainer.files import MANIFEST
 
@@ -208,7 +208,7 @@ def test_times_that_cannot_be_read_are_told(extracted, caplog):
     many = "".join(f"{user},1,1,2026-01-01\n" for user in range(30_000))
     table = extracted(f"user,item,rating,date\n{many}1,2,3,soon\n")
     assert table["event_time"].null_count == 1
-    assert "1 interactions have no time" in caplog.text
+    assert "1 interactions have no readable time" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -410,7 +410,7 @@ def test_what_comes_in_no_order_is_sorted(extracted, tmp_path):
     ("arguments", "message"),
     [
         ({"data_type": "tables"}, "data_type 'tables'"),
-        ({"data_type": "query"}, "goes with data_type query"),
+        ({"data_type": "query"}, "requires data_type query"),
         ({"data_type": "web_views"}, "item_key ''"),
         ({"data_type": "ga4"}, "item_key ''"),
         ({"window_start": "yesterday"}, "window_start 'yesterday'"),
@@ -420,11 +420,11 @@ def test_what_comes_in_no_order_is_sorted(extracted, tmp_path):
         ({"user_column": "user; DROP TABLE x"}, "--user-column"),
         ({"user_column": "item"}, "item_column 'item': is the user_column already"),
         ({"timestamp_column": "rating"}, "timestamp_column 'rating': is the rating_column already"),
-        ({"window_days": -1}, "window_days -1: is negative"),
+        ({"window_days": -1}, "window_days -1: is below 0"),
         ({"window_days": 10**7}, "window_days 10000000: goes back before the calendar"),
-        ({"window_days": 7, "window_start": "2026-01-02"}, "does not go with window_start"),
+        ({"window_days": 7, "window_start": "2026-01-02"}, "cannot be combined with window_start"),
         ({"window_days": 7}, "--timestamp-column"),
-        ({"maximum_bytes_billed": -5}, "maximum_bytes_billed -5: is negative"),
+        ({"maximum_bytes_billed": -5}, "maximum_bytes_billed -5: is below 0"),
     ],
 )
 def test_arguments_that_do_not_go_together(extracted, arguments, message):

@@ -13,9 +13,9 @@ from fsspec.implementations.arrow import ArrowFile
 from google.api_core import exceptions
 from google.cloud import bigquery
 
-from components.extract import warehouse as warehouse_module
-from components.extract.step import extract
+from components.extract import bigquery as extract_bigquery
 from tests.components.read_relay import ROWS_PER_MESSAGE
+from tests.components.steps import extract
 from trainer.errors import InputError, WalsError
 from trainer.files import MANIFEST
 
@@ -489,7 +489,7 @@ def test_projects_of_a_domain(tmp_path, monkeypatch, source, data_type, payer):
     def connect(**options):
         raise ConnectedError(options["project"])
 
-    monkeypatch.setattr(warehouse_module, "BigQuery", connect)
+    monkeypatch.setattr(extract_bigquery, "BigQuery", connect)
     with pytest.raises(ConnectedError, match=f"^{payer}$"):
         extract(source=source, output=tmp_path / "out", data_type=data_type)
 
@@ -611,5 +611,5 @@ def test_a_store_that_fails_in_mid_read(s3_bucket, tmp_path, monkeypatch, name):
 
 
 def test_a_store_that_nobody_knows(tmp_path):
-    with pytest.raises(InputError, match="is no place of interactions"):
+    with pytest.raises(InputError, match="is not a readable source"):
         extract(source="ftp://host/ratings.csv", output=tmp_path / "out")

@@ -7,8 +7,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from components.extract.step import extract
-from components.prepare.step import prepare
+from tests.components.steps import extract, prepare
 from trainer.errors import InputError
 from trainer.files import MANIFEST, sha256
 from trainer.matrix import InteractionMatrix

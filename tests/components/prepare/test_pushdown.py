@@ -7,9 +7,8 @@ import pandas as pd
 import pytest
 from google.cloud import bigquery
 
-from components.extract.step import extract
-from components.prepare.profile import Profile
-from components.prepare.step import prepare
+from components.prepare.profile.profile import Profile
+from tests.components.steps import extract, prepare
 from trainer.errors import InputError
 from trainer.files import MANIFEST
 

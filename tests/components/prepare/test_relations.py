@@ -4,7 +4,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from components.engines.embedded import DuckDB
+from components.engines.duckdb import DuckDB
 from components.engines.sql import quoted
 from components.prepare import relations
 from components.prepare.relations import number

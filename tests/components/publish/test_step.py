@@ -11,7 +11,7 @@ import pytest
 from scipy import sparse
 
 from components.publish import step
-from components.publish.step import publish
+from tests.components.steps import publish
 from trainer.config import TrainConfig
 from trainer.errors import InputError
 from trainer.files import sha256

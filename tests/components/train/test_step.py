@@ -8,12 +8,13 @@ import pytest
 from scipy import sparse
 
 from components.train.step import train
+from trainer.config import TrainConfig
 from trainer.errors import InputError
 from trainer.matrix import InteractionMatrix
 from trainer.model import Model
 from trainer.vocabulary import Vocabulary, save_vocabularies
 
-CONFIG = {"latent_factors": 3, "num_iters": 4}
+CONFIG = TrainConfig(latent_factors=3, num_iters=4)
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_the_model_carries_the_ids_and_the_metadata_its_counts(
     inputs: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "trainer"):
-        metadata = train(**inputs, model=tmp_path / "model", config=CONFIG)
+        metadata = train(CONFIG, **inputs, model=tmp_path / "model")
     model = Model.load(tmp_path / "model")
     assert model.users.take(np.array([0, 7])) == [100, 107]
     assert model.items.take(np.array([5])) == ["item 5"]
@@ -46,7 +47,7 @@ def test_the_model_carries_the_ids_and_the_metadata_its_counts(
 
 def test_the_same_input_gives_the_same_bytes(inputs: dict[str, Path], tmp_path: Path) -> None:
     for name in ("one", "two"):
-        train(**inputs, model=tmp_path / name, config=CONFIG)
+        train(CONFIG, **inputs, model=tmp_path / name)
     for file in ("user_factors.npy", "item_factors.npy"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
@@ -55,16 +56,16 @@ def test_the_progress_goes_where_vertex_wants_it_for_tensorboard(
     inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIP_TENSORBOARD_LOG_DIR", str(tmp_path / "tensorboard"))
-    train(**inputs, model=tmp_path / "model", config=CONFIG)
+    train(CONFIG, **inputs, model=tmp_path / "model")
     (events,) = (tmp_path / "tensorboard").iterdir()
     assert "tfevents" in events.name
-    assert events.read_bytes().count(b"objective") == CONFIG["num_iters"]
+    assert events.read_bytes().count(b"objective") == CONFIG.num_iters
 
 
 def test_bad_input_leaves_no_model(inputs: dict[str, Path], tmp_path: Path) -> None:
     for config, named in (({"latent_factors": 0}, "latent_factors"), ({"factors": 3}, "factors")):
         with pytest.raises(InputError, match=named):
-            train(**inputs, model=tmp_path / "model", config=config)
+            train(TrainConfig(**config), **inputs, model=tmp_path / "model")
     with pytest.raises(InputError, match=r"wals\.matrix"):
-        train(**{**inputs, "matrix": inputs["vocabulary"]}, model=tmp_path / "model", config=CONFIG)
+        train(CONFIG, **{**inputs, "matrix": inputs["vocabulary"]}, model=tmp_path / "model")
     assert not (tmp_path / "model").exists()

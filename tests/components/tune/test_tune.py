@@ -9,13 +9,15 @@ import pytest
 from scipy import sparse
 
 from components.tune.choose import choose
+from components.tune.options import ChooseOptions, SuggestOptions, TrialOptions
 from components.tune.study import Pruner, best, suggest
 from components.tune.trial import run_trial
 from trainer.config import TrainConfig
 from trainer.errors import InputError
 from trainer.matrix import InteractionMatrix
 
-CONFIG = TrainConfig(latent_factors=16).to_dict()
+CONFIG = {"latent_factors": 16}
+TUNED = TrainConfig(**CONFIG)
 
 
 def finished(number: int, value: float, *, pruned: bool = False, **parameters: float) -> dict[str, Any]:
@@ -31,8 +33,8 @@ def finished(number: int, value: float, *, pruned: bool = False, **parameters: f
 
 
 def asked(trials: list[dict[str, Any]], **changed: Any) -> list[dict[str, Any]]:
-    options = {"config": CONFIG, "width": 4, "max_latent_factors": 64, **changed}
-    candidates: list[dict[str, Any]] = json.loads(json.dumps(suggest(trials=trials, **options)))
+    options = SuggestOptions(**{**CONFIG, "width": 4, "max_latent_factors": 64, **changed})
+    candidates: list[dict[str, Any]] = json.loads(json.dumps(suggest(options, first=trials, second=[])))
     return candidates
 
 
@@ -40,7 +42,7 @@ def test_the_first_candidate_is_the_configuration_as_it_is() -> None:
     candidates = asked([])
     assert [candidate["number"] for candidate in candidates] == [0, 1, 2, 3]
     assert candidates[0]["parameters"] == {
-        name: CONFIG[name]
+        name: getattr(TUNED, name)
         for name in ("latent_factors", "regularization", "regularization_exponent", "unobs_weight", "alpha")
     }
     assert len({candidate["parameters"]["unobs_weight"] for candidate in candidates}) == 4
@@ -50,7 +52,7 @@ def test_the_first_candidate_is_the_configuration_as_it_is() -> None:
 def test_the_same_trials_and_seed_give_the_same_candidates() -> None:
     earlier = [finished(number, 0.1 * number) for number in range(4)]
     assert asked(earlier) == asked(earlier)
-    assert asked(earlier) != asked(earlier, config={**CONFIG, "seed": 7})
+    assert asked(earlier) != asked(earlier, seed=7)
     assert [candidate["number"] for candidate in asked(earlier)] == [4, 5, 6, 7]
 
 
@@ -73,7 +75,7 @@ def test_later_candidates_go_where_earlier_trials_were_good() -> None:
     ],
 )
 def test_the_weighting_that_is_tuned_goes_with_the_feedback(changed: dict[str, Any], tuned: str) -> None:
-    (candidate,) = asked([], config={**CONFIG, **changed}, width=1)
+    (candidate,) = asked([], **changed, width=1)
     assert {"alpha", "feature_wt_factor", "feature_wt_exp"} & set(candidate["parameters"]) == {tuned}
 
 
@@ -94,16 +96,15 @@ def matrix(tmp_path: Path) -> Path:
 
 
 def test_a_trial_reports_its_metric_rung_by_rung_and_stops_when_told(matrix: Path) -> None:
+    options = TrialOptions(num_iters=6, eval_k=5)
     candidate = {"number": 3.0, "parameters": {"latent_factors": 8.0}, "rungs_before": []}
-    trial = run_trial(matrix=matrix, candidate=candidate, config={"num_iters": 6}, eval_k=5)
+    trial = run_trial(options, matrix=matrix, candidate=candidate)
     assert list(trial["values"]) == ["2", "4", "6"]
     assert not trial["pruned"]
     assert all(0 < value <= 1 for value in trial["values"].values())
 
     better = [{"completed_rung_0": 2.0}, {"completed_rung_0": 3.0}]
-    stopped = run_trial(
-        matrix=matrix, candidate={**candidate, "rungs_before": better}, config={"num_iters": 6}, eval_k=5
-    )
+    stopped = run_trial(options, matrix=matrix, candidate={**candidate, "rungs_before": better})
     assert stopped["pruned"]
     assert list(stopped["values"]) == ["2"]
     assert stopped["values"]["2"] == trial["values"]["2"], "the validation set is the same for all trials"
@@ -113,11 +114,13 @@ def test_a_trial_reports_its_metric_rung_by_rung_and_stops_when_told(matrix: Pat
 def test_the_best_trial_that_ran_to_its_end_is_chosen_and_reported(tmp_path: Path) -> None:
     trials = [finished(0, 0.2), finished(1, 0.5, latent_factors=32.0), finished(2, 0.9, pruned=True)]
     report = tmp_path / "study.html"
-    chosen = choose(trials=trials, config={"num_iters": 4}, eval_k=20, report=report)
-    assert chosen["latent_factors"] == 32
-    assert isinstance(chosen["latent_factors"], int)
-    assert chosen["num_iters"] == 4
-    assert chosen["validation"] == 0.5
+    options = ChooseOptions(wt_type=1)
+    first, second, third = ([trial] for trial in trials)
+    chosen, validation = choose(options, first=first, second=second, third=third, study=report)
+    assert chosen.latent_factors == 32
+    assert isinstance(chosen.latent_factors, int)
+    assert chosen.wt_type == 1
+    assert validation == 0.5
     html = report.read_text("utf-8")
     assert html.count("<svg") == 1
     assert html.index("0.5000</td>") < html.index("0.2000</td>") < html.index("0.9000</td>")

@@ -1,0 +1,52 @@
+"""Interactions as an artifact (schema ``wals.interactions`` v1): Parquet files and a manifest.
+
+part-00000.parquet …   user_id and item_id (int64 or string), rating (float32, finite) and, where the
+                       source has times, event_time (timestamp, microseconds, UTC)
+_manifest.json          rows, columns, source, and of each file (shard) its path, rows and SHA-256
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainer.files import Schema
+
+SCHEMA = Schema("wals.interactions", 1)
+
+ROWS_PER_GROUP = 1 << 20
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written.
+
+    Attributes:
+        columns: name and Arrow type of each column.
+        shards: path, rows and SHA-256 of each, for the manifest.
+        rows_without_time: rows whose event_time is missing.
+        faulty: columns in which a row has no id (nothing, or blank text) or no finite number.
+    """
+
+    columns: Sequence[dict[str, str]]
+    shards: Sequence[dict[str, Any]]
+    rows_without_time: int
+    faulty: frozenset[str]
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return sum(shard["rows"] for shard in self.shards)
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the part of the artifact's manifest that tells of the files."""
+        return {
+            "rows": self.rows,
+            "columns": list(self.columns),
+            "rows_without_time": self.rows_without_time,
+            "shards": list(self.shards),
+        }
+
+
+def file_name(number: int) -> str:
+    """Return the name of the file of that number, from 0."""
+    return f"part-{number:05d}.parquet"

@@ -1,0 +1,423 @@
+"""Interactions out of CSV and Parquet files, read by the embedded engine as one table ``source``."""
+
+import contextlib
+import glob
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from components.artifacts.interactions import ROWS_PER_GROUP, Written, file_name
+from components.engines.duckdb import DuckDB
+from components.engines.sql import Checked, quoted, render, unique_columns
+from components.extract.columns import Columns, by_position, kind_of
+from components.extract.options import ExtractOptions
+from components.extract.query import SQL, Query, Request
+from components.extract.storage import find_files, is_parquet
+from trainer.errors import InputError, WalsError
+from trainer.files import replacing, sha256
+
+_TYPES = {"INT64": "BIGINT", "STRING": "VARCHAR", "TIMESTAMP": "TIMESTAMP WITH TIME ZONE"}
+_WRITTEN = {"rating": "FLOAT", "event_time": "TIMESTAMP WITH TIME ZONE"}
+_ARROW_TYPES = {
+    "BIGINT": "int64",
+    "VARCHAR": "string",
+    "FLOAT": "float",
+    "TIMESTAMP WITH TIME ZONE": "timestamp[us, tz=UTC]",
+}
+_PLAIN_NUMBER = "fraction"
+"""A DOUBLE whose text does not begin with a zero before digits, as codes do."""
+
+
+def extract_from_files(options: ExtractOptions, output: Path) -> dict[str, Any]:
+    """Query files and write the rows.
+
+    Args:
+        options: with a source of files; see `ExtractOptions.with_window`.
+        output: folder of the artifact, begun.
+
+    Returns:
+        The manifest: of what was written, and where it came from.
+    """
+    with DuckDB.open(ordered=True) as database:
+        files = LocalFiles(database, options)
+        request = Request(options)
+        if options.query:
+            written = _of_query(database, files, request, output)
+        elif request.is_ratings:
+            positions = {} if options.has_header else by_position(files.schema)
+            unnamed = {field: name for field, name in positions.items() if not getattr(options, field)}
+            request = Request(options.replace(**unnamed))
+            written = _of_ratings(database, files, request, request.columns(files.schema), output)
+        else:
+            files.expose()
+            query = request.events(files.schema, files.table, ordered=True)
+            written = _write(database, files, query, output)
+            for field in sorted(written.faulty):
+                raise InputError("source", options.source, f"has events without {field}", "filter them")
+    return {**written.manifest(), "source": {"uri": options.source, "data_type": options.data_type}}
+
+
+def _of_query(database: DuckDB, files: "LocalFiles", request: Request, output: Path) -> Written:
+    files.expose()
+    selected = request.table(files.table)
+    with files.reading():
+        columns = database.columns(selected)
+    schema = unique_columns("query", request.options.query, columns)
+    query = request.ratings(request.columns(schema), schema, selected, ordered=True)
+    written = _write(database, files, query, output)
+    for field in sorted(written.faulty):
+        raise InputError("query", request.options.query, f"yields rows without {field}", "filter them")
+    query.check_times(written.rows, written.rows_without_time)
+    return written
+
+
+def _of_ratings(
+    database: DuckDB, files: "LocalFiles", request: Request, columns: Columns, output: Path
+) -> Written:
+    files.check_kinds(columns)
+    condition = request.condition(files.schema)
+    filtered = files.types_of(condition.columns, columns) if condition else {}
+    columns = columns.with_text(column for column in columns.types if filtered.get(column) == "VARCHAR")
+    types = {**filtered, **{column: _TYPES[kind] for column, kind in columns.types.items()}}
+    files.expose(types)
+    query = request.ratings(columns, files.schema, files.table)
+    written = _write(database, files, query, output)
+    ids = {"user_id": columns.user, "item_id": columns.item}
+    text = [ids[field] for field in ids if field in written.faulty and columns.types[ids[field]] == "INT64"]
+    if files.is_text and text:
+        # The first rows have integers where a later one has other text: then all of them are text.
+        return _of_ratings(database, files, request, columns.with_text(text), output)
+    timeless = {"event_time"} if query.windowed and written.rows_without_time else set()
+    if written.faulty | timeless:
+        files.expose(types, numbered=True)
+        numbered = request.ratings(columns, files.schema, files.table, numbered=True)
+        _refuse_first(database, files, columns, numbered, written.faulty | timeless)
+    query.check_times(written.rows, written.rows_without_time)
+    return written
+
+
+def _refuse_first(
+    database: DuckDB, files: "LocalFiles", columns: Columns, numbered: Query, faulty: frozenset[str]
+) -> None:
+    """Raise InputError for the first row that cannot be used; see `Written.faulty`."""
+    for field, column, problem in (
+        ("user_id", columns.user, "is no user id"),
+        ("item_id", columns.item, "is no item id"),
+        ("rating", columns.rating, "is no finite number"),
+        ("event_time", columns.timestamp, "is no time, of which the window needs one"),
+    ):
+        if field in faulty:
+            row = _first_fault(database, files, numbered, field)
+            raise InputError(
+                column, files.text(column, row), f"{problem} (row {row:,})", "remove or mend such rows"
+            )
+
+
+def _write(database: DuckDB, files: "LocalFiles", query: Query, output: Path) -> Written:
+    path = output / file_name(0)
+    with files.reading():
+        found = dict(database.columns(query.sql, query.parameters))
+        types = {
+            name: _WRITTEN.get(name, kind if kind == "VARCHAR" else "BIGINT") for name, kind in found.items()
+        }
+        text = [name for name, kind in types.items() if kind == "VARCHAR"]
+        with replacing(path) as temporary:
+            exported = database.export(
+                query.sql,
+                temporary,
+                query.parameters,
+                types=types,
+                rows_per_group=ROWS_PER_GROUP,
+                packed=not text,
+            )
+            if not exported.rows:
+                raise InputError("source", files.source, "yields no rows", "give a source with interactions")
+        blank = [name for name in text if _has_blanks(database, path, name)]
+    missing = {name: int(statistics["null_count"]) for name, statistics in exported.statistics.items()}
+    faulty = {name for name in ("user_id", "item_id", "rating") if missing[name]}
+    if not _all_finite(exported.statistics["rating"]):
+        faulty.add("rating")
+    return Written(
+        [{"name": name, "type": _ARROW_TYPES[kind]} for name, kind in types.items()],
+        [{"path": path.name, "rows": exported.rows, "sha256": sha256(path)}],
+        missing.get("event_time", 0),
+        frozenset({*faulty, *blank}),
+    )
+
+
+def _all_finite(statistics: Mapping[str, str]) -> bool:
+    bounds = [float(statistics[bound]) for bound in ("min", "max") if bound in statistics]
+    return statistics.get("has_nan") != "true" and all(map(math.isfinite, bounds))
+
+
+def _has_blanks(database: DuckDB, path: Path, field: str) -> bool:
+    """Return whether a column of ids has blank text."""
+    database.connection.read_parquet(glob.escape(str(path))).create_view("written", replace=True)
+    sql = render(SQL, "any_fault.sql", interactions=database.table("written"), field=field)
+    (found,) = database.fetch(sql).to_pylist()
+    return bool(found["any_fault"])
+
+
+def _first_fault(database: DuckDB, files: "LocalFiles", numbered: Query, field: str) -> int:
+    """Return the number of the first row, without headers, that has no ``field`` that can be used."""
+    sql = render(SQL, "first_fault.sql", interactions=Checked(numbered.sql), field=field)
+    with files.reading():
+        (found,) = database.fetch(sql, numbered.parameters).to_pylist()
+    return int(found["source_row"])
+
+
+class LocalFiles:
+    """Files of one format, readable as one table.
+
+    Attributes:
+        table: its quoted name.
+        is_text: whether the files are CSV (or the like) and not Parquet.
+        schema: DuckDB type by column; of text files, what their first rows look like.
+    """
+
+    table = quoted("source", "source")
+
+    def __init__(self, database: DuckDB, options: ExtractOptions) -> None:
+        """Find the files and look at their columns; see `extract_from_files`.
+
+        Raises:
+            InputError: there are no files, they are empty, damaged, not all of one format, or differ in
+                their columns.
+        """
+        self._database = database
+        self.source = options.source
+        self._has_header = options.has_header
+        self._delimiter = options.delimiter
+        self._files = find_files(database, self.source)
+        self.is_text = not is_parquet(self.source, self._files)
+        with self.reading():
+            found = self._text_schemas() if self.is_text else self._parquet_schemas()
+        self._schemas = {file: unique_columns("source", file, columns) for file, columns in found.items()}
+        self._refuse_missing()
+        with self.reading():
+            described = self._query(f"DESCRIBE SELECT * FROM {self._reader()}")  # noqa: S608 - quoted
+        self.schema: Mapping[str, str] = {name: kind for name, kind, *_ in described}
+        if not self.is_text:
+            # What other files have that the first one lacks is left out; what folders are named after is not.
+            first = next(iter(self._schemas.values()))
+            written = {name.lower() for schema in self._schemas.values() for name in schema}
+            named = {name: kind for name, kind in self.schema.items() if name.lower() not in written}
+            self.schema = {**first, **named}
+        if self.is_text and len(self.schema) == 1:
+            raise InputError(
+                "source",
+                self.source,
+                "its rows do not divide into the same columns",
+                "mend quotes and rows of other lengths, or name the --delimiter",
+            )
+
+    def _parquet_schemas(self) -> dict[str, list[tuple[str, str]]]:
+        """Return name and type of each column of each file, as they are written there."""
+        elements: dict[str, list[tuple[str, str, int]]] = {}
+        for file, *element in self._query(
+            "SELECT file_name, name, duckdb_type, coalesce(num_children, 0) "  # noqa: S608 - quoted
+            f"FROM parquet_schema({_literals(self._files)}) ORDER BY file_name, column_id"
+        ):
+            elements.setdefault(file, []).append((element[0], element[1], element[2]))
+        return {file: list(_top_level(found[1:])) for file, found in elements.items()}
+
+    def _text_schemas(self) -> dict[str, list[tuple[str, str]]]:
+        """Return the names of the columns of each file, all of them text.
+
+        DuckDB itself would tell columns of one name apart.
+        """
+        if not self._has_header:
+            return {self.source: []}
+        found = {}
+        for file in self._files:
+            reader = self._reader([file], header=False, as_text=True)
+            header = self._query(f"SELECT * FROM {reader} LIMIT 1")  # noqa: S608 - quoted
+            found[file] = [(name, "VARCHAR") for row in header for name in row if name]
+        return found
+
+    def _refuse_missing(self) -> None:
+        (first, wanted), *others = self._schemas.items()
+        for file, schema in others:
+            missing = {name.lower() for name in wanted} - {name.lower() for name in schema}
+            if missing and schema:
+                raise InputError(
+                    "source",
+                    file,
+                    f"has no column {', '.join(sorted(missing))}, which {first} has",
+                    "give files of the same columns",
+                )
+
+    def check_kinds(self, columns: Columns) -> None:
+        """Raise InputError where a column that is needed has types in two files that do not go together."""
+        if self.is_text:
+            return
+        for column in filter(None, (columns.user, columns.item, columns.rating, columns.timestamp)):
+            kinds: dict[str, str] = {}
+            for file, schema in self._schemas.items():
+                kinds.update(
+                    {kind_of(schema[name]): file for name in schema if name.lower() == column.lower()}
+                )
+            if len(kinds) > 1:
+                raise InputError(
+                    "source",
+                    self.source,
+                    " and ".join(
+                        f"column {column!r} holds {kind} in {kinds[kind]}" for kind in sorted(kinds)
+                    ),
+                    "give files of the same columns",
+                )
+
+    def types_of(self, filtered: Iterable[str], columns: Columns) -> dict[str, str]:
+        """Return the DuckDB types with which a row filter compares columns of text files.
+
+        That is what their first rows look like if all others can be read so too, and text otherwise.
+
+        Args:
+            filtered: the columns that the filter names.
+            columns: of ratings; ratings are fractions to the filter, and ids integers or text.
+        """
+        if not self.is_text:
+            return {}
+        tried = [
+            (column, kind) for column in filtered for kind in _kinds(column, self.schema[column], columns)
+        ]
+        fits = ", ".join(
+            f"coalesce(bool_and({_name(column)} IS NULL OR {_cast(_name(column), kind)} IS NOT NULL), true)"
+            for column, kind in tried
+        )
+        if not fits:
+            return {}
+        with self.reading():
+            (found,) = self._query(f"SELECT {fits} FROM {self._reader(as_text=True)}")  # noqa: S608 - quoted
+        types: dict[str, str] = {}
+        for (column, kind), all_fit in zip(tried, found, strict=True):
+            if all_fit:
+                types.setdefault(column, kind)
+        return types
+
+    def _query(self, sql: str) -> list[tuple[Any, ...]]:
+        return self._database.connection.execute(sql).fetchall()
+
+    def _reader(
+        self, files: list[str] | None = None, *, header: bool | None = None, as_text: bool = False
+    ) -> str:
+        names = _literals(self._files if files is None else files)
+        if not self.is_text:
+            # By name a column has the widest of its types, and not that of the first file.
+            first, *others = self._schemas.values()
+            return f"read_parquet({names}, union_by_name={any(schema != first for schema in others)})"
+        delimiter = f", delim={_literal(self._delimiter)}" if self._delimiter else ""
+        header = self._has_header if header is None else header
+        # Left to itself the reader would skip first lines, and take quotes for text, where rows do not fit.
+        dialect = """skip=0, quote='"', escape='"', comment='', strict_mode=true, null_padding=false"""
+        return f"read_csv({names}, header={header}, all_varchar={as_text}, {dialect}{delimiter})"
+
+    def expose(self, types: Mapping[str, str] | None = None, *, numbered: bool = False) -> None:
+        """Make the files the table `table`.
+
+        Args:
+            types: DuckDB type by column, for text files: columns not named stay text, and fields that cannot
+                be converted become NULL. Without it every column has the type that it looks like.
+            numbered: whether to add the number of each row, from 1, as ``source_row``.
+        """
+        casts = types or {}
+        columns = ", ".join(
+            f"{_cast(_name(column), casts[column])} AS {_name(column)}"
+            if self.is_text and column in casts
+            else _name(column)
+            for column in self.schema
+        )
+        number = "row_number() OVER () AS source_row, " if numbered else ""
+        reader = self._reader(as_text=types is not None)
+        with self.reading():
+            self._query(
+                f"CREATE OR REPLACE VIEW source AS SELECT {number}{columns} FROM {reader}"  # noqa: S608 - quoted
+            )
+
+    def text(self, column: str, row: int) -> str:
+        """Return what the files have in a column of the row of that number, as text."""
+        with self.reading():
+            ((text,),) = self._query(
+                f"SELECT {_name(column)} FROM {self._reader(as_text=True)} LIMIT 1 OFFSET {row - 1}"  # noqa: S608
+            )
+        return "" if text is None else str(text)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Turn what DuckDB says of a damaged file, a wrong query or a failing store into one line."""
+        try:
+            yield
+        except duckdb.Error as error:
+            failure = _of_store(error)
+            if failure:
+                raise WalsError(f"reading {self.source} failed: {failure}") from error
+            raise InputError(
+                "source", self.source, f"cannot be read: {_reason(error)}", "mend or convert the file"
+            ) from error
+
+
+def _of_store(error: duckdb.Error) -> str:
+    """Return what a store itself raised, which DuckDB tells as a traceback; "" if the error is DuckDB's."""
+    told = re.search(r"Traceback \(most recent call last\):\n(?:  .*\n)*(.*)", str(error))
+    return told.group(1) if told else ""
+
+
+def _reason(error: duckdb.Error) -> str:
+    """Return what DuckDB says is wrong, without its settings and its advice, which are not the user's."""
+    said = str(error)
+    if "sniffing file" in said or "state machine" in said:
+        return (
+            "its text is not of one form (look for open quotes, rows of other lengths, line endings that "
+            "are CRLF here and LF there, and text that is not UTF-8)"
+        )
+    return re.split(r"\n(?:Possible|Potential) |\n\n(?:  |LINE )", said)[0].rstrip()
+
+
+def _top_level(elements: Iterable[tuple[str, str, int]]) -> Iterator[tuple[str, str]]:
+    """Yield name and type of a Parquet schema's columns, without what is nested in them."""
+    nested = 0
+    for name, kind, children in elements:
+        if not nested:
+            yield name, kind
+        nested += children - bool(nested)
+
+
+def _kinds(column: str, looks_like: str, columns: Columns) -> list[str]:
+    """Return the DuckDB types that a column of text can be compared as, the best first."""
+    if column == columns.rating and looks_like != "VARCHAR":
+        return ["DOUBLE", "VARCHAR"]
+    if column in columns.types:
+        return [_TYPES[columns.types[column]], "VARCHAR"]
+    if looks_like == "BIGINT":
+        return ["BIGINT", _PLAIN_NUMBER, "VARCHAR"]
+    return [looks_like, "VARCHAR"]
+
+
+def _cast(column: str, kind: str) -> str:
+    """Return the SQL that casts a column of text, to NULL where that cannot be.
+
+    Text becomes an integer only where no two texts become the same ("1" and "01").
+    """
+    if kind == "BIGINT":
+        number = f"TRY_CAST({column} AS BIGINT)"
+        return f"CASE WHEN CAST({number} AS VARCHAR) = {column} THEN {number} END"
+    if kind == _PLAIN_NUMBER:
+        return f"CASE WHEN NOT regexp_matches({column}, '^[+-]?0[0-9]') THEN TRY_CAST({column} AS DOUBLE) END"
+    return f"TRY_CAST({column} AS {kind})"
+
+
+def _name(column: str) -> str:
+    return '"' + column.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _literals(files: Iterable[str]) -> str:
+    """Return a list of files for DuckDB, which would take some characters of their names for patterns."""
+    return "[" + ", ".join(_literal(glob.escape(file)) for file in files) + "]"

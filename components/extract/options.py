@@ -1,0 +1,193 @@
+"""Options of the extraction step."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Literal, Self
+
+from pydantic import Field
+
+from components.extract.names import SCHEMES, name_problems, table_of
+from components.times import Time, parse_time
+from trainer.errors import InputError, problems_of
+from trainer.options import Options, group
+
+DataType = Literal["ratings", "user_ratings", "web_views", "ga4", "query"]
+
+_DATA, _FILTERS, _BIGQUERY, _EVENTS = (
+    group(name) for name in ("Data", "Filters", "BigQuery", "Google Analytics")
+)
+
+
+class ExtractOptions(Options):
+    """What to extract, and from where."""
+
+    source: str = Field(
+        description="Where the interactions are: CSV or Parquet files, also gs:// and s3://, or "
+        "bq://project.dataset.table.",
+        json_schema_extra=_DATA,
+    )
+    data_type: DataType = Field(
+        default="ratings",
+        description="What the source holds: ratings, user_ratings, web_views (Analytics 360), ga4, or query.",
+        json_schema_extra=_DATA,
+    )
+    user_column: str = Field(
+        default="", description="Column with the user ids; auto-detected if omitted.", json_schema_extra=_DATA
+    )
+    item_column: str = Field(
+        default="", description="Column with the item ids; auto-detected if omitted.", json_schema_extra=_DATA
+    )
+    rating_column: str = Field(
+        default="", description="Column with the ratings; auto-detected if omitted.", json_schema_extra=_DATA
+    )
+    timestamp_column: str = Field(
+        default="", description="Column with the times; auto-detected if omitted.", json_schema_extra=_DATA
+    )
+    delimiter: str = Field(
+        default="",
+        description="Character between the fields of CSV files; auto-detected if omitted.",
+        json_schema_extra=_DATA,
+    )
+    has_header: bool = Field(
+        default=True,
+        description="Whether CSV files begin with the names of their columns.",
+        json_schema_extra=_DATA,
+    )
+    window_start: Time = Field(
+        default="",
+        description="Leave out interactions before this time (ISO 8601, UTC); unbounded if omitted.",
+        json_schema_extra=_FILTERS,
+    )
+    window_end: Time = Field(
+        default="",
+        description="Leave out interactions from this time on (ISO 8601, UTC); unbounded if omitted.",
+        json_schema_extra=_FILTERS,
+    )
+    window_days: int = Field(
+        default=0,
+        ge=0,
+        description="Use only the last days before window_end, or before the snapshot, or before now; "
+        "0 is unbounded.",
+        json_schema_extra=_FILTERS,
+    )
+    row_filter: str = Field(
+        default="",
+        description="SQL condition on the source's columns; rows that do not meet it are left out.",
+        json_schema_extra=_FILTERS,
+    )
+    query: str = Field(
+        default="",
+        description="SELECT in BigQuery SQL that yields the ratings, for data_type query.",
+        json_schema_extra=_DATA,
+    )
+    item_key: str = Field(
+        default="",
+        description="What names an event's item: a ga4 event parameter, or the index of a custom dimension.",
+        json_schema_extra=_EVENTS,
+    )
+    event_name: str = Field(
+        default="page_view", description="Events that count, for data_type ga4.", json_schema_extra=_EVENTS
+    )
+    event_rating: Literal["count", "engagement"] = Field(
+        default="count",
+        description="Rating of a ga4 item: count of its events, or seconds of engagement.",
+        json_schema_extra=_EVENTS,
+    )
+    project: str = Field(
+        default="",
+        description="Project that runs and pays for BigQuery jobs; the source's own if omitted.",
+        json_schema_extra=_BIGQUERY,
+    )
+    location: str = Field(
+        default="",
+        description="Location of the BigQuery data, such as EU; auto-detected if omitted.",
+        json_schema_extra=_BIGQUERY,
+    )
+    snapshot: Time = Field(
+        default="",
+        description="Read the table as of this time (ISO 8601, UTC; at most 7 days ago); now if omitted.",
+        json_schema_extra=_BIGQUERY,
+    )
+    maximum_bytes_billed: int = Field(
+        default=0,
+        ge=0,
+        description="Fail, before it costs anything, if a query would read more bytes; 0 is unlimited.",
+        json_schema_extra=_BIGQUERY,
+    )
+    staging_dataset: str = Field(
+        default="",
+        description="BigQuery dataset (project.dataset) to prepare the interactions in; if omitted, they are "
+        "prepared in the step's own process.",
+        json_schema_extra=_BIGQUERY,
+    )
+
+    def conflicts(self) -> Iterator[InputError]:
+        """See `Options.conflicts`."""
+        yield from self._data_type_problems()
+        yield from self._window_problems()
+        yield from name_problems(
+            project=self.project, location=self.location, staging_dataset=self.staging_dataset
+        )
+        yield from self._source_problems()
+
+    def _data_type_problems(self) -> Iterator[InputError]:
+        if (self.data_type == "query") != bool(self.query):
+            yield InputError("query", self.query, "requires data_type query, and vice versa", "set both")
+        elif self.query:
+            # sqlglot is slow to import, and most sources are not queries.
+            from components.engines.sql import checked_query
+
+            yield from problems_of(partial(checked_query, "query", self.query))
+        if self.data_type == "ga4" and not self.item_key:
+            yield InputError("item_key", "", "is missing", "name the event parameter that holds the item id")
+        if self.data_type == "web_views" and not self.item_key.isdecimal():
+            yield InputError(
+                "item_key",
+                self.item_key,
+                "is not a number",
+                "give the index of the custom dimension that holds the item id",
+            )
+
+    def _window_problems(self) -> Iterator[InputError]:
+        if self.window_days and self.window_start:
+            yield InputError(
+                "window_days", self.window_days, "cannot be combined with window_start", "omit one of the two"
+            )
+        start, end = parse_time(self.window_start), parse_time(self.window_end)
+        if start and end and start >= end:
+            yield InputError("window_end", self.window_end, "is not after window_start", "give a later time")
+
+    def _source_problems(self) -> Iterator[InputError]:
+        scheme, separator, path = self.source.rpartition("://")
+        if scheme == "bq":
+            yield from problems_of(partial(table_of, self.source, self.data_type))
+            return
+        if not self.source.strip() or (separator and (scheme not in SCHEMES or not path.strip("/"))):
+            yield InputError(
+                "source",
+                self.source,
+                "is not a readable source",
+                "give files, or an address with gs://, s3:// or bq://",
+            )
+            return
+        for field, value in (("snapshot", self.snapshot), ("staging_dataset", self.staging_dataset)):
+            if value:
+                yield InputError(field, value, "requires a BigQuery source", "omit it")
+
+    def with_window(self) -> Self:
+        """Return the same options, with ``window_days`` (if set) turned into a start and an end.
+
+        Raises:
+            InputError: there are more days than the calendar has.
+        """
+        if not self.window_days:
+            return self
+        last = parse_time(self.window_end) or parse_time(self.snapshot) or datetime.now(UTC)
+        try:
+            first = last - timedelta(days=self.window_days)
+        except OverflowError as error:
+            raise InputError(
+                "window_days", self.window_days, "goes back before the calendar", "give fewer days"
+            ) from error
+        return self.replace(window_days=0, window_start=first.isoformat(), window_end=last.isoformat())

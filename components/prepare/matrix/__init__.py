@@ -1,0 +1,1 @@
+"""The sparse matrices, assembled from encoded interactions in bounded memory."""

@@ -1,0 +1,400 @@
+"""From encoded interactions in any order to matrices, in memory bounded by blocks of rows.
+
+The interactions are first dealt into files, one for each block of consecutive rows, and each block is then
+sorted and merged on its own. What it yields is dealt again, by columns, for the transposed matrix.
+"""
+
+import contextlib
+import logging
+import mmap
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.prepare.matrix.kernels import (
+    ENTRY,
+    MAX,
+    MEAN,
+    SUM,
+    compress,
+    count,
+    deal,
+    deal_entries,
+    keep_last,
+    place,
+    place_entries,
+)
+from components.threads import ordered_map
+from trainer.matrix import MatrixWriter
+from trainer.progress import progress
+
+logger = logging.getLogger(__name__)
+
+_SHARD_INTERACTIONS = 1 << 20
+
+_LEAST_BLOCK = 1 << 18
+"""Interactions that stay, with their copy, in the cache of one core."""
+
+_MOST_BLOCKS = 512
+"""More of them, each a place to write to, would not stay in the cache either."""
+
+_BYTES_IN_MEMORY = 1 << 29
+
+_RULES: Mapping[str, int] = {"sum": SUM, "mean": MEAN, "max": MAX, "last": MAX}
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Interactions with dense indices, in batches and in any order.
+
+    Attributes:
+        batches: sized as their number of interactions.
+        dtype: of the interactions: `INTERACTION`, or `TIMED_INTERACTION` where only the last of a pair
+            counts.
+        write: writes a batch to an array of that dtype; in any thread.
+    """
+
+    batches: Iterable[Any]
+    dtype: np.dtype[Any]
+    write: Callable[[Any, NDArray[Any]], None]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The indices from ``first`` up to ``end`` along an axis; the block's ``number`` among all."""
+
+    number: int
+    first: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Consecutive blocks that are written together; the shard's ``number`` among all."""
+
+    number: int
+    blocks: Sequence[Block]
+
+    @property
+    def first(self) -> int:
+        """The first index."""
+        return self.blocks[0].first
+
+    @property
+    def end(self) -> int:
+        """The index after the last one."""
+        return self.blocks[-1].end
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """Interactions, or entries of a matrix, in the order of their blocks.
+
+    Attributes:
+        array: (n,).
+        ends: (blocks,) where those of each block end.
+    """
+
+    array: NDArray[Any]
+    ends: NDArray[np.int64]
+
+
+def _memory(length: int) -> NDArray[np.uint8]:
+    """Return new memory in small pages.
+
+    NumPy asks for huge ones, which a virtual machine has to get from its host first: 0.4 to 1.8 s for a GB,
+    where small ones take 0.4 s.
+    """
+    private = mmap.mmap(-1, max(length, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(private, np.uint8, length)
+
+
+class _Workspace:
+    """Memory to use for one block after the other: to get it anew takes longer than to use it."""
+
+    def __init__(self) -> None:
+        self._memory: dict[str, NDArray[np.uint8]] = {}
+
+    def array(self, name: str, size: int, dtype: Any) -> NDArray[Any]:
+        """Return an array of any content, which is the same memory when it is next asked for."""
+        length = size * np.dtype(dtype).itemsize
+        if name not in self._memory or len(self._memory[name]) < length:
+            self._memory[name] = _memory(length * 5 // 4)
+        return self._memory[name][:length].view(dtype)
+
+
+class _Workspaces:
+    """As many workspaces as there are threads that use one at a time."""
+
+    def __init__(self) -> None:
+        self._idle: list[_Workspace] = []
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[_Workspace]:
+        """Yield one that no other thread uses."""
+        try:
+            workspace = self._idle.pop()
+        except IndexError:
+            workspace = _Workspace()
+        yield workspace
+        self._idle.append(workspace)
+
+
+class Blocks:
+    """Interactions, or entries of a matrix, by blocks of consecutive indices, on disk where they are many.
+
+    Attributes:
+        shards: all of them, in order.
+        starts: (size of the axis + 1,) the number of interactions before each index.
+        block_of: (size of the axis,) the block of each index.
+    """
+
+    def __init__(self, folder: Path, dtype: np.dtype[Any], counts: NDArray[np.int64], others: int) -> None:
+        """Choose the blocks.
+
+        Args:
+            folder: for their file, which needs no removal.
+            dtype: of what is dealt.
+            counts: (size of the axis,) interactions of each index, to make blocks of about equal size. An
+                index is never divided, so one with very many interactions makes a large block.
+            others: size of the other axis.
+        """
+        self.dtype = dtype
+        self.starts = np.concatenate([[0], np.cumsum(counts)])
+        starts = self.starts[:-1]
+        size = _block_size(int(self.starts[-1]), others)
+        _, block_of = np.unique(starts // size, return_inverse=True)
+        self.block_of = block_of.astype(np.int32)
+        bounds = [*np.flatnonzero(np.diff(block_of, prepend=-1)).tolist(), len(counts)]
+        blocks = [Block(number, *ends) for number, ends in enumerate(pairwise(bounds))]
+        by_shard = groupby(blocks, lambda block: int(starts[block.first]) // _SHARD_INTERACTIONS)
+        self.shards = [Shard(number, list(group)) for number, (_, group) in enumerate(by_shard)]
+        self._in_memory: list[Dealt] = []
+        self._bytes_in_memory = 0
+        self._in_file: list[tuple[int, NDArray[np.int64]]] = []
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - `close` closes it
+
+    def to_deal(self, size: int) -> Dealt:
+        """Return the room to deal ``size`` of them; in any thread."""
+        ends = np.zeros(self.shards[-1].blocks[-1].number + 1, np.int64)
+        return Dealt(_memory(size * self.dtype.itemsize).view(self.dtype), ends)
+
+    def add(self, dealt: Dealt) -> None:
+        """Append to the blocks, in their order."""
+        self._bytes_in_memory += dealt.array.nbytes
+        # What has begun to go to the file goes on to, so that all there was added after all in memory.
+        if self._bytes_in_memory <= _BYTES_IN_MEMORY:
+            self._in_memory.append(dealt)
+            return
+        self._in_file.append((self._file.tell(), dealt.ends))
+        self._file.write(dealt.array.data)
+        self._file.flush()
+
+    def take(self, block: Block, workspace: _Workspace) -> list[NDArray[Any]]:
+        """Return what a block has, in pieces and in the order in which it was added.
+
+        Args:
+            block: one of them.
+            workspace: gives the memory for what is read from the file.
+        """
+        pieces = [dealt.array[slice(*_span(block, dealt.ends))] for dealt in self._in_memory]
+        spans = [(offset, *_span(block, ends)) for offset, ends in self._in_file]
+        read = workspace.array("read", sum(end - start for _, start, end in spans), self.dtype)
+        filled = 0
+        for offset, start, end in spans:
+            self._read(offset + start * self.dtype.itemsize, read[filled : filled + end - start])
+            filled += end - start
+        return [*pieces, read]
+
+    def _read(self, offset: int, piece: NDArray[Any]) -> None:
+        """Read from the file; threads may do so at once."""
+        left = piece.view(np.uint8).data
+        while len(left):
+            read = os.preadv(self._file.fileno(), [left], offset)
+            offset += read
+            left = left[read:]
+
+    def close(self) -> None:
+        """Give the disk's space back."""
+        self._file.close()
+
+
+def _span(block: Block, ends: NDArray[np.int64]) -> tuple[int, int]:
+    """Return where a block starts and ends in what was dealt."""
+    return int(ends[block.number - 1]) if block.number else 0, int(ends[block.number])
+
+
+def _block_size(interactions: int, others: int) -> int:
+    """Return about how many interactions a block shall have.
+
+    Args:
+        interactions: all of them.
+        others: size of the other axis, which is gone through for each block.
+    """
+    size = _LEAST_BLOCK
+    while size < _SHARD_INTERACTIONS and (size * _MOST_BLOCKS < interactions or size < others):
+        size *= 2
+    return size
+
+
+@contextlib.contextmanager
+def deal_rows(
+    encoded: Encoded, scratch: Path, user_counts: NDArray[np.int64], item_counts: NDArray[np.int64]
+) -> Iterator[Blocks]:
+    """Yield interactions by blocks of rows.
+
+    Args:
+        encoded: the interactions.
+        scratch: a local folder for what does not fit in memory.
+        user_counts: (rows,) interactions of each row in all parts.
+        item_counts: (columns,) interactions of each column in all parts.
+    """
+    workspaces = _Workspaces()
+    with contextlib.closing(Blocks(scratch, encoded.dtype, user_counts, len(item_counts))) as by_row:
+        for dealt in ordered_map(partial(_dealt, workspaces, by_row, encoded), encoded.batches):
+            by_row.add(dealt)
+        yield by_row
+
+
+def assemble(
+    by_row: Blocks,
+    scratch: Path,
+    item_counts: NDArray[np.int64],
+    parts: Sequence[Path],
+    duplicates: str,
+) -> list[dict[str, Any]]:
+    """Write one matrix for each part of a split.
+
+    Args:
+        by_row: of `deal_rows`; with times where ``duplicates`` is "last".
+        scratch: a local folder for what does not fit in memory.
+        item_counts: (columns,) interactions of each column in all parts.
+        parts: folder of the matrix of part 0, 1, …
+        duplicates: how the values of a pair that comes more than once become one; one of
+            `options.DUPLICATES`. A pair in several parts belongs to the lowest of them, and only its values
+            there count.
+
+    Returns:
+        The manifests of the matrices.
+    """
+    users, items = len(by_row.block_of), len(item_counts)
+    writers = [MatrixWriter(folder, users, items) for folder in parts]
+    workspaces = _Workspaces()
+    with contextlib.ExitStack() as stack:
+        by_column = [
+            stack.enter_context(contextlib.closing(Blocks(scratch, ENTRY, item_counts, users))) for _ in parts
+        ]
+        total = len(by_row.shards) + sum(len(transposed.shards) for transposed in by_column)
+        with progress("shard", total, logger) as tell:
+            write_rows = partial(_write_rows, workspaces, by_row, by_column, writers, duplicates)
+            for of_parts in ordered_map(write_rows, by_row.shards):
+                for transposed, dealt in zip(by_column, of_parts, strict=True):
+                    transposed.add(dealt)
+                tell("by row")
+            for writer, transposed in zip(writers, by_column, strict=True):
+                write_columns = partial(_write_columns, workspaces, transposed, writer)
+                for _ in ordered_map(write_columns, transposed.shards):
+                    tell("by column")
+    return [writer.finish() for writer in writers]
+
+
+def _dealt(workspaces: _Workspaces, by_row: Blocks, encoded: Encoded, batch: Any) -> Dealt:
+    dealt = by_row.to_deal(len(batch))
+    with workspaces.one() as workspace:
+        interactions = workspace.array("interactions", len(batch), encoded.dtype)
+        encoded.write(batch, interactions)
+        deal(interactions, by_row.block_of, dealt.ends, dealt.array)
+    return dealt
+
+
+def _write_rows(
+    workspaces: _Workspaces,
+    by_row: Blocks,
+    by_column: Sequence[Blocks],
+    writers: Sequence[MatrixWriter],
+    duplicates: str,
+    shard: Shard,
+) -> list[Dealt]:
+    """Sort, merge and write a shard of each part, and return it dealt by column."""
+    parts, columns = len(writers), len(by_column[0].block_of)
+    size = int(by_row.starts[shard.end] - by_row.starts[shard.first])
+    counts = np.zeros((parts, shard.end - shard.first), np.int64)
+    entries = np.zeros(parts, np.int64)
+    with workspaces.one() as workspace:
+        indices = workspace.array("indices", parts * size, np.int32).reshape(parts, size)
+        values = workspace.array("values", parts * size, np.float32).reshape(parts, size)
+        for block in shard.blocks:
+            interactions = _sorted(workspace, by_row, columns, block)
+            if duplicates == "last":
+                interactions = interactions[: keep_last(interactions)]
+            compress(interactions, _RULES[duplicates], shard.first, counts, indices, values, entries)
+        return [
+            _write_part(writer, transposed, shard, counts[part], indices[part, :end], values[part, :end])
+            for part, (writer, transposed, end) in enumerate(zip(writers, by_column, entries, strict=True))
+        ]
+
+
+def _write_part(
+    writer: MatrixWriter,
+    transposed: Blocks,
+    shard: Shard,
+    counts: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.float32],
+) -> Dealt:
+    indptr = _offsets(counts)
+    writer.add_rows(shard.number, shard.first, indptr, indices, values)
+    dealt = transposed.to_deal(len(indices))
+    deal_entries(shard.first, indptr, indices, values, transposed.block_of, dealt.ends, dealt.array)
+    return dealt
+
+
+def _sorted(workspace: _Workspace, by_row: Blocks, columns: int, block: Block) -> NDArray[Any]:
+    """Return a block by row, and by column within each row."""
+    pieces = by_row.take(block, workspace)
+    counts = np.zeros(columns, np.int64)
+    for piece in pieces:
+        count(piece["column"], 0, counts)
+    places = np.cumsum(counts) - counts
+    size = sum(len(piece) for piece in pieces)
+    by_column = workspace.array("by_column", size, by_row.dtype)
+    for piece in pieces:
+        place(piece, piece["column"], 0, places, by_column)
+    interactions = workspace.array("by_row", size, by_row.dtype)
+    places = by_row.starts[block.first : block.end] - by_row.starts[block.first]
+    place(by_column, by_column["row"], block.first, places, interactions)
+    return interactions
+
+
+def _write_columns(workspaces: _Workspaces, transposed: Blocks, writer: MatrixWriter, shard: Shard) -> None:
+    """Sort a shard by column and write it: it was added row after row, and stays so in each column."""
+    indptr = np.zeros(shard.end - shard.first + 1, np.int64)
+    size = int(transposed.starts[shard.end] - transposed.starts[shard.first])
+    with workspaces.one() as workspace:
+        indices = workspace.array("indices", size, np.int32)
+        values = workspace.array("values", size, np.float32)
+        placed = 0
+        for block in shard.blocks:
+            pieces = transposed.take(block, workspace)
+            counts = np.zeros(block.end - block.first, np.int64)
+            for entries in pieces:
+                count(entries["column"], block.first, counts)
+            ends = placed + np.cumsum(counts)
+            indptr[block.first - shard.first + 1 : block.end - shard.first + 1] = ends
+            places = ends - counts
+            for entries in pieces:
+                place_entries(entries, block.first, places, indices, values)
+            placed = int(ends[-1])
+        writer.add_columns(shard.number, shard.first, indptr, indices[:placed], values[:placed])
+
+
+def _offsets(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(counts)])

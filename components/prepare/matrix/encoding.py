@@ -1,0 +1,84 @@
+"""Interactions with dense indices and their part of the split, as SQL joins them or as they are looked up."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from components.engines import Engine
+from components.engines.sql import Checked, render
+from components.prepare.matrix.assembly import Encoded
+from components.prepare.matrix.kernels import INTERACTION, TIMED_INTERACTION, divide, fill_slots, find
+from components.prepare.options import PRIME, PrepareOptions
+from components.prepare.relations import SIDES, SQL, array
+
+
+def encoded(
+    engine: Engine, kept: str, options: PrepareOptions, parameters: dict[str, int | float], *, look_up: bool
+) -> Encoded:
+    """Return all interactions with dense indices and their part of the split.
+
+    Args:
+        engine: to run on; has the tables ``users`` and ``items`` of `number`.
+        kept: name of the table of interactions.
+        options: with the split.
+        parameters: of `PrepareOptions.parameters`.
+        look_up: whether to look the indices and hashes up here and not to join them in SQL: faster where the
+            engine is in this process. The ids must be integers.
+    """
+    tables: dict[str, Checked] = {name: engine.table(name) for name in ("users", "items")}
+    tables["kept"] = engine.table(kept)
+    if options.split == "last":
+        engine.create("latest", render(SQL, "latest.sql", **tables), parameters)
+        tables["latest"] = engine.table("latest")
+    with_time = options.duplicates == "last"
+    context = {"split": options.split, "with_time": with_time, "half_life": bool(options.half_life_days)}
+    sql = render(SQL, "encode.sql", joined=not look_up, **context, **tables)
+    write = _LookUp(engine, options.split, parameters) if look_up else _write
+    return Encoded(engine.stream(sql, parameters), TIMED_INTERACTION if with_time else INTERACTION, write)
+
+
+class _LookUp:
+    """Writes a batch whose ids stand for their indices."""
+
+    def __init__(self, engine: Engine, split: str, parameters: Mapping[str, Any]) -> None:
+        self._users, self._items = (_Index(engine, f"{side}s") for side in SIDES)
+        # What random.sql and users.sql compare, and what part they give to the rest of the held-out users.
+        self._divided: tuple[int, int, int] | None = {
+            "random": (PRIME, parameters["holdout_threshold"], 0),
+            "users": (parameters["holdout_threshold"], parameters["target_threshold"], 2),
+        }.get(split)
+
+    def __call__(self, batch: pa.RecordBatch, interactions: NDArray[Any]) -> None:
+        self._users.find(array(batch["row"]), interactions["row"])
+        self._items.find(array(batch["column"]), interactions["column"])
+        for name in batch.schema.names[2:]:
+            interactions[name] = array(batch[name])
+        if self._divided:
+            divide(interactions, self._users.hashes, self._items.hashes, *self._divided)
+
+
+class _Index:
+    """Where the ids of a table of `number` are, and their hashes."""
+
+    def __init__(self, engine: Engine, table: str) -> None:
+        query = f"SELECT * FROM {engine.table(table)}"  # noqa: S608 - a name
+        found = engine.fetch(query).sort_by("position")
+        self._ids = array(found["id"])
+        hashes = [array(found[name]) for name in ("hash_factor", "hash_term")]
+        self.hashes = np.stack(hashes, axis=1).astype(np.int32)
+        bits = len(self._ids).bit_length() + 1
+        self._shift = 64 - bits
+        self._slots = np.full(1 << bits, -1, np.int32)
+        fill_slots(self._ids, self._slots, self._shift)
+
+    def find(self, ids: NDArray[np.int64], places: NDArray[np.int32]) -> None:
+        find(ids, self._ids, self._slots, self._shift, places)
+
+
+def _write(batch: pa.RecordBatch, interactions: NDArray[Any]) -> None:
+    """Write a batch of indices."""
+    for name in batch.schema.names:
+        interactions[name] = array(batch[name])

@@ -1,0 +1,1 @@
+"""What the interactions look like, and whether they have drifted."""

@@ -1,0 +1,62 @@
+"""The profile that a run is compared with: one that is named, or the latest in a folder that keeps it."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from components.prepare.profile.profile import Profile
+from trainer.files import MANIFEST
+from trainer.storage import deliver, exists, joined
+
+logger = logging.getLogger(__name__)
+
+_FIELD = "previous_profile"
+_LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class Previous:
+    """The profile of the previous run, if there is one.
+
+    Attributes:
+        profile: to compare with; None for nothing.
+        kept_in: folder, here or on Cloud Storage, for the profile that the next run is compared with; "" to
+            keep none.
+    """
+
+    profile: Profile | None
+    kept_in: str
+
+    @classmethod
+    def find(cls, folder: str) -> Self:
+        """Find the previous profile.
+
+        Args:
+            folder: here or on Cloud Storage. If it is a profile artifact, that is the one, and it is left as
+                it is. Any other folder keeps the profile of the latest run, and may have none yet. "" for
+                nothing to compare with.
+
+        Raises:
+            InputError: the profile that is there cannot be used.
+            WalsError: Cloud Storage cannot be read.
+        """
+        if not folder:
+            return cls(None, "")
+        if exists(_FIELD, joined(folder, MANIFEST)):
+            return cls(Profile.load(folder), "")
+        latest = joined(folder, _LATEST)
+        if exists(_FIELD, joined(latest, MANIFEST)):
+            return cls(Profile.load(latest), latest)
+        logger.warning("no profile in %s yet: nothing to compare with", folder)
+        return cls(None, latest)
+
+    def keep(self, profile: Path) -> None:
+        """Keep the profile artifact in a local folder for the next run, if this one was asked to.
+
+        Raises:
+            WalsError: it cannot be written.
+        """
+        if self.kept_in:
+            deliver(profile, _FIELD, self.kept_in, MANIFEST)
+            logger.info("profile kept in %s for the next run", self.kept_in)

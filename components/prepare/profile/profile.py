@@ -1,0 +1,194 @@
+"""A profile of the interactions.
+
+As an artifact (schema ``wals.profile`` v2) it is a folder with ``profile.json`` and the manifest; see
+`Profile` for the keys.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.engines import Engine
+from components.engines.sql import quoted, render
+from components.prepare.relations import SQL
+from trainer.errors import InputError
+from trainer.files import Schema, begin_artifact, finish_artifact, read_manifest, write_json
+from trainer.storage import local_copy
+
+SCHEMA = Schema("wals.profile", 2)
+FILE = "profile.json"
+
+_COLD = 5
+_FEW_RATINGS = 1000
+_LEAST_SHARE = 1e-4
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a set of interactions looks like, as it came in and before any is left out.
+
+    Attributes:
+        columns: type by name.
+        rows: interactions.
+        interactions: that the filters left of them.
+        duplicates: share of those left that repeat another one of their user with their item.
+        users: distinct ids.
+        items: distinct ids.
+        density: rows by users times items; repeated ones count.
+        ratings: interactions by bin of the rating; bin b holds 2^(|b|/8) - 1 up to 2^((|b|+1)/8) - 1, with
+            the sign of b.
+        lowest_rating: of all.
+        highest_rating: of all.
+        per_user: users by floor(log2(their interactions)).
+        per_item: items by floor(log2(their interactions)).
+        cold_users: share of the users that have fewer than 5 interactions.
+        earliest: time of the first interaction, "" without times.
+        latest: time of the last one.
+    """
+
+    columns: Mapping[str, str]
+    rows: int
+    interactions: int
+    duplicates: float
+    users: int
+    items: int
+    density: float
+    ratings: Mapping[str, int]
+    lowest_rating: float
+    highest_rating: float
+    per_user: Mapping[str, int]
+    per_item: Mapping[str, int]
+    cold_users: float
+    earliest: str
+    latest: str
+
+    @classmethod
+    def of(
+        cls,
+        engine: Engine,
+        table: str,
+        columns: Mapping[str, str],
+        ratings: Sequence[Mapping[str, Any]],
+        counts: Mapping[str, NDArray[np.int64]] | None,
+        interactions: int,
+        pairs: int,
+    ) -> Self:
+        """Make the profile of a table.
+
+        Args:
+            engine: that has it.
+            table: its name.
+            columns: its types by name.
+            ratings: of `ratings_of`.
+            counts: (users,) and (items,) interactions of each, under "user" and "item", where they are
+                known; None to count them.
+            interactions: that the filters left.
+            pairs: distinct ones among those.
+        """
+        users, items = (
+            _sizes(counts[side]) if counts else _counted_sizes(engine, table, side)
+            for side in ("user", "item")
+        )
+        rows = sum(size * ids for size, ids in users.items())
+        of_users, of_items = sum(users.values()), sum(items.values())
+        return cls(
+            columns=dict(columns),
+            rows=rows,
+            interactions=interactions,
+            duplicates=(interactions - pairs) / interactions,
+            users=of_users,
+            items=of_items,
+            density=rows / (of_users * of_items),
+            ratings={str(row["bin"]): row["interactions"] for row in ratings},
+            lowest_rating=min(row["lowest"] for row in ratings),
+            highest_rating=max(row["highest"] for row in ratings),
+            per_user=_by_magnitude(users),
+            per_item=_by_magnitude(items),
+            cold_users=sum(ids for size, ids in users.items() if size < _COLD) / of_users,
+            earliest=min((row["earliest"] for row in ratings if row["earliest"]), default=""),
+            latest=max((row["latest"] for row in ratings if row["latest"]), default=""),
+        )
+
+    @classmethod
+    def load(cls, folder: str) -> Self:
+        """Read the profile artifact in a folder, here or on Cloud Storage.
+
+        Raises:
+            InputError: there is none that can be used.
+            WalsError: Cloud Storage cannot be read.
+        """
+        try:
+            with local_copy("previous_profile", folder) as local:
+                read_manifest(local, SCHEMA)
+                return cls(**json.loads((local / FILE).read_text("utf-8")))
+        except (InputError, OSError, ValueError, TypeError) as error:
+            raise InputError(
+                "previous_profile",
+                folder,
+                f"is no whole profile of version {SCHEMA.version}",
+                "give the folder that an earlier run wrote, or nothing",
+            ) from error
+
+    def save(self, folder: Path) -> None:
+        """Write the profile as an artifact."""
+        begin_artifact(folder)
+        write_json(folder / FILE, asdict(self))
+        finish_artifact(folder, SCHEMA, {"file": FILE})
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Return names and values for people."""
+        times = [("first", self.earliest), ("last", self.latest)] if self.latest else []
+        return [
+            ("interactions", f"{self.rows:,}"),
+            ("left after the filters", f"{self.interactions:,}"),
+            ("duplicates among those", f"{self.duplicates:.1%}"),
+            ("users", f"{self.users:,}"),
+            ("items", f"{self.items:,}"),
+            ("density", f"{self.density:.3g}"),
+            ("ratings", f"{self.lowest_rating:g} to {self.highest_rating:g}"),
+            (f"users with fewer than {_COLD} interactions", f"{self.cold_users:.1%}"),
+            *times,
+        ]
+
+
+def ratings_of(engine: Engine, table: str, columns: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return bin, interactions, lowest, highest, earliest and latest of each bin of the ratings, in order."""
+    kept = engine.table(table)
+    few = False
+    if engine.in_process:  # BigQuery bills a query of the first rows as one of all of them
+        (first,) = engine.fetch(render(SQL, "first_ratings.sql", interactions=kept)).to_pylist()
+        few = first["ratings"] <= _FEW_RATINGS
+    sql = render(SQL, "profile.sql", kept=kept, few=few, with_time="event_time" in columns)
+    return sorted(engine.fetch(sql).to_pylist(), key=lambda row: int(row["bin"]))
+
+
+def shares(histogram: Mapping[str, float], bins: Sequence[str]) -> NDArray[np.float64]:
+    """Return the share of each of ``bins`` in a histogram, (bins,), none below 0.0001."""
+    counts = np.array([histogram.get(bin_, 0) for bin_ in bins], float)
+    found: NDArray[np.float64] = np.maximum(counts / counts.sum(), _LEAST_SHARE)
+    return found
+
+
+def _sizes(counts: NDArray[np.int64]) -> dict[int, int]:
+    """Return how many ids there are by their number of interactions."""
+    sizes, ids = np.unique(counts, return_counts=True)
+    return dict(zip(sizes.tolist(), ids.tolist(), strict=True))
+
+
+def _counted_sizes(engine: Engine, table: str, side: str) -> dict[int, int]:
+    sql = render(SQL, "sizes.sql", interactions=engine.table(table), column=quoted("column", f"{side}_id"))
+    return {row["interactions"]: row["ids"] for row in engine.fetch(sql).to_pylist()}
+
+
+def _by_magnitude(sizes: Mapping[int, int]) -> dict[str, int]:
+    """Return how many ids there are by floor(log2(their interactions))."""
+    found: Counter[str] = Counter()
+    for size in sorted(sizes):
+        found[str(size.bit_length() - 1)] += sizes[size]
+    return dict(found)

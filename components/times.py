@@ -1,0 +1,42 @@
+"""Times as options give them (ISO 8601, UTC unless they say otherwise)."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from trainer.options import invalid
+
+
+def parse_time(text: str) -> datetime | None:
+    """Return an ISO 8601 time; None for "".
+
+    Raises:
+        ValueError: the text is not a time.
+    """
+    if not text:
+        return None
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def timestamp(text: str) -> str:
+    """Return an ISO 8601 time in the form that every engine reads; "" stays "".
+
+    Raises:
+        ValueError: the text is not a time.
+    """
+    time = parse_time(text)
+    return time.isoformat(" ", "microseconds") if time else ""
+
+
+def _check(text: str) -> str:
+    try:
+        parse_time(text)
+    except ValueError as error:
+        raise invalid("is not a time", "give one such as 2026-01-31 or 2026-01-31T08:00Z") from error
+    return text
+
+
+Time = Annotated[str, AfterValidator(_check)]
+"""Type of an option that is a time, or "" for none."""

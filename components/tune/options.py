@@ -1,0 +1,68 @@
+"""Options of the tuning steps."""
+
+import pydantic
+from pydantic import Field
+
+from components.options import RankingOptions
+from trainer.config import TrainConfig
+from trainer.options import Options, fields_of, group
+
+TUNED = (
+    *("latent_factors", "regularization", "regularization_exponent", "unobs_weight"),
+    *("alpha", "feature_wt_factor", "feature_wt_exp"),
+)
+"""Training parameters that a candidate may set."""
+
+LEAST_FACTORS = 8
+
+_SPACE = ("feedback", "wt_type")
+"""Training parameters that decide which of `TUNED` are searched."""
+
+_TUNING = group("Tuning")
+
+
+class StudyOptions(Options):
+    """Size of a study."""
+
+    width: int = Field(
+        default=4,
+        ge=1,
+        description="Number of trials that run side by side in each round of the study.",
+        json_schema_extra=_TUNING,
+    )
+    max_latent_factors: int = Field(
+        default=128,
+        ge=LEAST_FACTORS,
+        description="Maximum number of latent factors that a trial may have.",
+        json_schema_extra=_TUNING,
+    )
+
+
+SuggestOptions = pydantic.create_model(
+    "SuggestOptions", __base__=StudyOptions, **fields_of(TrainConfig, (*TUNED, *_SPACE, "seed"))
+)
+"""Of `suggest`: the study's size, and where in which space it starts."""
+
+TrialOptions = pydantic.create_model(
+    "TrialOptions",
+    __base__=RankingOptions,
+    **fields_of(TrainConfig, [name for name in TrainConfig.model_fields if name not in TUNED]),
+)
+"""Of a trial: every training parameter that its candidate does not set, so that it trains as the final
+model does."""
+
+ChooseOptions = pydantic.create_model(
+    "ChooseOptions", __base__=RankingOptions, **fields_of(TrainConfig, _SPACE)
+)
+"""Of `choose`: what the report needs to know of the space and the metric."""
+
+
+def training_config(options: Options, **tuned: object) -> TrainConfig:
+    """Return the training parameters among a step's options, with the defaults for the others.
+
+    Args:
+        options: of a tuning step.
+        tuned: values of tuned parameters, which take precedence.
+    """
+    given = {name: value for name, value in options if name in TrainConfig.model_fields}
+    return TrainConfig(**{**given, **tuned})

@@ -1,0 +1,35 @@
+"""Compiling pipelines into the specs that platforms take."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from components.images import image
+from pipeline.definition.pipeline import ImageOf, Pipeline
+from pipeline.definition.targets import Target
+from trainer.files import make_writable, replacing
+
+
+def compile_pipeline(pipeline: Pipeline, target: Target, folder: Path, image: ImageOf = image) -> Path:
+    """Write ``folder/NAME.TARGET.yaml`` and return its path. The same arguments give the same bytes.
+
+    Args:
+        pipeline: to compile.
+        target: the platform.
+        folder: created if missing.
+        image: gives the container image of a step; by default the one built on this machine.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    from kfp import compiler  # slow to import
+
+    built = pipeline.build(pipeline, image, target)
+    path = folder / f"{pipeline.name}.{target.name}.yaml"
+    make_writable(folder)
+    with tempfile.TemporaryDirectory() as scratch, replacing(path) as temporary:
+        # kfp derives the format from the suffix, which a temporary file beside the spec does not have.
+        compiled = Path(scratch) / path.name
+        compiler.Compiler().compile(built, str(compiled))
+        shutil.copyfile(compiled, temporary)
+    return path

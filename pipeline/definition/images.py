@@ -1,0 +1,98 @@
+"""Which images the steps run in: those of a prefix and a tag, or those that were pushed, by digest."""
+
+import json
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from components.images import DEFAULT_PREFIX, DEFAULT_TAG, check_image, image, image_name
+from pipeline.definition.targets import Target
+from trainer.errors import InputError
+from trainer.files import Schema
+
+SCHEMA = Schema("wals.images", 1)
+
+_REFERENCE = re.compile(r"\S+@sha256:[0-9a-f]{64}")
+_REMEDY = "push the images again: make push REGISTRY=..."
+
+
+def step_images(
+    target: Target, pinned: Path | None = None, prefix: str | None = None, tag: str | None = None
+) -> Callable[[str], str]:
+    """Return what gives the image of a step.
+
+    Args:
+        target: the platform that the images are to run on, with its settings by step.
+        pinned: file of images by digest; None for images by prefix and tag.
+        prefix: registry and repository; those of this machine's images if None.
+        tag: the release's version if None.
+
+    Raises:
+        InputError: a value cannot be used, or there is a file and a prefix or a tag beside it.
+    """
+    if not pinned:
+        names = {
+            "prefix": DEFAULT_PREFIX if prefix is None else prefix,
+            "tag": DEFAULT_TAG if tag is None else tag,
+        }
+        check_image(**names)
+        return partial(image, **names)
+    if prefix is not None or tag is not None:
+        raise InputError(
+            "images",
+            str(pinned),
+            "names the images by digest, and so leaves no room for a prefix or a tag",
+            "give either",
+        )
+    return pinned_images(pinned, target)
+
+
+def pinned_images(path: Path, target: Target) -> Callable[[str], str]:
+    """Return what gives a step's image by its digest, from the file that ``containers/push.sh`` writes.
+
+    A tag may be moved to another image; a digest always names the same bytes.
+
+    Args:
+        path: the file.
+        target: the platform that the images are to run on, with its settings by step.
+
+    Raises:
+        InputError: the file cannot be read or is not of the schema ``wals.images``; later, that it lacks a
+            step, or that a step is to have a GPU and its image has nothing to use one with.
+    """
+    images, with_gpu = _read(path)
+    want_gpu = {image_name(step) for step, settings in target.steps.items() if settings.accelerators}
+
+    def pinned_image(step: str) -> str:
+        if step not in images:
+            raise InputError("images", str(path), f"has no image of {step}", _REMEDY)
+        if step in want_gpu and step not in with_gpu:
+            raise InputError(
+                "images",
+                str(path),
+                f"has an image of {step} without CUDA, and {target.name} is to give the step a GPU",
+                "make images ACCELERATOR=gpu and push them, or set accelerator: '' and accelerators: 0",
+            )
+        return images[step]
+
+    return pinned_image
+
+
+def _read(path: Path) -> tuple[dict[str, str], set[str]]:
+    """Return the images by step, and the steps whose images have CUDA."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError("images", str(path), f"cannot be read ({error.strerror})", _REMEDY) from error
+    except ValueError as error:
+        raise InputError("images", str(path), "is not valid JSON", _REMEDY) from error
+    if not isinstance(content, dict) or (content.get("schema"), content.get("schema_version")) != SCHEMA:
+        raise InputError("images", str(path), f"is not of schema {SCHEMA.name} {SCHEMA.version}", _REMEDY)
+    images, accelerators = content.get("images"), content.get("accelerators")
+    if not isinstance(images, dict) or not isinstance(accelerators, dict):
+        raise InputError("images", str(path), "does not map steps to images and accelerators", _REMEDY)
+    for step, reference in images.items():
+        if not isinstance(reference, str) or not _REFERENCE.fullmatch(reference):
+            raise InputError(f"images.{step}", reference, "does not name an image by digest", _REMEDY)
+    return images, {step for step, accelerator in accelerators.items() if accelerator == "gpu"}

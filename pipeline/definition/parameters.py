@@ -1,0 +1,151 @@
+"""The pipelines' parameters, as the steps' options models declare them."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pydantic
+from pydantic.fields import FieldInfo
+
+from trainer.errors import CombinedInputError, InputError, problems_in
+from trainer.options import Bounds, Options, choices_of, input_errors, value_type
+
+Models = Sequence[type[Options]]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a pipeline.
+
+    Attributes:
+        name: of the parameter, and of the field that declares it.
+        field: the declaration.
+    """
+
+    name: str
+    field: FieldInfo
+
+    @property
+    def type(self) -> type:
+        """``str``, ``int``, ``float`` or ``bool``."""
+        return value_type(self.field)
+
+    @property
+    def required(self) -> bool:
+        """Whether there is no default."""
+        return self.field.is_required()
+
+    @property
+    def default(self) -> Any:
+        """Value where none is given; never None, which platforms cannot pass. Not for required parameters."""
+        return self.field.default
+
+    @property
+    def description(self) -> str:
+        """What the consoles, the command line and the documentation show."""
+        return self.field.description or ""
+
+    @property
+    def group(self) -> str:
+        """Heading under which help texts list the parameter."""
+        extra = self.field.json_schema_extra
+        return str(extra["group"]) if isinstance(extra, dict) else ""
+
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        """The values that are allowed; none where any of the type is."""
+        return choices_of(self.field.annotation)
+
+    @property
+    def bounds(self) -> Bounds:
+        """The range of a number."""
+        return Bounds.of(self.field)
+
+    def parse(self, value: Any, *, text: bool) -> Any:
+        """Return a value of the parameter's type.
+
+        Args:
+            value: as a configuration file or the command line gives it.
+            text: whether a text is to be converted, as on the command line.
+
+        Raises:
+            InputError: the value cannot be used.
+        """
+        definition: dict[str, Any] = {self.name: (self.field.annotation, self.field)}
+        model = pydantic.create_model("Parameter", __config__=Options.model_config, **definition)
+        validate = model.model_validate_strings if text else model.model_validate
+        try:
+            return getattr(validate({self.name: value}), self.name)
+        except pydantic.ValidationError as error:
+            raise CombinedInputError.of(input_errors(error, model)) from error
+
+
+def parameters_of(models: Models) -> dict[str, Parameter]:
+    """Return the parameters that steps take together, by name, in the order of their declarations.
+
+    Raises:
+        TypeError: two models declare a parameter differently.
+    """
+    parameters: dict[str, Parameter] = {}
+    for model in models:
+        for name, field in model.model_fields.items():
+            known = parameters.setdefault(name, Parameter(name, field))
+            if repr(known.field) != repr(field):
+                raise TypeError(f"{model.__name__}.{name} differs from another step's {name}")
+    return parameters
+
+
+def parameter_problems(models: Models, values: Mapping[str, Any]) -> Iterator[InputError]:
+    """Yield everything that the steps would refuse of a pipeline's parameters, before any step runs.
+
+    Args:
+        models: of the steps' options.
+        values: of all parameters, by name.
+    """
+    found: dict[str, InputError] = {}
+    for model in models:
+        try:
+            model(**model.select(values))
+        except InputError as error:
+            found |= {str(problem): problem for problem in problems_in(error)}
+    yield from found.values()
+
+
+def pipeline_function(
+    summary: str,
+    parameters: Mapping[str, Parameter],
+    outputs: type,
+    wire: Callable[[Mapping[str, Any]], Any],
+) -> Callable[..., Any]:
+    """Return a function that ``dsl.pipeline`` makes a pipeline of.
+
+    kfp reads the parameters from a function's signature and their descriptions from its docstring. Both are
+    made here, so that pipelines share parameters without repeating them.
+
+    Args:
+        summary: the docstring's first line.
+        parameters: by name.
+        outputs: named tuple of the pipeline's outputs.
+        wire: makes the tasks, given the parameters' values by name, and returns the outputs.
+    """
+
+    def function(*values: Any) -> Any:
+        return wire(dict(zip(parameters, values, strict=True)))
+
+    lines = [f"    {name}: {parameter.description}" for name, parameter in parameters.items()]
+    function.__doc__ = "\n".join([summary, "", "Args:", *lines])
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(
+                name,
+                kind,
+                default=inspect.Parameter.empty if parameter.required else parameter.default,
+                annotation=parameter.type,
+            )
+            for name, parameter in parameters.items()
+        ],
+        return_annotation=outputs,
+    )
+    return function

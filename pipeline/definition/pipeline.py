@@ -1,0 +1,48 @@
+"""A pipeline as a record: what it is called, which steps and parameters it has, and how it is built."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pipeline.definition.parameters import Models, Parameter, parameter_problems, parameters_of
+from pipeline.definition.targets import Target
+from trainer.errors import InputError
+
+if TYPE_CHECKING:
+    from kfp.dsl.graph_component import GraphComponent
+
+ImageOf = Callable[[str], str]
+"""Gives the container image of a step."""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A pipeline.
+
+    Attributes:
+        name: of the compiled pipeline.
+        summary: in one sentence.
+        steps: names of its tasks, in the order to show them in.
+        models: options models of its steps, which declare its parameters.
+        build: makes the pipeline with given images for a target.
+    """
+
+    name: str
+    summary: str
+    steps: Sequence[str]
+    models: Models
+    build: Callable[["Pipeline", ImageOf, Target], "GraphComponent"]
+
+    @cached_property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """The parameters by name."""
+        return parameters_of(self.models)
+
+    def problems(self, values: Mapping[str, Any]) -> list[InputError]:
+        """Return everything that a step would refuse of the parameters, before any step runs.
+
+        Args:
+            values: of all parameters, by name.
+        """
+        return list(parameter_problems(self.models, values))

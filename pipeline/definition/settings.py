@@ -1,0 +1,176 @@
+"""What a person may set for each step when compiling, from a file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import pydantic
+import yaml
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+
+from trainer.errors import CombinedInputError, InputError, problems_in
+from trainer.options import input_errors, invalid
+
+_DAY = 86_400
+# A YAML reader takes `cpu: 8` and `memory: 16000000` for numbers.
+_Quantity = BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value)
+_SUFFIXES: Mapping[str, int] = {
+    "": 1,
+    "Ki": 2**10,
+    **{letter: 1000**power for power, letter in enumerate("MGTPE", 2)},
+    **{f"{letter}i": 1024**power for power, letter in enumerate("MGTPE", 2)},
+}
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+SecretKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9._-]+$")]
+LabelKey = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+LabelValue = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{0,63}$")]
+ServiceAccount = Annotated[str, StringConstraints(pattern=r"^([^@\s]+@[^@\s]+)?$")]
+Network = Annotated[str, StringConstraints(pattern=r"^(projects/\d+/global/networks/[a-z0-9-]+)?$")]
+EncryptionKey = Annotated[
+    str, StringConstraints(pattern=r"^(projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+)?$")
+]
+
+
+class _Settings(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class CustomJob(_Settings):
+    """A Vertex AI custom job that runs a step, for what a plain step of a pipeline cannot have there."""
+
+    machine_type: str = Field(
+        pattern=r"^[a-z][a-z0-9]*-[a-z0-9-]+$",
+        description="Machine type, such as g2-standard-16; replaces the step's cpu and memory.",
+    )
+    boot_disk_type: Literal["pd-ssd", "pd-standard"] = Field(
+        default="pd-ssd", description="Type of the boot disk."
+    )
+    boot_disk_gb: int = Field(default=100, ge=100, le=64_000, description="Size of the boot disk in GB.")
+    spot: bool = Field(
+        default=False,
+        description="Whether to use Spot capacity, which is cheaper and can be preempted; set retries too.",
+    )
+    replicas: int = Field(
+        default=1,
+        ge=1,
+        description="Machines of the job; only the first works, since the trainer uses one machine.",
+    )
+    timeout_seconds: int = Field(default=7 * _DAY, ge=1, description="Time after which the job is stopped.")
+    service_account: ServiceAccount = Field(
+        default="", description="Service account that the step runs as; the project's default if omitted."
+    )
+    network: Network = Field(
+        default="", description="Network to peer with, projects/NUMBER/global/networks/NAME; none if omitted."
+    )
+    encryption_key: EncryptionKey = Field(
+        default="", description="Customer-managed encryption key; Google's if omitted."
+    )
+    labels: dict[LabelKey, LabelValue] = Field(default={}, description="Labels of the job.")
+
+
+class StepSettings(_Settings):
+    """Where and how a step runs."""
+
+    cpu: Annotated[str, _Quantity] = Field(
+        pattern=r"^(\d+(\.\d{1,3})?|[1-9]\d*m)$",
+        description="CPU limit in cores, in Kubernetes notation such as 4 or 500m.",
+    )
+    # kfp refuses fractions, and Kubernetes refuses K.
+    memory: Annotated[str, _Quantity] = Field(
+        pattern=r"^[1-9]\d*([EPTGM]i?|Ki)?$",
+        description="Memory limit in Kubernetes notation such as 16G.",
+    )
+    accelerator: str = Field(default="", description="GPU, by the platform's name for it.")
+    accelerators: int = Field(default=0, ge=0, description="Number of GPUs.")
+    retries: int = Field(default=0, ge=0, description="How often a failed step is retried.")
+    retry_seconds: int = Field(
+        default=60,
+        ge=0,
+        le=3600,
+        description="Wait before the first retry; each wait is twice the one before.",
+    )
+    cache: bool = Field(
+        default=True, description="Whether to reuse the results of an earlier run with the same inputs."
+    )
+    secrets: dict[Variable, SecretKey] = Field(
+        default={}, description="Environment variables from Kubernetes secrets, as secret/key by variable."
+    )
+    custom_job: CustomJob | None = Field(default=None, description="Runs the step as a Vertex AI custom job.")
+
+    @property
+    def cores(self) -> float:
+        """The limit of cpu as a number."""
+        return float(self.cpu[:-1]) / 1000 if self.cpu.endswith("m") else float(self.cpu)
+
+    @property
+    def memory_bytes(self) -> int:
+        """The limit of memory in bytes."""
+        suffix = self.memory.lstrip("0123456789")
+        return int(self.memory.removesuffix(suffix)) * _SUFFIXES[suffix]
+
+    @pydantic.field_validator("cpu")
+    @classmethod
+    def _some(cls, cpu: str) -> str:
+        if not float(cpu.rstrip("m")):
+            raise invalid("is zero", "give at least 1m")
+        return cpu
+
+    @model_validator(mode="after")
+    def _names_what_it_counts(self) -> Self:
+        if bool(self.accelerator) != (self.accelerators > 0):
+            raise invalid("requires both accelerator and accelerators, or neither", "give both, or omit both")
+        return self
+
+
+def read_settings(path: Path, defaults: Mapping[str, StepSettings]) -> dict[str, StepSettings]:
+    """Return the steps' settings: those of a YAML file over the defaults of a platform.
+
+    The file maps steps to settings::
+
+        train:
+          accelerator: NVIDIA_L4
+          accelerators: 1
+          retries: 2
+
+    Raises:
+        InputError: the file cannot be read, or has steps, settings or values that are unknown or invalid.
+    """
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(
+            "settings", str(path), f"cannot be read ({error.strerror})", "give a YAML file"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError("settings", str(path), f"is not valid YAML ({error})", "fix the file") from error
+    steps = {} if content is None else content
+    if not isinstance(steps, dict) or not all(isinstance(given, dict) for given in steps.values()):
+        raise InputError(
+            "settings", str(path), "does not map steps to settings", "write it as `train: {cpu: 8}`"
+        )
+    problems = [
+        InputError("settings", step, "is not a step", f"choose from {', '.join(defaults)}")
+        for step in steps
+        if step not in defaults
+    ]
+    settings = {}
+    for step, default in defaults.items():
+        try:
+            settings[step] = merged(step, default, steps.get(step, {}))
+        except InputError as error:
+            problems += problems_in(error)
+    if problems:
+        raise CombinedInputError.of(problems)
+    return settings
+
+
+def merged(step: str, default: StepSettings, given: Mapping[str, Any]) -> StepSettings:
+    """Return a step's settings: those given over the defaults.
+
+    Raises:
+        InputError: naming every setting that cannot be used.
+    """
+    try:
+        return StepSettings.model_validate({**default.model_dump(), **given})
+    except pydantic.ValidationError as error:
+        raise CombinedInputError.of(input_errors(error, StepSettings, prefix=f"{step}.")) from error

@@ -1,0 +1,247 @@
+"""Everything that differs between the platforms that a pipeline is compiled for, and why."""
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pipeline.definition.settings import CustomJob, StepSettings, read_settings
+from pipeline.definition.vertex_machines import check_machine, vertex_facts
+from trainer.errors import CombinedInputError, InputError, problems_of
+
+if TYPE_CHECKING:
+    from kfp import dsl
+
+
+@dataclass(frozen=True)
+class Target:
+    """A platform that a pipeline is compiled for.
+
+    Attributes:
+        name: value of ``compile.py --target``.
+        upload_hint: where to upload the compiled file.
+        accelerators: the platform's names of GPUs, with the counts that a step may have; any if empty.
+        steps: settings by step.
+        most_cores: of the largest machine.
+        most_memory: of the largest machine, in bytes.
+        longest_wait: upper bound of the waits between retries, in seconds.
+        custom_job: makes a component run as the platform's custom job; None where there are none.
+        give_secrets: sets a task's environment variables from secrets; None where that is not supported, as
+            on Vertex AI, which refuses the second document that secrets need in a spec.
+    """
+
+    name: str
+    upload_hint: str
+    accelerators: Mapping[str, tuple[int, ...]]
+    steps: Mapping[str, StepSettings]
+    most_cores: int
+    most_memory: int
+    longest_wait: int
+    custom_job: Callable[[Any, StepSettings, CustomJob], Any] | None = None
+    give_secrets: "Callable[[dsl.PipelineTask, Mapping[str, str]], None] | None" = None
+
+    def with_settings(self, path: Path) -> Self:
+        """Return this target with the settings of a file.
+
+        Raises:
+            InputError: the file cannot be used, or this platform does not support a setting.
+        """
+        steps = read_settings(path, self.steps)
+        problems = [problem for step, settings in steps.items() for problem in self.problems(step, settings)]
+        if problems:
+            raise CombinedInputError.of(problems)
+        return dataclasses.replace(self, steps=steps)
+
+    def problems(self, step: str, settings: StepSettings) -> Iterator[InputError]:
+        """Yield the problems of settings that this platform does not support.
+
+        Args:
+            step: its name.
+            settings: of the step.
+        """
+        for field, value, amount, most, shown in (
+            ("cpu", settings.cpu, settings.cores, self.most_cores, f"{self.most_cores}"),
+            (
+                "memory",
+                settings.memory,
+                settings.memory_bytes,
+                self.most_memory,
+                f"{self.most_memory // 10**9}G",
+            ),
+        ):
+            if amount > most:
+                yield InputError(
+                    f"{step}.{field}",
+                    value,
+                    f"exceeds the largest machine of {self.name}",
+                    f"give at most {shown}",
+                )
+        yield from self._accelerator_problems(step, settings)
+        if settings.secrets and not self.give_secrets:
+            yield InputError(
+                f"{step}.secrets",
+                ", ".join(settings.secrets),
+                f"are not supported on {self.name}",
+                "grant the step's service account access to what it reads",
+            )
+        if settings.custom_job and self.custom_job:
+            job = settings.custom_job
+            yield from problems_of(lambda: check_machine(step, settings, job))
+        elif settings.custom_job:
+            yield InputError(
+                f"{step}.custom_job",
+                settings.custom_job.machine_type,
+                f"is not supported on {self.name}",
+                "omit it, or compile for vertex",
+            )
+
+    def _accelerator_problems(self, step: str, settings: StepSettings) -> Iterator[InputError]:
+        if not settings.accelerators:
+            return
+        if settings.accelerator not in self.accelerators:
+            yield InputError(
+                f"{step}.accelerator",
+                settings.accelerator,
+                f"is unknown on {self.name}",
+                f"give one of {', '.join(self.accelerators)}",
+            )
+            return
+        counts = self.accelerators[settings.accelerator]
+        if counts and settings.accelerators not in counts:
+            yield InputError(
+                f"{step}.accelerators",
+                settings.accelerators,
+                f"is not a supported count of {settings.accelerator}",
+                f"give one of {', '.join(map(str, counts))}",
+            )
+
+    def placed(self, component: Any, image: str) -> "Callable[..., dsl.PipelineTask]":
+        """Return a function that makes a task of a step's component, as this platform is to run it.
+
+        Args:
+            component: of a step.
+            image: container image of the step.
+        """
+        settings = self.steps[component.name]
+        # A copy, because a custom job takes the image from the component.
+        component = copy.deepcopy(component)
+        component.component_spec.implementation.container.image = image
+
+        def task(**inputs: Any) -> "dsl.PipelineTask":
+            return self._with_policy(self._placed(component, settings, inputs), settings)
+
+        return task
+
+    def _placed(
+        self, component: Any, settings: StepSettings, inputs: Mapping[str, Any]
+    ) -> "dsl.PipelineTask":
+        if settings.custom_job and self.custom_job:
+            return self.custom_job(component, settings, settings.custom_job)(**inputs)
+        task = component(**inputs).set_cpu_limit(settings.cpu).set_memory_limit(settings.memory)
+        if settings.accelerators:
+            # Literals: a count that is a pipeline parameter compiles to a form that only Vertex understands.
+            task.set_accelerator_type(settings.accelerator).set_accelerator_limit(settings.accelerators)
+        return task
+
+    def _with_policy(self, task: "dsl.PipelineTask", settings: StepSettings) -> "dsl.PipelineTask":
+        if settings.retries:
+            task.set_retry(settings.retries, f"{settings.retry_seconds}s", 2.0, f"{self.longest_wait}s")
+        if not settings.cache:
+            task.set_caching_options(False)
+        if self.give_secrets:
+            self.give_secrets(task, settings.secrets)
+        return task
+
+
+def _vertex_custom_job(component: Any, settings: StepSettings, job: CustomJob) -> Any:
+    """Return a component that runs another one as a Vertex AI custom job.
+
+    Raises:
+        InputError: the component has inputs with the names of a custom job's own, and would override them.
+    """
+    # Slow to import, and most specs have no custom job.
+    from google_cloud_pipeline_components.v1.custom_job import (
+        CustomTrainingJobOp,
+        create_custom_training_job_from_component,
+    )
+
+    clashes = sorted({*component.component_spec.inputs} & {*CustomTrainingJobOp.component_spec.inputs})
+    if clashes:
+        raise InputError(
+            f"{component.name}.custom_job",
+            job.machine_type,
+            f"is not supported for this step, whose inputs {', '.join(clashes)} would override the job's own",
+            "omit it, and set cpu and memory",
+        )
+    return create_custom_training_job_from_component(
+        component,
+        display_name=component.name,
+        replica_count=job.replicas,
+        machine_type=job.machine_type,
+        accelerator_type=settings.accelerator,
+        accelerator_count=settings.accelerators,
+        boot_disk_type=job.boot_disk_type,
+        boot_disk_size_gb=job.boot_disk_gb,
+        timeout=f"{job.timeout_seconds}s",
+        service_account=job.service_account,
+        network=job.network,
+        encryption_spec_key_name=job.encryption_key,
+        labels=dict(job.labels),
+        strategy="SPOT" if job.spot else "STANDARD",
+    )
+
+
+def _give_kubernetes_secrets(task: "dsl.PipelineTask", secrets: Mapping[str, str]) -> None:
+    """Set environment variables from Kubernetes secrets, in a second document of the spec.
+
+    Args:
+        task: of a step.
+        secrets: ``secret/key`` by variable.
+    """
+    from kfp import kubernetes  # the only code that depends on Kubernetes
+
+    for variable, secret in secrets.items():
+        name, key = secret.split("/")
+        kubernetes.use_secret_as_env(task, secret_name=name, secret_key_to_env={key: variable})
+
+
+VERTEX = Target(
+    name="vertex",
+    upload_hint="Vertex AI > Pipelines > Create run > Upload file: https://console.cloud.google.com/vertex-ai/pipelines",
+    accelerators={name: gpu.counts for name, gpu in vertex_facts().accelerators.items()},
+    # Vertex picks a machine that fits the limits.
+    steps={
+        "extract": StepSettings(cpu="4", memory="16G"),
+        "prepare": StepSettings(cpu="8", memory="32G"),
+        "train": StepSettings(cpu="8", memory="30G", accelerator="NVIDIA_TESLA_T4", accelerators=1),
+        "evaluate": StepSettings(cpu="4", memory="16G"),
+        "publish": StepSettings(cpu="4", memory="16G"),
+        "suggest": StepSettings(cpu="1", memory="4G"),
+        "trial": StepSettings(cpu="8", memory="30G", accelerator="NVIDIA_TESLA_T4", accelerators=1),
+        "choose": StepSettings(cpu="1", memory="4G"),
+    },
+    most_cores=vertex_facts().limits.cores,
+    most_memory=vertex_facts().limits.memory_gb * 10**9,
+    longest_wait=3600,
+    custom_job=_vertex_custom_job,
+)
+
+KUBEFLOW = Target(
+    name="kubeflow",
+    upload_hint="your Kubeflow Pipelines UI > Pipelines > Upload pipeline (port-forwarded: http://localhost:8080)",
+    # Kubernetes schedules by the name of a resource; a node may have any number of it.
+    accelerators={"nvidia.com/gpu": ()},
+    # Kubernetes takes requests from limits, and a pod that requests more than any node has stays pending for
+    # ever; so the defaults fit a laptop's cluster.
+    steps={step: StepSettings(cpu="1", memory="2G") for step in VERTEX.steps},
+    # More than any node that a cloud offers.
+    most_cores=2048,
+    most_memory=32 * 2**40,
+    # Not a single wait: Argo retries a step only within this time of its first start, however long it ran.
+    longest_wait=7 * 86_400,
+    give_secrets=_give_kubernetes_secrets,
+)
+
+TARGETS: Mapping[str, Target] = {target.name: target for target in (VERTEX, KUBEFLOW)}

@@ -1,0 +1,91 @@
+"""Showing a local run: a live table of steps on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.display.output import print_line
+from pipeline.local.runner import StepEvent
+
+
+@dataclass
+class _Step:
+    started: float = 0.0
+    seconds: float = 0.0
+    state: str = "waiting"
+    line: str = ""
+
+
+@dataclass
+class RunDisplay:
+    """Shows the events of a run as they come; a context manager around the run.
+
+    Attributes:
+        console: where to show them.
+        steps: the names of the steps, in the order to show them in.
+    """
+
+    console: Console
+    steps: Sequence[str]
+    _state: dict[str, _Step] = field(init=False)
+    _live: Live | None = field(init=False, default=None)
+    _spinner: Spinner = field(init=False, default_factory=lambda: Spinner("dots"))
+
+    def __post_init__(self) -> None:
+        self._state = {step: _Step() for step in self.steps}
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._live = Live(console=self.console, get_renderable=self._table, refresh_per_second=8)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, event: StepEvent) -> None:
+        """Take note of an event, and print it when there is no terminal to draw on."""
+        step = self._state.setdefault(event.step, _Step())
+        if event.kind == "started":
+            step.state, step.started = "running", time.monotonic()
+        elif event.kind == "said":
+            step.line = event.line
+        else:
+            step.state, step.seconds = event.kind, time.monotonic() - step.started
+        if not self._live:
+            self._print(event, step)
+
+    def _print(self, event: StepEvent, step: _Step) -> None:
+        told = {
+            "started": "started",
+            "said": event.line,
+            "succeeded": f"done in {step.seconds:.1f} s",
+            "failed": f"FAILED after {step.seconds:.1f} s",
+        }[event.kind]
+        print_line(self.console, f"{event.step:<9} {told}")
+
+    def _table(self) -> Table:
+        table = Table.grid(padding=(0, 2))
+        for name, step in self._state.items():
+            marks: dict[str, RenderableType] = {
+                "waiting": Text("·", style="dim"),
+                "running": self._spinner,
+                "succeeded": Text("✓", style="green"),
+                "failed": Text("✗", style="red"),
+            }
+            taken = time.monotonic() - step.started if step.state == "running" else step.seconds
+            seconds = "" if step.state == "waiting" else f"{taken:.1f} s"
+            line = Text(step.line, style="dim", no_wrap=True, overflow="ellipsis")
+            table.add_row(marks[step.state], Text(name), Text(seconds, justify="right"), line)
+        return table

@@ -1,0 +1,1 @@
+"""Running compiled pipelines on this machine, through ``kfp.local``."""

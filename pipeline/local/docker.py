@@ -1,0 +1,91 @@
+"""Running a compiled pipeline's steps in containers of this machine, each in its own image."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import yaml
+from kfp import local
+from kfp.local import docker_task_handler
+
+from pipeline.local.kfp_workarounds import run_docker_container
+from trainer.errors import InputError
+from trainer.files import make_writable
+
+# The client that kfp itself speaks to the engine with.
+docker = docker_task_handler.docker
+
+_WILDCARDS = frozenset("*?[")
+
+
+@contextlib.contextmanager
+def docker_runner(spec: Path, source: str, kept: str = "") -> Iterator[local.DockerRunner]:
+    """Yield the runner that ``kfp.local`` runs steps in containers with; it works inside the block only.
+
+    Containers run as this user, so that what they write belongs to them, and see nothing of this machine
+    but the run's own folder, the folder of profiles, the variables that open an S3 store, and, read-only,
+    the source.
+
+    Args:
+        spec: the compiled pipeline, whose images must be on this machine: none is pulled, for a name
+            without a registry would come from a public one, from whoever has that name there.
+        source: the pipeline's source, as :func:`absolute` gives it.
+        kept: folder of profiles of other runs, likewise; "" for none.
+
+    Raises:
+        InputError: no engine answers, or an image is missing.
+    """
+    _check_engine(_images(spec))
+    mounts = [
+        docker.types.Mount(target=str(path), source=str(path), type="bind", read_only=True)
+        for path in _local_paths(source)
+    ]
+    if kept and "://" not in kept:
+        make_writable(Path(kept))
+        mounts.append(docker.types.Mount(target=kept, source=kept, type="bind"))
+    store = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    kfp_function = docker_task_handler.run_docker_container
+    docker_task_handler.run_docker_container = run_docker_container
+    try:
+        yield local.DockerRunner(user=f"{os.getuid()}:{os.getgid()}", mounts=mounts, environment=store)
+    finally:
+        docker_task_handler.run_docker_container = kfp_function
+
+
+def absolute(place: str) -> str:
+    """Return a path or an address so that it means the same in every working folder; "" stays."""
+    return place if not place or "://" in place else str(Path(place).absolute())
+
+
+def _local_paths(source: str) -> list[Path]:
+    """Return what of this machine a source names: one path, or none when it is elsewhere or missing."""
+    if "://" in source:
+        return []
+    path = Path(source)
+    while _WILDCARDS & set(str(path)):
+        path = path.parent
+    return [path] if path.exists() else []
+
+
+def _images(spec: Path) -> list[str]:
+    executors = yaml.safe_load(spec.read_text("utf-8"))["deploymentSpec"]["executors"]
+    return sorted({executor["container"]["image"] for executor in executors.values()})
+
+
+def _check_engine(images: Sequence[str]) -> None:
+    try:
+        with contextlib.closing(docker.from_env()) as client:
+            for image in images:
+                client.images.get(image)
+    except docker.errors.ImageNotFound as error:
+        raise InputError(
+            "image", image, "is not on this machine", "build the images with `make images`"
+        ) from error
+    except docker.errors.DockerException as error:
+        raise InputError(
+            "runner",
+            "docker",
+            f"has no engine to run containers ({error})",
+            "start Docker, or run without it",
+        ) from error

@@ -1,0 +1,1 @@
+"""The platforms that run pipelines, behind one protocol."""

@@ -1,0 +1,232 @@
+"""Environments: where pipelines are sent and with what, from files under ``config/`` and from flags."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import pydantic
+import yaml
+from pydantic import Field
+
+from pipeline.definition.pipeline import Pipeline
+from pipeline.definition.settings import EncryptionKey, LabelKey, LabelValue, Network, ServiceAccount
+from trainer.errors import CombinedInputError, InputError, problems_in
+from trainer.options import input_errors, unknown_field
+
+
+class _Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Vertex(_Section):
+    """Vertex AI Pipelines of one project and region."""
+
+    target: Literal["vertex"] = "vertex"
+    project: str = Field(
+        pattern=r"^([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$",
+        description="Google Cloud project ID, such as my-project.",
+    )
+    region: str = Field(
+        pattern=r"^[a-z]+-[a-z]+\d+$", description="Region of Vertex AI, such as europe-west1."
+    )
+    pipeline_root: str = Field(
+        pattern=r"^gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/.*)?$",
+        description="Cloud Storage folder (gs://BUCKET/PATH) that runs write their artifacts under.",
+    )
+    service_account: ServiceAccount = Field(
+        default="", description="Service account that steps run as; the project's default if omitted."
+    )
+    template_repository: str = Field(
+        default="",
+        pattern=r"^(https?://\S+)?$",
+        description="KFP repository of Artifact Registry, https://REGION-kfp.pkg.dev/PROJECT/REPOSITORY.",
+    )
+    network: Network = Field(
+        default="", description="Network to peer runs with, projects/NUMBER/global/networks/NAME."
+    )
+    encryption_key: EncryptionKey = Field(
+        default="", description="Customer-managed encryption key of runs; Google's if omitted."
+    )
+    # Vertex AI takes 64 labels, and a schedule's runs have one of ours.
+    labels: dict[LabelKey, LabelValue] = Field(
+        default={}, max_length=63, description="Label of runs; repeatable."
+    )
+    endpoint: str = Field(
+        default="",
+        pattern=r"^(https?://\S+)?$",
+        description="Another address of the Vertex AI API; http:// addresses get no credentials.",
+    )
+
+
+class Kubeflow(_Section):
+    """An open-source Kubeflow Pipelines server."""
+
+    target: Literal["kubeflow"] = "kubeflow"
+    host: str = Field(
+        pattern=r"^https?://\S+$",
+        description="Address of the Kubeflow Pipelines server, such as http://localhost:8080.",
+    )
+    namespace: str = Field(default="", description="Profile namespace on a multi-user server.")
+    experiment: str = Field(default="wals", min_length=1, description="Experiment to put runs in.")
+    pipeline_root: str = Field(
+        default="",
+        description="Folder that runs write their artifacts under; the server's default if omitted.",
+    )
+    service_account: str = Field(
+        default="", description="Service account that steps run as; the server's default if omitted."
+    )
+    time_zone: str = Field(
+        default="UTC",
+        description="Time zone of the server's schedules: CRON_SCHEDULE_TIMEZONE of "
+        "ml-pipeline-scheduledworkflow.",
+    )
+
+
+Platform = Vertex | Kubeflow
+PLATFORMS: Mapping[str, type[Platform]] = {"vertex": Vertex, "kubeflow": Kubeflow}
+
+
+class Images(_Section):
+    """The step images, by prefix and tag, or by digest from the file that ``make push`` wrote."""
+
+    prefix: str = ""
+    tag: str = ""
+    pinned: str = ""
+
+
+class Environment(_Section):
+    """Where a pipeline is sent, and with what.
+
+    Attributes:
+        platform: that runs it.
+        images: of the steps.
+        settings: file of settings by step, as ``wals compile --settings`` takes it; defaults if empty.
+        parameters: values of the pipeline's parameters.
+    """
+
+    platform: Annotated[Platform, Field(discriminator="target")]
+    images: Images = Images()
+    settings: str = ""
+    parameters: dict[str, Any] = {}
+
+
+Model = TypeVar("Model", bound=pydantic.BaseModel)
+
+
+def read_environment(path: Path | None, platform_flags: Mapping[str, Any]) -> Environment:
+    """Return the environment of a file, with values given by flags in place of the file's.
+
+    Args:
+        path: a YAML or TOML file; None when everything is given by flags.
+        platform_flags: values of the platform's settings by name; labels are added to the file's.
+
+    Raises:
+        CombinedInputError: every value that cannot be used.
+        InputError: the file cannot be read.
+    """
+    content = _read(path) if path else {}
+    platform = content.get("platform") or {}
+    if not isinstance(platform, dict):
+        raise InputError("platform", platform, "is not a mapping", "give it as `name: value` lines")
+    target = platform_flags.get("target", platform.get("target"))
+    if not isinstance(target, str) or target not in PLATFORMS:
+        raise InputError(
+            "target",
+            target,
+            "is not a platform",
+            f"give --target {' or '.join(PLATFORMS)}, or a --config that names it",
+        )
+    known = PLATFORMS[target].model_fields
+    kept = {
+        name: value for name, value in platform.items() if target == platform.get("target") or name in known
+    }
+    merged = {**kept, **platform_flags}
+    if isinstance(kept.get("labels"), dict) and "labels" in platform_flags:
+        merged["labels"] = {**kept["labels"], **platform_flags["labels"]}
+    problems: list[InputError] = []
+    found = _validated(PLATFORMS[target], merged, "platform.", problems)
+    rest = {**content, "platform": found or PLATFORMS[target].model_construct()}
+    environment = _validated(Environment, rest, "", problems)
+    if problems or environment is None:
+        raise CombinedInputError(problems)
+    return environment
+
+
+def _validated(
+    model: type[Model], values: Mapping[str, Any], prefix: str, problems: list[InputError]
+) -> Model | None:
+    """Return the values as a model, or None after adding what is wrong with them to ``problems``."""
+    try:
+        return model.model_validate(values)
+    except pydantic.ValidationError as error:
+        missing = "give it in the --config file, or by --{option}"
+        problems += input_errors(error, model, prefix=prefix, missing=missing)
+        return None
+
+
+def read_parameters(
+    pipeline: Pipeline, from_file: Mapping[str, Any], from_flags: Mapping[str, str]
+) -> tuple[dict[str, Any], list[InputError]]:
+    """Validate the values given to a pipeline's parameters.
+
+    Args:
+        pipeline: that has the parameters.
+        from_file: values of the parameters' own types.
+        from_flags: values as text, which take precedence over the file's.
+
+    Returns:
+        The given values that can be used, typed, and a problem for every parameter that is unknown, of the
+        wrong type, missing, out of bounds, or in conflict with others.
+    """
+    known = pipeline.parameters
+    values: dict[str, Any] = {}
+    problems: list[InputError] = []
+    for given, text in ((from_file, False), (from_flags, True)):
+        for name, value in given.items():
+            try:
+                if name not in known:
+                    raise unknown_field(name, value, known)
+                values[name] = known[name].parse(value, text=text)
+            except InputError as error:
+                problems += problems_in(error)
+    problems += [
+        InputError(name, "", "is missing", f"give it under parameters, or by -p {name}=VALUE")
+        for name, parameter in known.items()
+        if parameter.required and name not in {*from_file, *from_flags}
+    ]
+    bad = {problem.field for problem in problems}
+    defaults = {name: "" if parameter.required else parameter.default for name, parameter in known.items()}
+    complete = {**defaults, **{name: value for name, value in values.items() if name not in bad}}
+    problems += [problem for problem in pipeline.problems(complete) if problem.field not in bad]
+    bad = {problem.field for problem in problems}
+    return {name: value for name, value in values.items() if name not in bad}, problems
+
+
+def file_parameters(path: Path | None) -> dict[str, Any] | None:
+    """Return the parameters of an environment's file, whatever its other sections are.
+
+    None if the file has none that can be read, which :func:`read_environment` reports.
+    """
+    try:
+        content = _read(path) if path else {}
+    except InputError:
+        return None
+    parameters = content.get("parameters", {})
+    return parameters if isinstance(parameters, dict) else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    kind = "TOML" if path.suffix == ".toml" else "YAML"
+    try:
+        text = path.read_text("utf-8")
+        content = tomllib.loads(text) if kind == "TOML" else yaml.safe_load(text)
+    except OSError as error:
+        raise InputError(
+            "config", str(path), f"cannot be read ({error.strerror})", "give a YAML or TOML file"
+        ) from error
+    except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError("config", str(path), f"is not valid {kind} ({error})", "fix the file") from error
+    if not isinstance(content, dict):
+        raise InputError("config", str(path), "is not a mapping", "give it as `name: value` lines")
+    return content

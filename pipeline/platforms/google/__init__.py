@@ -1,0 +1,1 @@
+"""What several platforms need of Google Cloud."""

@@ -1,0 +1,135 @@
+"""Checks that what a run needs on Google Cloud exists and that the user may use it."""
+
+import contextlib
+import re
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import requests
+from google.api_core.exceptions import BadRequest, Forbidden, GoogleAPICallError, NotFound
+from google.auth.credentials import Credentials
+from google.auth.exceptions import GoogleAuthError
+
+from pipeline.platforms.environments import Vertex
+from pipeline.platforms.findings import Findings
+from pipeline.platforms.network import REQUEST_SECONDS
+from trainer.errors import InputError, WalsError, translated
+
+_BUCKET_RIGHTS = ("storage.objects.create", "storage.objects.get", "storage.objects.list")
+_ONCE: dict[str, Any] = {"timeout": REQUEST_SECONDS, "retry": None}
+_READERS = {"bq": "roles/bigquery.dataViewer", "gs": "roles/storage.objectViewer"}
+
+
+def is_on_google_cloud(source: str) -> bool:
+    """Return whether a source is in BigQuery or Cloud Storage."""
+    return source.startswith(("bq://", "gs://"))
+
+
+def look_for_root(platform: Vertex, credentials: Credentials, findings: Findings) -> None:
+    """Note if the pipeline root's bucket or a permission on it is missing."""
+    from google.cloud import storage
+
+    root = platform.pipeline_root
+    client = storage.Client(project=platform.project, credentials=credentials)
+    bucket = client.bucket(root.removeprefix("gs://").partition("/")[0])
+    with findings.noted(), _google_errors("pipeline_root", root, "roles/storage.objectUser"):
+        held = bucket.test_iam_permissions(list(_BUCKET_RIGHTS), **_ONCE)
+        missing = [right for right in _BUCKET_RIGHTS if right not in held]
+        if missing:
+            raise InputError(
+                "pipeline_root",
+                root,
+                f"denies you access: {', '.join(missing)} missing",
+                "ask for roles/storage.objectUser on the bucket",
+            )
+
+
+def look_for_data(credentials: Credentials, parameters: Mapping[str, Any], findings: Findings) -> None:
+    """Note if the source, the staging dataset or a permission on them is missing.
+
+    Args:
+        credentials: of the user.
+        parameters: of the pipeline, without those that are known to be invalid.
+        findings: to add to.
+    """
+    source = parameters.get("source", "")
+    if source.startswith("gs://"):
+        with findings.noted(), _google_errors("source", source, _READERS["gs"]):
+            _find_objects(credentials, source)
+    elif source.startswith("bq://"):
+        _look_in_bigquery(credentials, source, parameters, findings)
+
+
+def _look_in_bigquery(
+    credentials: Credentials, source: str, parameters: Mapping[str, Any], findings: Findings
+) -> None:
+    from google.cloud import bigquery
+
+    from components.extract.names import table_of
+
+    owner, name = table_of(source, parameters.get("data_type", ""))
+    client = bigquery.Client(
+        project=parameters.get("project") or owner,
+        location=parameters.get("location") or None,
+        credentials=credentials,
+    )
+    query, staging = parameters.get("query"), parameters.get("staging_dataset")
+    with findings.noted():
+        if query:
+            with _google_errors("query", query, f"roles/bigquery.jobUser and {_READERS['bq']}"):
+                config = bigquery.QueryJobConfig(dry_run=True)
+                client.query(query, config, job_retry=None, **_ONCE)
+        else:
+            with _google_errors("source", source, _READERS["bq"]):
+                _find_table(client, source, name)
+    if staging:
+        with findings.noted(), _google_errors("staging_dataset", staging, "roles/bigquery.dataEditor"):
+            client.get_dataset(staging, **_ONCE)
+
+
+def _find_table(client: Any, source: str, name: str) -> None:
+    if not name.endswith("*"):
+        client.get_table(name, **_ONCE)
+        return
+    dataset, _, prefix = name.rstrip("*").rpartition(".")
+    if not any(table.table_id.startswith(prefix) for table in client.list_tables(dataset, **_ONCE)):
+        raise InputError("source", source, "matches no table", f"give a pattern of tables in {dataset}")
+
+
+def _find_objects(credentials: Credentials, source: str) -> None:
+    from google.cloud import storage
+
+    client = storage.Client(project="", credentials=credentials)
+    name, _, path = source.removeprefix("gs://").partition("/")
+    if "*" in path:
+        listed = client.list_blobs(name, prefix=path.partition("*")[0], match_glob=path, **_ONCE)
+        # A server that does not support patterns lists more than the matches.
+        found = any(fnmatchcase(blob.name, path) for blob in listed)
+    else:
+        folder = f"{path.rstrip('/')}/" if path else ""
+        found = bool(path) and client.bucket(name).blob(path).exists(**_ONCE)
+        found = found or any(client.list_blobs(name, prefix=folder, max_results=1, **_ONCE))
+    if not found:
+        raise InputError("source", source, "has no objects", "check the path")
+
+
+def _google_errors(field: str, value: str, roles: str) -> contextlib.AbstractContextManager[None]:
+    """Return a context that turns Google Cloud's errors about a value into one line."""
+    return translated(
+        (
+            NotFound,
+            lambda error: InputError(field, value, f"does not exist: {_message(error)}", "check the name"),
+        ),
+        (Forbidden, lambda _: InputError(field, value, "denies you access", f"ask for {roles} on it")),
+        (BadRequest, lambda error: InputError(field, value, f"is invalid: {_message(error)}", "fix it")),
+        (
+            (GoogleAPICallError, GoogleAuthError, requests.RequestException),
+            lambda error: WalsError(f"{field} {value!r} could not be checked ({error})"),
+        ),
+    )
+
+
+def _message(error: GoogleAPICallError) -> str:
+    """Return the service's message without the address that the client puts before it."""
+    return re.sub(r"^[A-Z]+ http\S+: ", "", str(error.message))

@@ -1,0 +1,442 @@
+"""An open-source Kubeflow Pipelines server as a backend."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import kfp_server_api
+
+from pipeline.platforms.backend import (
+    Job,
+    LogLine,
+    Plan,
+    Run,
+    Schedule,
+    Step,
+    Uploaded,
+    check_step,
+    checked_id,
+    nothing_written,
+    steps_in_order,
+)
+from pipeline.platforms.cron import with_seconds
+from pipeline.platforms.environments import Kubeflow
+from pipeline.platforms.findings import Findings
+from pipeline.platforms.kubeflow.client import Client, given_id, pages
+from pipeline.platforms.kubeflow.workflow import log_problem, task_names
+from pipeline.platforms.kubeflow.workflow import pods as step_pods
+from pipeline.platforms.network import CONNECT_SECONDS, TIMEOUT, within
+from trainer.errors import InputError, WalsError
+from trainer.files import sha256
+
+_FINGERPRINT = "wals-schedule "
+
+_STATES = {
+    "PENDING": "waiting",
+    "RUNNING": "running",
+    "SUCCEEDED": "succeeded",
+    "FAILED": "failed",
+    "CANCELING": "running",
+    "CANCELED": "cancelled",
+    "PAUSED": "waiting",
+    "SKIPPED": "skipped",
+}
+
+
+class KubeflowBackend:
+    """Runs and recurring runs of one server, in one experiment.
+
+    A server that wants a token gets the one in the environment variable ``KUBEFLOW_TOKEN``.
+    """
+
+    def __init__(self, platform: Kubeflow) -> None:
+        self._platform = platform
+        self._client = Client(platform.host)
+        self._specs: dict[tuple[str, str], Mapping[str, Any]] = {}
+
+    def reach(self) -> None:
+        """Refuse a server that is not there, or is older than the kfp that pipelines are compiled with.
+
+        Raises:
+            InputError: the server is older, naming its version.
+            WalsError: the server cannot be asked.
+        """
+        host = self._platform.host
+        with self._client.errors("version"):
+            health = within(
+                CONNECT_SECONDS, self._client.health, f"{host}: did not answer in {CONNECT_SECONDS} s"
+            )
+        server, compiler = _version(health), metadata.version("kfp")
+        if server and server < _numbers(compiler)[:2]:
+            raise InputError(
+                "host",
+                host,
+                f"is Kubeflow Pipelines {'.'.join(map(str, server))}, older than the "
+                f"{compiler} that pipelines are compiled with",
+                "upgrade the server",
+            )
+
+    def check(self, parameters: Mapping[str, Any], findings: Findings) -> None:
+        """Note what is wrong with the server and its version, and what is missing of data on Google Cloud."""
+        with findings.noted():
+            self.reach()
+        # Slow to import, and many a server has its data elsewhere.
+        from pipeline.platforms.google.rights import is_on_google_cloud, look_for_data
+
+        if is_on_google_cloud(parameters.get("source", "")):
+            from pipeline.platforms.google.credentials import google_credentials
+
+            look_for_data(google_credentials(""), parameters, findings)
+
+    def run_request(self, job: Job) -> dict[str, Any]:
+        """Return the ``V2beta1Run`` that :meth:`submit` sends, without its experiment, as JSON values."""
+        return self._json(kfp_server_api.V2beta1Run(display_name=job.name, **self._what(job)))
+
+    def submit(self, job: Job) -> str:
+        """Start a run and return its id."""
+        runs = kfp_server_api.RunServiceApi(self._client)
+        run = {**self.run_request(job), "experiment_id": self._experiment()}
+        with self._client.errors(f"run {job.name}"):
+            return given_id(runs.run_service_create_run(run, _request_timeout=TIMEOUT).run_id)
+
+    def link(self, run_id: str) -> str:
+        """Return the address of a run's page on the server."""
+        return f"{self._platform.host.rstrip('/')}/#/runs/details/{run_id}"
+
+    def get(self, run_id: str) -> Run:
+        """Return a run with its steps; the server keeps metrics where its API does not show them."""
+        runs = kfp_server_api.RunServiceApi(self._client)
+        with self._client.errors(f"run {run_id}"):
+            return self._run(runs.run_service_get_run(checked_id("run", run_id), _request_timeout=TIMEOUT))
+
+    def runs(self, limit: int) -> list[Run]:
+        """Return the newest runs of the experiment, newest first."""
+        runs = kfp_server_api.RunServiceApi(self._client)
+        with self._client.errors("runs"):
+            experiment = self._find_experiment()
+            if not experiment:
+                return []
+            page = runs.run_service_list_runs(
+                experiment_id=experiment,
+                page_size=limit,
+                sort_by="created_at desc",
+                _request_timeout=TIMEOUT,
+            )
+            return [self._run(run) for run in page.runs or []]
+
+    def cancel(self, run_id: str) -> None:
+        """Ask a run to stop."""
+        runs = kfp_server_api.RunServiceApi(self._client)
+        with self._client.errors(f"run {run_id}"):
+            runs.run_service_terminate_run(checked_id("run", run_id), _request_timeout=TIMEOUT)
+
+    def cron(self, plan: Plan) -> str:
+        """Return six fields, of which the first is the seconds."""
+        return with_seconds(plan.cron)
+
+    def logs(self, run_id: str, step: str) -> Iterator[LogLine]:
+        """Yield what the pods of a run's steps wrote, pod by pod in the order they began."""
+        runs = kfp_server_api.RunServiceApi(self._client)
+        with self._client.errors(f"run {run_id}"):
+            run = runs.run_service_get_run(checked_id("run", run_id), _request_timeout=TIMEOUT)
+            names = task_names(self._spec(run))
+        check_step(step, sorted(names))
+        pods = [(name, pod) for name, pod in step_pods(self._workflow(run_id)) if not step or name == step]
+        if not pods:
+            raise nothing_written(run_id, step)
+        for name, pod in pods:
+            with self._client.errors(f"run {run_id}"):
+                text = self._client.read(f"/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log")
+            if problem := log_problem(text):
+                raise WalsError(f"run {run_id}: the log of {name} cannot be read: {problem}")
+            yield from (LogLine(name, line) for line in text.splitlines())
+
+    def schedule_request(self, plan: Plan) -> dict[str, Any]:
+        """Return the ``V2beta1RecurringRun`` that :meth:`create_schedule` sends, without its experiment.
+
+        Raises:
+            InputError: the plan's time zone is not the one that the server reads its crons in.
+        """
+        server_zone = self._platform.time_zone
+        if plan.time_zone != server_zone:
+            raise InputError(
+                "time zone",
+                plan.time_zone,
+                f"is not the server's, which reads every cron in {server_zone}",
+                f"give --time-zone {server_zone}, or change the server's CRON_SCHEDULE_TIMEZONE and say so "
+                "in time_zone of the config",
+            )
+        trigger = kfp_server_api.V2beta1Trigger(
+            cron_schedule=kfp_server_api.V2beta1CronSchedule(
+                cron=self.cron(plan), start_time=plan.start, end_time=plan.end
+            )
+        )
+        return self._json(
+            kfp_server_api.V2beta1RecurringRun(
+                display_name=plan.name,
+                description=_FINGERPRINT + plan.fingerprint,
+                max_concurrency=str(plan.max_concurrent_runs),
+                mode=kfp_server_api.RecurringRunMode.ENABLE,
+                no_catchup=not plan.catch_up,
+                trigger=trigger,
+                **self._what(plan.job),
+            )
+        )
+
+    def schedules(self) -> list[Schedule]:
+        """Return the recurring runs of the experiment."""
+        with self._client.errors("schedules"):
+            experiment = self._find_experiment()
+            if not experiment:
+                return []
+            listing = self._recurring().recurring_run_service_list_recurring_runs
+            return [
+                _schedule(recurring)
+                for page in pages(listing, experiment_id=experiment)
+                for recurring in page.recurring_runs or []
+            ]
+
+    def create_schedule(self, plan: Plan) -> Schedule:
+        """Create a recurring run."""
+        request = {**self.schedule_request(plan), "experiment_id": self._experiment()}
+        with self._client.errors(f"schedule {plan.name}"):
+            created = self._recurring().recurring_run_service_create_recurring_run(
+                request, _request_timeout=TIMEOUT
+            )
+            return _schedule(created)
+
+    def delete_schedule(self, schedule_id: str) -> None:
+        """Delete a recurring run."""
+        with self._client.errors(f"schedule {schedule_id}"):
+            self._recurring().recurring_run_service_delete_recurring_run(
+                schedule_id, _request_timeout=TIMEOUT
+            )
+
+    def pause_schedule(self, schedule_id: str) -> None:
+        """Disable a recurring run."""
+        with self._client.errors(f"schedule {schedule_id}"):
+            self._recurring().recurring_run_service_disable_recurring_run(
+                schedule_id, _request_timeout=TIMEOUT
+            )
+
+    def resume_schedule(self, schedule: Schedule, catch_up: bool | None) -> None:
+        """Enable a recurring run, which makes up for missed runs or not as it was set."""
+        if catch_up not in (None, schedule.catch_up):
+            made = "with" if schedule.catch_up else "without"
+            raise InputError(
+                "schedule",
+                schedule.name,
+                f"was set {made} --catch-up, which Kubeflow does not change when it is resumed",
+                "set it again as wanted",
+            )
+        with self._client.errors(f"schedule {schedule.id}"):
+            self._recurring().recurring_run_service_enable_recurring_run(
+                schedule.id, _request_timeout=TIMEOUT
+            )
+
+    def upload(self, spec: Path, name: str, tags: Sequence[str]) -> Uploaded:
+        """Upload a compiled pipeline as a version named by its bytes, of the pipeline of that name."""
+        if tags:
+            raise InputError("tag", " ".join(tags), "is not to be had on Kubeflow", "leave it out")
+        version = f"sha256-{sha256(spec)[:16]}"
+        with self._client.errors(f"pipeline {name}"):
+            pipeline_id = self._pipeline(name)
+            held = next((held for held in self._versions(pipeline_id) if held.name == version), None)
+            uploaded = held or kfp_server_api.PipelineUploadServiceApi(self._client).upload_pipeline_version(
+                str(spec),
+                name=version,
+                display_name=version,
+                pipelineid=pipeline_id,
+                _request_timeout=TIMEOUT,
+            )
+            place = f"{pipeline_id}/version/{given_id(uploaded.pipeline_version_id)}"
+        host = self._platform.host.rstrip("/")
+        return Uploaded(f"{host}/#/pipelines/details/{place}", version, created=held is None)
+
+    def template(self, location: str) -> Mapping[str, Any]:
+        """Return the compiled pipeline of an uploaded version."""
+        pipeline, version = _version_ids(location)
+        reference = kfp_server_api.V2beta1PipelineVersionReference(pipeline, version)
+        with self._client.errors(f"template {location}"):
+            return self._version_spec(reference)
+
+    def _workflow(self, run_id: str) -> dict[str, Any]:
+        """Return the Argo Workflow of a run that there is; empty before the server has made it.
+
+        It tells of the pods, which the newer API leaves out. Servers after 2.17 have dropped the older one.
+        """
+        with self._client.errors(f"run {run_id}"):
+            try:
+                found = json.loads(self._client.read(f"/apis/v1beta1/runs/{run_id}"))
+            except kfp_server_api.ApiException as error:
+                if error.status != 404:
+                    raise
+                raise WalsError(
+                    f"{self._platform.host}: does not tell of a run's pods; see its page"
+                ) from error
+        workflow: dict[str, Any] = json.loads(
+            (found.get("pipeline_runtime") or {}).get("workflow_manifest") or "{}"
+        )
+        return workflow
+
+    def _what(self, job: Job) -> dict[str, Any]:
+        """Return what a run and a recurring run have in common."""
+        settings = self._platform
+        return {
+            **self._source(job),
+            "runtime_config": kfp_server_api.V2beta1RuntimeConfig(
+                parameters=dict(job.parameters), pipeline_root=settings.pipeline_root or None
+            ),
+            "service_account": settings.service_account or None,
+        }
+
+    def _source(self, job: Job) -> dict[str, Any]:
+        """Return the pipeline of a job: the uploaded version, where the job is just as that is."""
+        if not job.template:
+            return {"pipeline_spec": job.spec}
+        pipeline, version = _version_ids(job.template)
+        if job.spec != self._specs.get((pipeline, version)):
+            return {"pipeline_spec": job.spec}
+        reference = {"pipeline_id": pipeline, "pipeline_version_id": version}
+        return {"pipeline_version_reference": reference}
+
+    def _json(self, model: Any) -> dict[str, Any]:
+        return dict(self._client.sanitize_for_serialization(model))
+
+    def _recurring(self) -> Any:
+        return kfp_server_api.RecurringRunServiceApi(self._client)
+
+    def _find_experiment(self) -> str | None:
+        """Return the id of the experiment, or None if there is none yet."""
+        experiments = kfp_server_api.ExperimentServiceApi(self._client)
+        name, namespace = self._platform.experiment, self._platform.namespace
+        for page in pages(experiments.experiment_service_list_experiments, namespace=namespace):
+            for experiment in page.experiments or []:
+                if experiment.display_name == name:
+                    return given_id(experiment.experiment_id)
+        return None
+
+    def _experiment(self) -> str:
+        """Return the id of the experiment, made if missing."""
+        experiments = kfp_server_api.ExperimentServiceApi(self._client)
+        name, namespace = self._platform.experiment, self._platform.namespace
+        with self._client.errors(f"experiment {name}"):
+            found = self._find_experiment()
+            if found:
+                return found
+            made = kfp_server_api.V2beta1Experiment(display_name=name, namespace=namespace or None)
+            created = experiments.experiment_service_create_experiment(made, _request_timeout=TIMEOUT)
+            return given_id(created.experiment_id)
+
+    def _pipeline(self, name: str) -> str:
+        """Return the id of the pipeline of a name, made if missing."""
+        pipelines = kfp_server_api.PipelineServiceApi(self._client)
+        namespace = self._platform.namespace
+        for page in pages(pipelines.pipeline_service_list_pipelines, namespace=namespace):
+            for pipeline in page.pipelines or []:
+                if pipeline.display_name == name:
+                    return given_id(pipeline.pipeline_id)
+        made = kfp_server_api.V2beta1Pipeline(name=name, display_name=name, namespace=namespace or None)
+        return given_id(
+            pipelines.pipeline_service_create_pipeline(made, _request_timeout=TIMEOUT).pipeline_id
+        )
+
+    def _versions(self, pipeline_id: str) -> Iterator[Any]:
+        pipelines = kfp_server_api.PipelineServiceApi(self._client)
+        for page in pages(pipelines.pipeline_service_list_pipeline_versions, pipeline_id):
+            yield from page.pipeline_versions or []
+
+    def _version_spec(self, reference: Any) -> Mapping[str, Any]:
+        """Return the compiled pipeline that a reference to an uploaded version stands for."""
+        place = (reference.pipeline_id, reference.pipeline_version_id)
+        if place not in self._specs:
+            pipelines = kfp_server_api.PipelineServiceApi(self._client)
+            version = pipelines.pipeline_service_get_pipeline_version(*place, _request_timeout=TIMEOUT)
+            self._specs[place] = version.pipeline_spec or {}
+        return self._specs[place]
+
+    def _spec(self, run: Any) -> Mapping[str, Any]:
+        """Return the compiled pipeline of a run; empty if it was uploaded and has been deleted since."""
+        if run.pipeline_spec or not run.pipeline_version_reference:
+            return run.pipeline_spec or {}
+        try:
+            return self._version_spec(run.pipeline_version_reference)
+        except kfp_server_api.ApiException as error:
+            if error.status == 404:
+                return {}
+            raise
+
+    def _run(self, run: Any) -> Run:
+        details = (run.run_details.task_details if run.run_details else None) or []
+        # The server also tells of what it runs around the steps: drivers, executors, the run itself.
+        names = task_names(self._spec(run))
+        link = self.link(run.run_id)
+        steps = [task for task in details if task.display_name in names]
+        return Run(
+            id=given_id(run.run_id),
+            name=run.display_name,
+            state=_STATES.get(run.state, "waiting"),
+            created=run.created_at,
+            ended=_time(run.finished_at),
+            link=link,
+            parameters=(run.runtime_config.parameters if run.runtime_config else None) or {},
+            error=(run.error.message if run.error else "") or "",
+            steps=steps_in_order(
+                Step(
+                    task.display_name,
+                    _STATES.get(task.state, "waiting"),
+                    _time(task.start_time),
+                    _time(task.end_time),
+                    link,
+                )
+                for task in steps
+            ),
+        )
+
+
+def _version_ids(location: str) -> tuple[str, str]:
+    """Return the ids of a pipeline and its version out of the address of the version's page."""
+    found = re.fullmatch(r"https?://.+/pipelines/details/([\w.-]+)/version/([\w.-]+)", location)
+    if not found:
+        raise InputError(
+            "template", location, "is no version of a pipeline", "give a location that `wals upload` printed"
+        )
+    return found[1], found[2]
+
+
+def _schedule(recurring: Any) -> Schedule:
+    trigger = recurring.trigger.cron_schedule if recurring.trigger else None
+    description = recurring.description or ""
+    made_here = description.startswith(_FINGERPRINT)
+    return Schedule(
+        id=given_id(recurring.recurring_run_id),
+        name=recurring.display_name,
+        cron=trigger.cron if trigger else "",
+        paused=recurring.status == "DISABLED",
+        next_run=None,
+        max_concurrent_runs=int(recurring.max_concurrency or 1),
+        start=_time(trigger.start_time) if trigger else None,
+        end=_time(trigger.end_time) if trigger else None,
+        catch_up=not recurring.no_catchup,
+        fingerprint=description.removeprefix(_FINGERPRINT) if made_here else "",
+    )
+
+
+def _time(time: datetime | None) -> datetime | None:
+    """Return a time, or None for the epoch that the server writes for none."""
+    return time if time and time > datetime(1971, 1, 1, tzinfo=UTC) else None
+
+
+def _version(health: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the server's version; its web pages hand it on under another name."""
+    return _numbers(str(health.get("tag_name") or health.get("apiServerTagName") or ""))
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return ``(2, 17, 0)`` for ``2.17.0``, and nothing for what is no version."""
+    parts = version.split("-")[0].split(".")
+    return tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else ()

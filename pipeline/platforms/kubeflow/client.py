@@ -1,0 +1,140 @@
+"""The client of a Kubeflow Pipelines server, and its errors as one line."""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import kfp_server_api
+import urllib3
+
+from pipeline.platforms.network import CONNECT_SECONDS, TIMEOUT, AccessError
+from trainer.errors import InputError, WalsError, translated
+
+_TOKEN = "KUBEFLOW_TOKEN"  # noqa: S105 - the variable's name
+_FOREIGN = (
+    "does not answer as Kubeflow Pipelines does; give the address of its API, "
+    f"and put a token into {_TOKEN} if there is a login page before it"
+)
+_PAGE = 100
+_HEALTH = ("/apis/v1beta1/healthz", "/apis/v2beta1/healthz")  # servers after 2.17 have only the second
+
+
+class ForeignError(Exception):
+    """An answer that does not come from Kubeflow Pipelines, such as a login page."""
+
+
+class Client(kfp_server_api.ApiClient):  # type: ignore[misc]
+    """A client that accepts only JSON: the published one turns any other text into an empty object.
+
+    A server that requires a token gets the one in the environment variable ``KUBEFLOW_TOKEN``.
+
+    Attributes:
+        host: address of the server.
+    """
+
+    def __init__(self, host: str) -> None:
+        configuration = kfp_server_api.Configuration(host=host.rstrip("/"))
+        configuration.retries = False
+        token = os.environ.get(_TOKEN)
+        if token:
+            configuration.api_key = {"authorization": token}
+            configuration.api_key_prefix = {"authorization": "Bearer"}
+        super().__init__(configuration)
+        self.host = host
+
+    def deserialize(self, response: Any, response_type: Any) -> Any:
+        """Return an answer as an object of the API."""
+        _json_object(response.data)
+        return super().deserialize(response, response_type)
+
+    def read(self, path: str) -> str:
+        """Return what the server has at a path that the published client has no method for."""
+        return bytes(self._get(path, TIMEOUT).data).decode("utf-8", "replace")
+
+    def health(self) -> Mapping[str, Any]:
+        """Return what the server reports about itself."""
+        for path in _HEALTH:
+            try:
+                # A pair, because the client accepts a single number only if it is whole.
+                return _json_object(self._get(path, (CONNECT_SECONDS, CONNECT_SECONDS)).data)
+            except kfp_server_api.ApiException as error:
+                if error.status != 404:
+                    raise
+        raise ForeignError
+
+    def errors(self, what: str) -> contextlib.AbstractContextManager[None]:
+        """Return a context that turns the server's errors into one line about ``what``, a kind and a name."""
+        kind, _, name = what.partition(" ")
+
+        def answered(error: kfp_server_api.ApiException) -> WalsError:
+            if error.status == 404 and name:
+                return InputError(kind, name, f"does not exist on {self.host}", "list the existing ones")
+            if error.status in (401, 403):
+                return AccessError(f"{self.host}: denies access; put a valid token into {_TOKEN}")
+            if error.status in (301, 302, 303, 307, 308):
+                return WalsError(f"{self.host}: {_FOREIGN}")
+            return WalsError(f"{what}: {self.host} answers {error.status}: {_message(error)}")
+
+        unreachable = f"{self.host}: cannot be reached; start the server or its port-forward"
+        return translated(
+            (kfp_server_api.ApiException, answered),
+            (urllib3.exceptions.HTTPError, lambda _: WalsError(unreachable)),
+            (ForeignError, lambda _: WalsError(f"{self.host}: {_FOREIGN}")),
+        )
+
+    def _get(self, path: str, timeout: tuple[float, float]) -> Any:
+        token = self.configuration.get_api_key_with_prefix("authorization")
+        return self.rest_client.GET(
+            self.configuration.host + path,
+            headers={"authorization": token} if token else {},
+            _request_timeout=timeout,
+        )
+
+
+def pages(call: Callable[..., Any], *place: str, **where: str) -> Iterator[Any]:
+    """Yield all pages of a list.
+
+    Args:
+        call: the client's method.
+        place: its positional arguments.
+        where: its other arguments.
+    """
+    token = ""
+    while True:
+        page = call(*place, **where, page_size=_PAGE, page_token=token, _request_timeout=TIMEOUT)
+        yield page
+        token = page.next_page_token
+        if not token:
+            return
+
+
+def given_id(value: str | None) -> str:
+    """Return an id that the server must have given.
+
+    Raises:
+        ForeignError: it gave none.
+    """
+    if not value:
+        raise ForeignError
+    return value
+
+
+def _json_object(text: str) -> Mapping[str, Any]:
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise ForeignError from error
+    if not isinstance(content, dict):
+        raise ForeignError
+    return content
+
+
+def _message(error: kfp_server_api.ApiException) -> str:
+    """Return the server's message, from its JSON if it sent some."""
+    try:
+        body: Mapping[str, Any] = json.loads(error.body)
+        return str(body.get("message") or body.get("error") or error.reason)
+    except (TypeError, ValueError, AttributeError):
+        return str(error.body or error.reason)

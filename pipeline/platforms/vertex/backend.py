@@ -1,0 +1,340 @@
+"""Vertex AI Pipelines as a backend."""
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import requests
+from google.api_core import exceptions
+from google.auth import credentials as auth_credentials
+from google.auth import exceptions as auth_exceptions
+from google.protobuf import json_format
+
+from pipeline.platforms.backend import (
+    Job,
+    LogLine,
+    Plan,
+    Run,
+    Schedule,
+    Uploaded,
+    check_step,
+    checked_id,
+    nothing_written,
+)
+from pipeline.platforms.environments import Vertex
+from pipeline.platforms.findings import Findings
+from pipeline.platforms.google.credentials import REFUSED, google_credentials
+from pipeline.platforms.google.rights import is_on_google_cloud, look_for_data, look_for_root
+from pipeline.platforms.google.templates import read_template, upload_to_bucket, upload_to_registry
+from pipeline.platforms.network import CONNECT_SECONDS, REQUEST_SECONDS, TIMEOUT, AccessError, within
+from pipeline.platforms.vertex.job_requests import cron_of, parent_of, pipeline_job_request, schedule_request
+from pipeline.platforms.vertex.logs import job_lines
+from pipeline.platforms.vertex.records import (
+    custom_jobs,
+    last_part,
+    pipeline_run,
+    run_link,
+    schedule_of,
+    training_run,
+    tuning_run,
+)
+from trainer.errors import InputError, WalsError, translated
+
+_DELETION_SECONDS = 20.0
+_DELETION_POLL_SECONDS = 0.5
+
+# A training job's id starts with its kind, so that it is never taken for a pipeline job's.
+_CUSTOM_JOBS, _TUNING_JOBS = "customJobs/", "hyperparameterTuningJobs/"
+
+_FOREIGN = "the answer does not come from Vertex AI; is a login page or another proxy in the way?"
+_ONCE: Mapping[str, Any] = {"retry": None, "timeout": REQUEST_SECONDS}
+_LISTING = {"run": "runs", "schedule": "schedule list"}
+
+
+class VertexBackend:
+    """Pipeline jobs and schedules of one project and region.
+
+    Requests are sent once, with a time limit: the clients' own retries would keep a person waiting for a
+    minute to learn that the network is down. Connecting has a shorter limit of its own.
+    """
+
+    def __init__(self, platform: Vertex) -> None:
+        self._platform = platform
+        self._parent = parent_of(platform)
+        self._endpoint = platform.endpoint or f"https://{platform.region}-aiplatform.googleapis.com"
+
+    def reach(self) -> None:
+        """Get fresh credentials and an answer of the API, before anything slow is imported or compiled.
+
+        Raises:
+            WalsError: there are no credentials, or nothing answers in time.
+        """
+        _ = self._credentials
+
+        def ask() -> None:
+            # Any answer will do; a request for a resource would require a permission.
+            requests.get(self._endpoint, timeout=CONNECT_SECONDS, allow_redirects=False)
+
+        failure = f"{self._endpoint}: Vertex AI cannot be reached; check the network and try again"
+        with translated((requests.RequestException, lambda _: WalsError(failure))):
+            within(CONNECT_SECONDS, ask, failure)
+
+    def check(self, parameters: Mapping[str, Any], findings: Findings) -> None:
+        """Note if the bucket, the source, the staging dataset or a permission on them is missing."""
+        source = parameters.get("source", "")
+        # Vertex AI mounts buckets under /gcs.
+        if source and not (is_on_google_cloud(source) or source.startswith("/gcs/")):
+            findings.problems.append(
+                InputError(
+                    "source", source, "cannot be reached from Vertex AI", "give gs://BUCKET/PATH or bq://"
+                )
+            )
+        look_for_root(self._platform, self._credentials, findings)
+        look_for_data(self._credentials, parameters, findings)
+
+    def run_request(self, job: Job) -> dict[str, Any]:
+        """Return the ``CreatePipelineJobRequest`` that :meth:`submit` sends, as JSON values."""
+        return pipeline_job_request(self._platform, job)
+
+    def submit(self, job: Job) -> str:
+        """Start a pipeline job and return its id."""
+        from google.cloud import aiplatform_v1
+
+        request = aiplatform_v1.CreatePipelineJobRequest.from_json(json.dumps(self.run_request(job)))
+        with _vertex_errors(f"run {job.name}"):
+            created = self._jobs.create_pipeline_job(request, **_ONCE)
+        run_id = last_part(created.name)
+        if not run_id:
+            raise WalsError(f"run {job.name}: {_FOREIGN}")
+        return run_id
+
+    def link(self, run_id: str) -> str:
+        """Return the address of a pipeline job's page in the console."""
+        return run_link(self._platform, run_id)
+
+    def submit_training(self, request: Mapping[str, Any]) -> str:
+        """Start a training job and return its id, with its kind before the number.
+
+        Args:
+            request: of `pipeline.platforms.vertex.training_jobs`.
+        """
+        from google.cloud import aiplatform_v1
+
+        if "customJob" in request:
+            kind, create = aiplatform_v1.CreateCustomJobRequest, self._training.create_custom_job
+        else:
+            kind = aiplatform_v1.CreateHyperparameterTuningJobRequest
+            create = self._training.create_hyperparameter_tuning_job
+        with _vertex_errors("training"):
+            created = create(kind.from_json(json.dumps(request)), **_ONCE)
+        return "/".join(str(created.name).split("/")[-2:])
+
+    def get(self, run_id: str) -> Run:
+        """Return a pipeline job with its steps and metrics, or a training job, whose trials are its steps."""
+        with _vertex_errors(f"run {run_id}"):
+            if run_id.startswith(_CUSTOM_JOBS):
+                job = self._training.get_custom_job(name=self._training_name(run_id), **_ONCE)
+                return training_run(self._platform, job)
+            if run_id.startswith(_TUNING_JOBS):
+                return tuning_run(self._platform, self._tuning_job(run_id))
+            return pipeline_run(self._platform, self._pipeline_job(run_id))
+
+    def runs(self, limit: int) -> list[Run]:
+        """Return the newest pipeline jobs, newest first."""
+        request = {"parent": self._parent, "order_by": "create_time desc", "page_size": limit}
+        with _vertex_errors("runs"):
+            pages = self._jobs.list_pipeline_jobs(request, **_ONCE).pages
+            return [pipeline_run(self._platform, job) for job in next(iter(pages)).pipeline_jobs]
+
+    def cancel(self, run_id: str) -> None:
+        """Request that a pipeline job or a training job stops."""
+        with _vertex_errors(f"run {run_id}"):
+            if run_id.startswith(_CUSTOM_JOBS):
+                self._training.cancel_custom_job(name=self._training_name(run_id), **_ONCE)
+            elif run_id.startswith(_TUNING_JOBS):
+                self._training.cancel_hyperparameter_tuning_job(name=self._training_name(run_id), **_ONCE)
+            else:
+                self._jobs.cancel_pipeline_job(name=self._job_name(run_id), **_ONCE)
+
+    def logs(self, run_id: str, step: str) -> Iterator[LogLine]:
+        """Yield what the steps of a pipeline job, a training job or its trials wrote, ordered by time."""
+        jobs = self._jobs_of(run_id)
+        check_step(step, (name for name, _ in jobs))
+        steps = {last_part(path): name for name, paths in jobs if step in ("", name) for path in paths}
+        if not steps:
+            raise nothing_written(run_id, step)
+        since = self.get(run_id).created
+        for job, text in job_lines(self._platform.project, self._credentials, list(steps), since):
+            yield LogLine(steps[job], text)
+
+    def cron(self, plan: Plan) -> str:
+        """Return five fields after the time zone."""
+        return cron_of(plan)
+
+    def schedule_request(self, plan: Plan) -> dict[str, Any]:
+        """Return the ``CreateScheduleRequest`` that :meth:`create_schedule` sends, as JSON values."""
+        return schedule_request(self._platform, plan)
+
+    def schedules(self) -> list[Schedule]:
+        """Return the active and the paused schedules of the region."""
+        request = {"parent": self._parent, "filter": 'state!="COMPLETED"'}
+        with _vertex_errors("schedules"):
+            return [schedule_of(schedule) for schedule in self._schedules.list_schedules(request, **_ONCE)]
+
+    def create_schedule(self, plan: Plan) -> Schedule:
+        """Create a schedule."""
+        from google.cloud import aiplatform_v1
+
+        request = aiplatform_v1.CreateScheduleRequest.from_json(json.dumps(self.schedule_request(plan)))
+        with _vertex_errors(f"schedule {plan.name}"):
+            return schedule_of(self._schedules.create_schedule(request, **_ONCE))
+
+    def delete_schedule(self, schedule_id: str) -> None:
+        """Delete a schedule, and wait until it is gone.
+
+        Raises:
+            WalsError: it is still listed after a while; the deletion continues.
+        """
+        with _vertex_errors(f"schedule {schedule_id}"):
+            # Returns an operation, which may take longer than the deletion that it stands for.
+            self._schedules.delete_schedule(name=self._schedule_name(schedule_id), **_ONCE)
+        deadline = time.monotonic() + _DELETION_SECONDS
+        while any(schedule.id == schedule_id for schedule in self.schedules()):
+            if time.monotonic() > deadline:
+                raise WalsError(
+                    f"schedule {schedule_id}: Vertex AI is still deleting it; "
+                    "check with `wals schedule list` whether it is gone"
+                )
+            time.sleep(_DELETION_POLL_SECONDS)
+
+    def pause_schedule(self, schedule_id: str) -> None:
+        """Pause a schedule."""
+        with _vertex_errors(f"schedule {schedule_id}"):
+            self._schedules.pause_schedule(name=self._schedule_name(schedule_id), **_ONCE)
+
+    def resume_schedule(self, schedule: Schedule, catch_up: bool | None) -> None:
+        """Resume a schedule; missed runs are made up for only if requested."""
+        request = {"name": self._schedule_name(schedule.id), "catch_up": bool(catch_up)}
+        with _vertex_errors(f"schedule {schedule.id}"):
+            self._schedules.resume_schedule(request, **_ONCE)
+
+    def upload(self, spec: Path, name: str, tags: Sequence[str]) -> Uploaded:
+        """Put a compiled pipeline in the template repository, or else under the pipeline root."""
+        repository = self._platform.template_repository
+        if repository:
+            return upload_to_registry(repository, self._credentials, spec, name, tags)
+        if tags:
+            raise InputError(
+                "tag",
+                " ".join(tags),
+                "requires a template repository",
+                "set template_repository, or omit the tag",
+            )
+        return upload_to_bucket(self._platform.pipeline_root, self._credentials, spec, name)
+
+    def template(self, location: str) -> Mapping[str, Any]:
+        """Return the compiled pipeline in a template repository or a bucket."""
+        return read_template(location, self._credentials)
+
+    def _jobs_of(self, run_id: str) -> list[tuple[str, Sequence[str]]]:
+        """Return the steps of a run with the names of the custom jobs that ran them, retries included."""
+        if run_id.startswith(_CUSTOM_JOBS):
+            return [("train", [run_id])]
+        with _vertex_errors(f"run {run_id}"):
+            if run_id.startswith(_TUNING_JOBS):
+                return [
+                    (f"trial-{trial.id}", [trial.custom_job]) for trial in self._tuning_job(run_id).trials
+                ]
+            job = self._pipeline_job(run_id)
+        return [
+            (task.task_name, custom_jobs(task)) for task in job.job_detail.task_details if task.parent_task_id
+        ]
+
+    def _pipeline_job(self, run_id: str) -> Any:
+        return self._jobs.get_pipeline_job(name=self._job_name(run_id), **_ONCE)
+
+    def _tuning_job(self, run_id: str) -> Any:
+        return self._training.get_hyperparameter_tuning_job(name=self._training_name(run_id), **_ONCE)
+
+    @cached_property
+    def _credentials(self) -> auth_credentials.Credentials:
+        return google_credentials(self._endpoint)
+
+    @cached_property
+    def _jobs(self) -> Any:
+        return self._client("PipelineServiceClient")
+
+    @cached_property
+    def _schedules(self) -> Any:
+        return self._client("ScheduleServiceClient")
+
+    @cached_property
+    def _training(self) -> Any:
+        return self._client("JobServiceClient")
+
+    def _client(self, service: str) -> Any:
+        """Return a client of a service, with a separate time limit for connecting."""
+        from google.cloud import aiplatform_v1  # slow to import
+
+        client = getattr(aiplatform_v1, service)(
+            credentials=self._credentials, transport="rest", client_options={"api_endpoint": self._endpoint}
+        )
+        # The client takes one number for both limits, and offers no other way to set them apart.
+        client.transport._session.mount(self._endpoint, _Adapter())
+        return client
+
+    def _training_name(self, run_id: str) -> str:
+        kind, _, number = run_id.partition("/")
+        return f"{self._parent}/{kind}/{checked_id('run', number)}"
+
+    def _job_name(self, run_id: str) -> str:
+        return f"{self._parent}/pipelineJobs/{checked_id('run', run_id)}"
+
+    def _schedule_name(self, schedule_id: str) -> str:
+        return f"{self._parent}/schedules/{schedule_id}"
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Limits connecting to a shorter time than the answer."""
+
+    def send(self, request: Any, *arguments: Any, **options: Any) -> Any:
+        return super().send(request, *arguments, **{**options, "timeout": TIMEOUT})
+
+
+def _vertex_errors(what: str) -> contextlib.AbstractContextManager[None]:
+    """Return a context that turns the API's errors into one line about ``what``, a kind and a name."""
+    kind, _, name = what.partition(" ")
+
+    def not_found(_: Exception) -> WalsError:
+        if not name:
+            return WalsError(f"{what}: Vertex AI does not know the project or the region")
+        return InputError(kind, name, "does not exist", f"list them with `wals {_LISTING[kind]}`")
+
+    return translated(
+        (exceptions.NotFound, not_found),
+        (exceptions.Conflict, lambda _: InputError(kind, name, "already exists", "give another --name")),
+        (
+            (requests.RequestException, auth_exceptions.TransportError),
+            lambda _: WalsError(f"{what}: Vertex AI cannot be reached; check the network and try again"),
+        ),
+        ((exceptions.Unauthenticated, auth_exceptions.GoogleAuthError), lambda _: AccessError(REFUSED)),
+        (
+            exceptions.Forbidden,
+            lambda error: AccessError(f"{what}: Vertex AI answers 403: {_message(error)}"),
+        ),
+        ((json_format.ParseError, ValueError), lambda _: WalsError(f"{what}: {_FOREIGN}")),
+        (
+            exceptions.GoogleAPICallError,
+            lambda error: WalsError(f"{what}: Vertex AI answers {error.code}: {_message(error)}"),
+        ),
+    )
+
+
+def _message(error: exceptions.GoogleAPICallError) -> str:
+    """Return the service's message without the address that the client puts before it."""
+    return re.sub(r"^[A-Z]+ http\S+: ", "", error.message)

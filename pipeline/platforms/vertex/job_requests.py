@@ -1,0 +1,61 @@
+"""The requests that make pipeline jobs and schedules on Vertex AI, as JSON values."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.platforms.backend import Job, Plan
+from pipeline.platforms.environments import Vertex
+from pipeline.platforms.google.templates import REGISTRY_TEMPLATE
+
+FINGERPRINT_LABEL = "wals-schedule"
+"""Label of a schedule's runs, by which the plan that it was made from is recognised."""
+
+
+def parent_of(platform: Vertex) -> str:
+    """Return the resource name of a platform's project and region."""
+    return f"projects/{platform.project}/locations/{platform.region}"
+
+
+def cron_of(plan: Plan) -> str:
+    """Return a plan's cron as Vertex AI takes it: five fields after the time zone."""
+    return f"TZ={plan.time_zone} {plan.cron}"
+
+
+def pipeline_job_request(platform: Vertex, job: Job) -> dict[str, Any]:
+    """Return the ``CreatePipelineJobRequest`` of a job."""
+    pipeline_job = {
+        "displayName": job.name,
+        "pipelineSpec": job.spec,
+        "runtimeConfig": {
+            "gcsOutputDirectory": platform.pipeline_root,
+            "parameterValues": dict(job.parameters),
+        },
+        **({"serviceAccount": platform.service_account} if platform.service_account else {}),
+        # Tells the console which template this is; what runs is the spec.
+        **({"templateUri": job.template} if REGISTRY_TEMPLATE.fullmatch(job.template) else {}),
+        **({"network": platform.network} if platform.network else {}),
+        **({"encryptionSpec": {"kmsKeyName": key}} if (key := platform.encryption_key) else {}),
+        **({"labels": dict(platform.labels)} if platform.labels else {}),
+    }
+    return {"parent": parent_of(platform), "pipelineJob": pipeline_job, "pipelineJobId": job.name}
+
+
+def schedule_request(platform: Vertex, plan: Plan) -> dict[str, Any]:
+    """Return the ``CreateScheduleRequest`` of a plan."""
+    # Vertex assigns each run's id; a schedule that set one could run only once.
+    job = pipeline_job_request(platform, plan.job)
+    del job["pipelineJobId"]
+    job["pipelineJob"]["labels"] = {**platform.labels, FINGERPRINT_LABEL: plan.fingerprint}
+    bounds = {"startTime": plan.start, "endTime": plan.end}
+    schedule = {
+        "displayName": plan.name,
+        "cron": cron_of(plan),
+        "maxConcurrentRunCount": str(plan.max_concurrent_runs),
+        "createPipelineJobRequest": job,
+        **{name: _timestamp(time) for name, time in bounds.items() if time},
+    }
+    return {"parent": parent_of(platform), "schedule": schedule}
+
+
+def _timestamp(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,197 @@
+"""Training jobs of their own on Vertex AI: ``trainer.task`` in the train image, once or trial by trial."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NoReturn
+
+import click
+
+from pipeline.definition.settings import CustomJob, StepSettings
+from pipeline.platforms.environments import Vertex
+from pipeline.platforms.vertex.job_requests import parent_of
+from trainer.errors import InputError
+from trainer.job import flags
+from trainer.job.run import HYPERPARAMETER_METRIC_TAG
+
+MACHINE = CustomJob(machine_type="n1-standard-8")
+"""Where the settings name no machine: the smallest that the train step's cpu and memory fit on."""
+
+_REMOTE = ("gs://", "/gcs/")
+
+# The search spaces of the TensorFlow 1 job that this replaces: kind, least, most, and scale.
+_Range = tuple[str, float, float, str]
+_SPACES: Mapping[str, Mapping[str, _Range]] = {
+    flags.RATINGS: {
+        "regularization": ("double", 0.001, 10.0, "UNIT_REVERSE_LOG_SCALE"),
+        "latent_factors": ("integer", 5, 50, "UNIT_REVERSE_LOG_SCALE"),
+        "unobs_weight": ("double", 0.001, 5.0, "UNIT_REVERSE_LOG_SCALE"),
+        "feature_wt_factor": ("double", 1.0, 200.0, "UNIT_LOG_SCALE"),
+    },
+    flags.WEB_VIEWS: {
+        "regularization": ("double", 0.001, 10.0, "UNIT_LINEAR_SCALE"),
+        "latent_factors": ("integer", 5, 50, "UNIT_LINEAR_SCALE"),
+        "unobs_weight": ("double", 0.001, 5.0, "UNIT_LOG_SCALE"),
+        "feature_wt_exp": ("double", 0.0001, 10.0, "UNIT_LINEAR_SCALE"),
+    },
+}
+SEARCH_SPACES = {**_SPACES, flags.USER_RATINGS: _SPACES[flags.RATINGS]}
+"""What is tuned, by data type and parameter."""
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """A run of ``trainer.task``.
+
+    Attributes:
+        name: for people to read.
+        image: of the train step.
+        arguments: flags of ``trainer.task``.
+        machine: the train step's settings, of which the accelerator and the custom job count.
+    """
+
+    name: str
+    image: str
+    arguments: Sequence[str]
+    machine: StepSettings
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Leave the one line to the command; argparse would print the usage and exit."""
+        raise click.UsageError(message)
+
+
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the flags of ``trainer.task`` after checking them as the job itself would.
+
+    Raises:
+        click.UsageError: argparse refuses them.
+        InputError: naming the first flag that cannot be used.
+    """
+    given = flags.make_parser(_Parser).parse_args(arguments)
+    flags.check(given)
+    return given
+
+
+def remote_arguments(arguments: Sequence[str], pipeline_root: str, now: datetime) -> list[str]:
+    """Return the flags for a job on Vertex AI, with a ``--job-dir`` by time if they have none.
+
+    The folder is given by its mount if the job writes checkpoints, which want a file system.
+
+    Args:
+        arguments: the flags as they were given.
+        pipeline_root: Cloud Storage folder that jobs write under.
+        now: when the job is made.
+
+    Raises:
+        click.UsageError: argparse refuses the flags.
+        InputError: a flag cannot be used, or is a path that a machine on Vertex AI does not see.
+    """
+    folder = f"{pipeline_root.rstrip('/')}/jobs/{now:%Y%m%d-%H%M%S}"
+    mounted = folder.replace("gs://", "/gcs/", 1)
+    given = parsed([f"--job-dir={mounted}", *arguments])
+    paths = {
+        "--train-file": flags.source_of(given),
+        "--job-dir": given.job_dir,
+        "--output-dir": given.output_dir,
+        "--warm_start": given.warm_start,
+    }
+    for flag, path in paths.items():
+        if path and not path.startswith(_REMOTE):
+            raise InputError(flag, path, "is on this machine", "give gs://…, or /gcs/BUCKET/… for its mount")
+    if given.job_dir != mounted:
+        return list(arguments)
+    return [f"--job-dir={mounted if given.checkpoint_every else folder}", *arguments]
+
+
+def custom_job_request(platform: Vertex, job: TrainingJob) -> dict[str, Any]:
+    """Return the ``CreateCustomJobRequest`` of a job, as JSON values."""
+    made = {"displayName": job.name, "jobSpec": _spec(platform, job), **_common(job)}
+    return {"parent": parent_of(platform), "customJob": made}
+
+
+def hyperparameter_request(
+    platform: Vertex, job: TrainingJob, *, max_trials: int, parallel_trials: int
+) -> dict[str, Any]:
+    """Return the ``CreateHyperparameterTuningJobRequest`` of a job, as JSON values.
+
+    Every trial is the job with ``--hypertune`` and the values that the service chose as further flags.
+
+    Args:
+        platform: that runs it.
+        job: with the flags that all trials have in common.
+        max_trials: after which it ends.
+        parallel_trials: how many may run side by side.
+
+    Raises:
+        InputError: the flags give what is to be tuned, or there are more trials side by side than in all.
+    """
+    given = parsed([*job.arguments, "--hypertune"])
+    space = SEARCH_SPACES[given.data_type]
+    # The kind of weighting decides which of its parameters is tuned.
+    for name in (*space, "wt_type"):
+        if getattr(given, name) is not None:
+            raise InputError(
+                f"--{name}", getattr(given, name), f"is for the tuning of {given.data_type}", "leave it out"
+            )
+    if parallel_trials > max_trials:
+        raise InputError(
+            "--parallel-trials", parallel_trials, f"is above --max-trials {max_trials}", "lower it"
+        )
+    trial = TrainingJob(job.name, job.image, [*job.arguments, "--hypertune"], job.machine)
+    made = {
+        "displayName": job.name,
+        "studySpec": {
+            "metrics": [{"metricId": HYPERPARAMETER_METRIC_TAG, "goal": "MINIMIZE"}],
+            "parameters": [_parameter(name, *range_) for name, range_ in space.items()],
+        },
+        "maxTrialCount": max_trials,
+        "parallelTrialCount": parallel_trials,
+        "trialJobSpec": _spec(platform, trial),
+        **_common(job),
+    }
+    return {"parent": parent_of(platform), "hyperparameterTuningJob": made}
+
+
+def _parameter(name: str, kind: str, least: float, most: float, scale: str) -> dict[str, Any]:
+    bounds = {"minValue": least, "maxValue": most}
+    return {"parameterId": name, f"{kind}ValueSpec": bounds, "scaleType": scale}
+
+
+def _spec(platform: Vertex, job: TrainingJob) -> dict[str, Any]:
+    """Return the ``CustomJobSpec`` of a job."""
+    where = job.machine.custom_job or MACHINE
+    machine: dict[str, Any] = {"machineType": where.machine_type}
+    if job.machine.accelerators:
+        machine |= {
+            "acceleratorType": job.machine.accelerator,
+            "acceleratorCount": job.machine.accelerators,
+        }
+    account = where.service_account or platform.service_account
+    return {
+        "workerPoolSpecs": [
+            {
+                "machineSpec": machine,
+                "replicaCount": 1,
+                "diskSpec": {"bootDiskType": where.boot_disk_type, "bootDiskSizeGb": where.boot_disk_gb},
+                "containerSpec": {"imageUri": job.image, "args": list(job.arguments)},
+            }
+        ],
+        "scheduling": {
+            "timeout": f"{where.timeout_seconds}s",
+            "strategy": "SPOT" if where.spot else "STANDARD",
+        },
+        **({"serviceAccount": account} if account else {}),
+        **({"network": where.network} if where.network else {}),
+    }
+
+
+def _common(job: TrainingJob) -> dict[str, Any]:
+    """Return what both kinds of job say of themselves."""
+    where = job.machine.custom_job or MACHINE
+    return {
+        **({"labels": dict(where.labels)} if where.labels else {}),
+        **({"encryptionSpec": {"kmsKeyName": where.encryption_key}} if where.encryption_key else {}),
+    }

@@ -1,0 +1,152 @@
+"""`wals logs` against the local servers."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.conftest import Wals
+from tests.pipeline.kubeflow_server import KubeflowServer
+from tests.pipeline.vertex_server import PARENT, VertexServer
+
+DATA = ("--train-file", "gs://test-bucket/ratings.csv", "--data-type", "user_ratings")
+
+
+@pytest.fixture(autouse=True)
+def cloud_logging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the local server stand for Cloud Logging too."""
+    monkeypatch.setattr("pipeline.display.remote_run._FIRST_POLL_SECONDS", 0.01)
+    for name in {"server", "vertex"} & set(request.fixturenames):
+        url = request.getfixturevalue(name).url
+        monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING", url)
+
+
+@pytest.fixture
+def ended(wals: Wals, config: Path) -> str:
+    """The id of a run whose steps have all run."""
+    run_id: str = wals("submit", "--config", config, "--wait", "--json").json["id"]
+    return run_id
+
+
+def write(server: VertexServer | KubeflowServer, step: str, *lines: str) -> None:
+    """Have a step have written lines; one that follows another runs after it."""
+    if isinstance(server, KubeflowServer):
+        server.logs[step] = "".join(f"{line}\n" for line in lines)
+        return
+    (job,) = server.jobs.values()
+    tasks = {task["taskName"]: task for task in job["jobDetail"]["taskDetails"]}
+    number = tasks[step]["executorDetail"]["containerDetail"]["mainJob"].rpartition("/")[2]
+    for place, line in enumerate(lines):
+        payload = {"textPayload": line} if place % 2 else {"jsonPayload": {"message": line}}
+        server.logs.append((number, payload))
+
+
+def test_all_steps_are_told_in_their_order(
+    wals: Wals, config: Path, server: VertexServer | KubeflowServer, ended: str
+) -> None:
+    for step in ("extract", "prepare", "train", "evaluate", "publish"):
+        write(server, step, f"{step} begins", "ends")
+    result = wals("logs", ended, "--config", config)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        line
+        for step in ("extract", "prepare", "train", "evaluate", "publish")
+        for line in (f"{step}: {step} begins", f"{step}: ends")
+    ]
+
+
+def test_one_step_is_told_as_it_wrote_page_by_page(
+    wals: Wals, config: Path, server: VertexServer | KubeflowServer, ended: str
+) -> None:
+    write(server, "extract", "other lines")
+    lines = [f"iteration {number} of 7" for number in range(1, 8)]
+    write(server, "train", *lines)
+    assert wals("logs", ended, "train", "--config", config).stdout.splitlines() == lines
+    told = wals("logs", ended, "train", "--config", config, "--json").json
+    assert told == [{"step": "train", "text": line} for line in lines]
+
+
+def test_an_unknown_run_or_step_is_named(
+    wals: Wals, config: Path, server: VertexServer | KubeflowServer, ended: str
+) -> None:
+    result = wals("logs", "nothing", "--config", config)
+    assert result.exit_code == 2
+    assert "run 'nothing': does not exist" in result.stderr
+    assert result.stderr.count("\n") == 1
+    result = wals("logs", ended, "fly", "--config", config)
+    assert result.exit_code == 2
+    assert "step 'fly': is not a step of the run" in result.stderr
+    assert "train" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_run_of_which_nothing_has_begun_says_so(wals: Wals, kubeflow_config: Path) -> None:
+    run_id = wals("submit", "--config", kubeflow_config, "--json").json["id"]
+    result = wals("logs", run_id, "publish", "--config", kubeflow_config)
+    assert result.exit_code == 1
+    assert "step publish has no log" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_without_the_right_to_the_logs_of_vertex_the_role_is_named(
+    wals: Wals, vertex_config: Path, vertex: VertexServer
+) -> None:
+    run_id = wals("submit", "--config", vertex_config, "--wait", "--json").json["id"]
+    for status, told in ((403, "roles/logging.viewer"), (401, "gcloud auth"), (503, "503")):
+        vertex.logging_refuses = status
+        result = wals("logs", run_id, "--config", vertex_config)
+        assert result.exit_code == 1
+        assert told in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+def test_without_the_right_to_a_run_on_kubeflow_the_token_is_named(
+    wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
+) -> None:
+    run_id = wals("submit", "--config", kubeflow_config, "--wait", "--json").json["id"]
+    kubeflow.refuses_logs = True
+    result = wals("logs", run_id, "--config", kubeflow_config)
+    assert result.exit_code == 1
+    assert "KUBEFLOW_TOKEN" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_pod_that_is_gone_is_no_log(wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer) -> None:
+    run_id = wals("submit", "--config", kubeflow_config, "--wait", "--json").json["id"]
+    result = wals("logs", run_id, "train", "--config", kubeflow_config)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "the log of train cannot be read: Failed to read logs" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_server_without_the_older_api_says_so(
+    wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
+) -> None:
+    kubeflow.version = ""
+    run_id = wals("submit", "--config", kubeflow_config, "--json").json["id"]
+    result = wals("logs", run_id, "--config", kubeflow_config)
+    assert result.exit_code == 1
+    assert "does not tell of a run's pods" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_log_of_a_step_that_was_tried_again_has_both_tries(
+    wals: Wals, vertex_config: Path, vertex: VertexServer
+) -> None:
+    run_id = wals("submit", "--config", vertex_config, "--wait", "--json").json["id"]
+    (job,) = vertex.jobs.values()
+    train = next(task for task in job["jobDetail"]["taskDetails"] if task["taskName"] == "train")
+    train["executorDetail"]["containerDetail"]["failedMainJobs"] = [f"{PARENT}/customJobs/8999"]
+    vertex.logs.append(("8999", {"textPayload": "out of memory"}))
+    write(vertex, "train", "done")
+    assert wals("logs", run_id, "train", "--config", vertex_config).stdout == "out of memory\ndone\n"
+
+
+def test_training_jobs_and_trials_have_logs(wals: Wals, vertex_config: Path, vertex: VertexServer) -> None:
+    job = wals("train-job", "train", "--config", vertex_config, "--json", *DATA).json["id"]
+    vertex.logs.append((job.rpartition("/")[2], {"jsonPayload": {"message": "train RMSE = 0.7"}}))
+    assert wals("logs", job, "--config", vertex_config).stdout == "train: train RMSE = 0.7\n"
+    tuning = wals("train-job", "tune", "--config", vertex_config, "--json", "--wait", "--max-trials=2",
+                  "--parallel-trials=1", *DATA).json["id"]  # fmt: skip
+    vertex.logs.append(("8002", {"textPayload": "test RMSE = 1.0"}))
+    assert wals("logs", tuning, "trial-2", "--config", vertex_config).stdout == "test RMSE = 1.0\n"

@@ -1,0 +1,258 @@
+"""`wals run`: the compiled spec, executed step by step on this machine, as a user sees it."""
+
+import builtins
+import contextlib
+import itertools
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from kfp import compiler, dsl
+from kfp.local import SubprocessRunner
+
+from pipeline.cli import run_command
+from pipeline.cli import wals as cli
+from pipeline.local.runner import StepEvent, run_compiled, subprocess_runner
+from trainer.errors import WalsError
+
+WALS = Path(sys.executable).with_name("wals")
+SMALL = ("--latent-factors", "8", "--num-iters", "5", "--top-k", "5", "--eval-k", "5")
+
+
+def wals(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [WALS, *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "120"},
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(ratings_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A finished run: its folder, and what it printed."""
+    # kfp.local used to rewrite "python3" inside the paths of a user's data.
+    folder = tmp_path_factory.mktemp("python3 runs")
+    titles = folder / "titles.csv"
+    titles.write_text("movieId,title\n" + "".join(f'{i + 100},"Film {i}, The"\n' for i in range(40)), "utf-8")
+    source = folder / "ratings.csv"
+    source.write_bytes(ratings_csv.read_bytes())
+    result = wals("run", "--source", source, "--titles", titles, "--output-dir", "out", *SMALL, cwd=folder)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return folder / "out", result.stdout
+
+
+def test_it_tells_each_step_in_order_and_the_results_at_the_end(finished: tuple[Path, str]) -> None:
+    _, output = finished
+    places = [
+        output.index(f"{step:<9} done in") for step in ("extract", "prepare", "train", "evaluate", "publish")
+    ]
+    assert places == sorted(places)
+    assert "iteration 5 of 5: objective" in output
+    for shown in ("Recall@5", "NDCG@5", "RMSE", "popularity", "Film 1", "out/model", "out/report.html"):
+        assert shown in output
+
+
+def test_the_recommendations_are_unseen_items_in_order_of_score(
+    finished: tuple[Path, str], ratings_csv: Path
+) -> None:
+    folder, _ = finished
+    table = pq.read_table(folder / "recommendations").to_pandas()
+    assert list(table.columns) == ["user_id", "item_id", "score", "rank"]
+    assert table.groupby("user_id").size().eq(5).all()
+    assert table["user_id"].nunique() == 60
+    assert table.groupby("user_id")["rank"].apply(list).map(lambda ranks: ranks == [1, 2, 3, 4, 5]).all()
+    assert table.groupby("user_id")["score"].apply(lambda scores: scores.is_monotonic_decreasing).all()
+    # Users like the items of their own half, so that is what they must be recommended from.
+    own_half = (table["item_id"] - 100) // 20 == (table["user_id"] - 1) % 2
+    assert own_half.mean() > 0.7
+
+
+def test_the_model_beats_popularity_where_tastes_differ(finished: tuple[Path, str]) -> None:
+    folder, output = finished
+    report = (folder / "report.html").read_text("utf-8")
+    assert report.count("<svg") == 2
+    assert "NDCG@5" in report
+    row = next(line for line in output.splitlines() if "NDCG@5" in line)
+    model, popularity = (float(cell) for cell in row.replace("│", " ").split()[1:3])
+    assert model > popularity > 0
+
+
+def test_the_objective_falls_with_every_iteration(finished: tuple[Path, str]) -> None:
+    history = json.loads((finished[0] / "model" / "_manifest.json").read_text("utf-8"))["history"]
+    objective = [iteration["objective"] for iteration in history]
+    assert len(objective) == 5
+    assert all(later < earlier for earlier, later in itertools.pairwise(objective))
+
+
+def test_the_same_run_gives_the_same_model(
+    finished: tuple[Path, str], ratings_csv: Path, tmp_path: Path
+) -> None:
+    result = wals("run", "--source", ratings_csv, "--output-dir", "again", *SMALL, "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert told["folder"] == "again"
+    assert {"recall_at_5", "ndcg_at_5", "rmse", "popularity_ndcg_at_5"} <= set(told["metrics"])
+    assert {"model", "recommendations", "report"} <= set(told["results"])
+    assert all((tmp_path / path).exists() for path in told["results"].values())
+    assert "train     done in" in result.stderr
+    first, second = (np.load(f / "model/item_factors.npy") for f in (finished[0], tmp_path / "again"))
+    assert np.array_equal(first, second)
+
+
+def test_recommend_shows_what_was_published(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    result = wals("recommend", "--model", "out/model", "--user", "7", "-k", "5", cwd=folder.parent)
+    assert result.returncode == 0, result.stderr
+    table = pq.read_table(folder / "recommendations", filters=[("user_id", "=", 7)]).to_pandas()
+    shown = [int(line.split("│")[2]) for line in result.stdout.splitlines() if line.startswith("│")]
+    assert shown == table["item_id"].tolist()
+    arguments = ("recommend", "--model", "out/model", "--user", "7", "-k", "5", "--titles", "titles.csv")
+    rows = json.loads(wals(*arguments, "--json", cwd=folder.parent).stdout)
+    assert [row["item"] for row in rows] == shown
+    assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5]
+    assert [row["score"] for row in rows] == pytest.approx(table["score"].tolist())
+    assert all(row["title"].startswith("Film ") for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "named"),
+    [
+        pytest.param(None, (), ["source", "ratings.csv"], id="missing file"),
+        pytest.param("", (), ["source", "empty"], id="empty file"),
+        pytest.param("userId,movieId,rating\n", (), ["no"], id="no rows"),
+        pytest.param(
+            "who,what,stars\n1,2,3\n", (), ["who, what, stars", "--user-column"], id="no such columns"
+        ),
+        pytest.param(
+            "userId,movieId,rating\n1,2,4\n1,3,good\n", (), ["rating", "good", "row 2"], id="no number"
+        ),
+        pytest.param("userId,movieId,rating\n1,2,4\n1,3,nan\n", (), ["rating", "nan", "row 2"], id="NaN"),
+        pytest.param(
+            "userId,movieId,rating\n1,2,inf\n1,3,1\n", (), ["rating", "inf", "row 1"], id="infinite"
+        ),
+        pytest.param("userId,movieId,rating\na,x,1\n,y,2\n", (), ["userId", "row 2"], id="empty user id"),
+        pytest.param("userId,movieId,rating\na,x,1\nb,,2\n", (), ["movieId", "row 2"], id="empty item id"),
+        pytest.param("userId,movieId,rating\n1,2,4\n1,3,4\n", (), ["user"], id="a single user"),
+        pytest.param("userId,movieId,rating\n1,2,4\n2,2,4\n", (), ["item"], id="a single item"),
+        pytest.param(
+            "ratings", ("--min-user-interactions", "500"), ["min_user_interactions"], id="nothing left"
+        ),
+        pytest.param("ratings", ("--latent-factor", "5"), ["--latent-factor"], id="unknown parameter"),
+        pytest.param("ratings", ("--latent-factors", "0"), ["latent_factors"], id="no factors"),
+        pytest.param(
+            "ratings",
+            ("--split", "foo", "--num-iters", "0", "--max-psi", "-1"),
+            ["split", "num_iters", "max_psi"],
+            id="three at once",
+        ),
+        pytest.param("ratings", ("--latent-factors", "many"), ["latent-factors", "many"], id="no integer"),
+        pytest.param("ratings", ("--top-k", "0"), ["top_k"], id="k below 1"),
+        pytest.param("ratings", ("--eval-k", "0"), ["eval_k"], id="evaluation k below 1"),
+        pytest.param("ratings", ("--output-dir", "/proc/none"), ["/proc/none"], id="output not writable"),
+        pytest.param("ratings", ("--titles", "none.csv"), ["titles", "none.csv"], id="no titles"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2_and_publishes_nothing(
+    content: str | None,
+    arguments: tuple[str, ...],
+    named: list[str],
+    ratings_csv: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = tmp_path / "ratings.csv"
+    if content is not None:
+        source.write_text(ratings_csv.read_text("utf-8") if content == "ratings" else content, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    # In this process, as importing kfp twenty times over would take most of the suite's time.
+    exit_code = run_command(cli, ["run", "--source", str(source), "--output-dir", "out", *arguments], "wals")
+    stderr = capsys.readouterr().err
+    assert exit_code == 2, stderr
+    assert stderr.startswith("wals: error: ")
+    assert stderr.count("\n") == 1, stderr
+    assert all(text in stderr for text in named), stderr
+    assert not list(tmp_path.rglob("recommendations/_manifest.json"))
+    assert not (tmp_path / "out" / "model").exists()
+
+
+def test_recommend_refuses_an_unknown_user_and_a_folder_without_a_model(finished: tuple[Path, str]) -> None:
+    folder = finished[0].parent
+    for model, user, named in (("out/model", "999", "999"), ("out/model", "x", "'x'"), ("out", "1", "out")):
+        result = wals("recommend", "--model", model, "--user", user, cwd=folder)
+        assert result.returncode == 2
+        assert result.stderr.count("\n") == 1
+        assert named in result.stderr
+
+
+@dsl.component(base_image="python", packages_to_install=[], install_kfp_package=False)
+def step_that_exits(code: int, done: dsl.Output[dsl.Artifact]):
+    import sys
+    from pathlib import Path
+
+    print("wals: about to exit")
+    if code:
+        sys.exit(code)
+    Path(done.path).write_text("done")
+
+
+@pytest.fixture(scope="module")
+def exiting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A compiled pipeline of two steps, of which the first exits with a given code."""
+
+    @dsl.pipeline(name="exiting")
+    def exiting(code: int) -> dsl.Artifact:
+        first = step_that_exits(code=code)
+        second = step_that_exits(code=0).after(first)
+        return second.outputs["done"]
+
+    path = tmp_path_factory.mktemp("exiting") / "exiting.yaml"
+    compiler.Compiler().compile(exiting, str(path))
+    return path
+
+
+def test_a_failing_step_fails_the_run_every_time(exiting: Path, tmp_path: Path) -> None:
+    for number in range(10):
+        events: list[StepEvent] = []
+        with pytest.raises(WalsError, match="step-that-exits"):
+            run_compiled(exiting, {"code": 1}, tmp_path / str(number), events.append)
+        assert [event.kind for event in events if event.kind != "said"] == ["started", "failed"]
+        assert not list(tmp_path.rglob("done"))
+
+
+def test_a_run_tells_what_its_steps_say(exiting: Path, tmp_path: Path) -> None:
+    events: list[StepEvent] = []
+    outputs = run_compiled(exiting, {"code": 0}, tmp_path, events.append)
+    (artifact,) = outputs.values()
+    assert Path(artifact.path).read_text() == "done"
+    assert StepEvent("step-that-exits", "said", "about to exit") in events
+    assert "about to exit" in (tmp_path / "run.log").read_text("utf-8")
+
+
+def test_a_run_leaves_the_log_and_the_print_of_its_process_as_they_were(
+    exiting: Path, tmp_path: Path
+) -> None:
+    @contextlib.contextmanager
+    def as_after_parallel_steps() -> Iterator[SubprocessRunner]:
+        # Parallel steps of kfp.local restore what they found, which may be what another had put there.
+        with subprocess_runner() as runner:
+            yield runner
+        builtins.print = repr
+        logging.getLogger().handlers = [logging.StreamHandler(sys.stdout)]
+        logging.getLogger().setLevel(logging.INFO)
+
+    root, original = logging.getLogger(), print
+    before = root.handlers[:], root.level
+    run_compiled(exiting, {"code": 0}, tmp_path, lambda event: None, as_after_parallel_steps)
+    assert print is original
+    assert (root.handlers, root.level) == before

@@ -1,0 +1,425 @@
+"""`wals submit`, `runs`, `cancel` and `compare` against servers that check every request."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.display import remote_run
+from pipeline.platforms.environments import Vertex
+from pipeline.platforms.vertex.backend import VertexBackend
+from tests.pipeline.conftest import Wals, service_account
+from tests.pipeline.kubeflow_server import KubeflowServer
+from tests.pipeline.serving import Call, RefusedError, serving
+from tests.pipeline.vertex_server import BUCKET, METRICS, PARENT, PROJECT, REGION, VertexServer
+from trainer.errors import WalsError
+
+STEPS = ["extract", "prepare", "train", "evaluate", "publish"]
+
+
+@pytest.fixture(autouse=True)
+def _poll_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_run, "_FIRST_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(remote_run, "_LONGEST_POLL_SECONDS", 0.01)
+
+
+def test_wait_follows_every_step_to_the_end(wals: Wals, config: Path) -> None:
+    result = wals("submit", "--config", config, "--wait")
+    assert result.exit_code == 0, result.stderr
+    places = [
+        result.stdout.index(f"{step:<9} {state}") for step in STEPS for state in ("running", "succeeded")
+    ]
+    assert places == sorted(places)
+
+
+def test_wait_ends_with_the_metrics_on_vertex(wals: Wals, vertex_config: Path) -> None:
+    result = wals("submit", "--config", vertex_config, "--wait")
+    assert result.exit_code == 0, result.stderr
+    row = next(line for line in result.stdout.splitlines() if "Recall@20" in line)
+    assert "0.3100" in row
+    assert "0.1200" in row
+
+
+def test_a_failed_step_is_named_and_exits_1(
+    wals: Wals, config: Path, server: VertexServer | KubeflowServer
+) -> None:
+    server.failing_step = "train"
+    result = wals("submit", "--config", config, "--wait")
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert "failed at train" in result.stderr
+
+
+def test_the_dry_run_is_the_request_that_is_sent(
+    wals: Wals, vertex_config: Path, vertex: VertexServer
+) -> None:
+    arguments = ("--config", vertex_config, "--name", "monday", "-p", "num_iters=3")
+    request = wals("submit", *arguments, "--dry-run").json
+    assert vertex.calls == []
+    assert wals("submit", *arguments).exit_code == 0
+    sent = vertex.jobs[f"{PARENT}/pipelineJobs/monday"]
+    assert request["parent"] == PARENT
+    assert request["pipelineJobId"] == "monday"
+    assert {name: sent[name] for name in request["pipelineJob"]} == request["pipelineJob"]
+    assert request["pipelineJob"]["runtimeConfig"]["parameterValues"] == {
+        "source": "bq://test-project.shop.ratings",
+        "latent_factors": 16,
+        "num_iters": 3,
+    }
+
+
+def test_the_dry_run_on_kubeflow_asks_nothing_of_the_server(
+    wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
+) -> None:
+    request = wals("submit", "--config", kubeflow_config, "--name", "monday", "--dry-run").json
+    assert kubeflow.calls == []
+    assert wals("submit", "--config", kubeflow_config, "--name", "monday").exit_code == 0
+    (sent,) = kubeflow.runs.values()
+    assert {name: sent[name] for name in request} == request
+
+
+def test_flags_go_before_the_file_and_suffice_without_one(wals: Wals, vertex: VertexServer) -> None:
+    result = wals(
+        *("submit", "--target", "vertex", "--project", "test-project", "--region", "europe-west1"),
+        *("--pipeline-root", "gs://test-bucket/other", "--endpoint", vertex.url, "--image-prefix", "eu/wals"),
+        *("-p", "source=gs://b/r.csv", "--json"),
+    )
+    assert result.exit_code == 0, result.stderr
+    job = vertex.jobs[f"{PARENT}/pipelineJobs/{result.json['id']}"]
+    assert job["runtimeConfig"]["gcsOutputDirectory"] == "gs://test-bucket/other"
+    assert job["pipelineSpec"]["deploymentSpec"]["executors"]["exec-train"]["container"]["image"].startswith(
+        "eu/wals/train:"
+    )
+
+
+@pytest.mark.parametrize("pipeline", ["wals-tune"])
+def test_the_other_pipeline_is_sent_the_same_way(wals: Wals, config: Path, pipeline: str) -> None:
+    run = wals("submit", "--config", config, "--pipeline", pipeline, "-p", "width=2", "--json").json
+    assert run["parameters"]["width"] == 2
+    assert run["name"].startswith("wals-tune-")
+
+
+def test_runs_are_read_without_making_the_experiment(
+    wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
+) -> None:
+    assert wals("runs", "--config", kubeflow_config, "--json").json == []
+    assert wals("schedule", "list", "--config", kubeflow_config, "--json").json == []
+    assert kubeflow.experiments == {}
+
+
+def test_lists_and_objects_among_the_parameters_are_json(
+    wals: Wals, vertex_config: Path, vertex: VertexServer
+) -> None:
+    wals("submit", "--config", vertex_config, "--name", "other")
+    given = {"depths": [1, 2.5, None], "shape": {"rows": [3]}}
+    vertex.jobs[f"{PARENT}/pipelineJobs/other"]["runtimeConfig"]["parameterValues"] = given
+    (run,) = wals("runs", "--config", vertex_config, "--json").json
+    assert run["parameters"] == given
+
+
+def test_metrics_of_another_pipeline_are_shown_by_their_names(
+    wals: Wals, vertex_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METRICS, "auc", 0.8)
+    shown = wals("submit", "--config", vertex_config, "--wait").stdout
+    rows = [line for line in shown.splitlines() if "0.8000" in line or "Recall@20" in line]
+    assert len(rows) == 2
+    assert "auc" in rows[1]
+
+
+def test_runs_are_listed_newest_first_and_shown_one_by_one(wals: Wals, config: Path) -> None:
+    ids = [wals("submit", "--config", config, "--name", name, "--json").json["id"] for name in ("one", "two")]
+    listed = wals("runs", "--config", config, "--json").json
+    assert [run["id"] for run in listed] == ids[::-1]
+    assert ids[0] in wals("runs", "--config", config).stdout
+    shown = wals("runs", ids[0], "--config", config, "--wait", "--json").json
+    assert shown["state"] == "succeeded"
+    assert [step["name"] for step in shown["steps"]] == STEPS
+    assert shown["parameters"]["latent_factors"] == 16
+
+
+def test_a_cancelled_run_is_told_as_such(wals: Wals, config: Path) -> None:
+    run_id = wals("submit", "--config", config, "--json").json["id"]
+    assert wals("cancel", run_id, "--config", config, "--json").json["id"] == run_id
+    result = wals("runs", run_id, "--config", config)
+    assert result.exit_code == 1
+    assert f"run {run_id} cancelled" in result.stderr
+
+
+def test_compare_shows_what_differs_beside_the_metrics(wals: Wals, vertex_config: Path) -> None:
+    ids = []
+    for factors in (8, 64):
+        result = wals(
+            "submit", "--config", vertex_config, "--name", f"d{factors}", "-p", f"latent_factors={factors}"
+        )
+        assert result.exit_code == 0, result.stderr
+        ids.append(f"d{factors}")
+        wals("runs", ids[-1], "--config", vertex_config, "--wait")
+    result = wals("compare", *ids, "--config", vertex_config)
+    rows = {
+        line.split("│")[1].strip(): line.split("│")[2:4] for line in result.stdout.splitlines() if "│" in line
+    }
+    assert [cell.strip() for cell in rows["latent_factors"]] == ["8", "64"]
+    assert "source" not in rows
+    assert [cell.strip() for cell in rows["recall_at_20"]] == ["0.3100", "0.3100"]
+    assert wals("compare", *ids, "--config", vertex_config, "--json").json[1]["metrics"] == METRICS
+
+
+def test_a_name_that_is_taken_is_refused(wals: Wals, vertex_config: Path) -> None:
+    assert wals("submit", "--config", vertex_config, "--name", "same").exit_code == 0
+    result = wals("submit", "--config", vertex_config, "--name", "same")
+    assert result.exit_code == 2
+    assert "same" in result.stderr
+    assert "already exists" in result.stderr
+
+
+def test_a_run_outlives_a_network_that_comes_back(
+    wals: Wals, vertex_config: Path, vertex: VertexServer
+) -> None:
+    run_id = wals("submit", "--config", vertex_config, "--json").json["id"]
+    vertex.refusals = [503, 503, 503]
+    assert wals("runs", run_id, "--config", vertex_config, "--wait").exit_code == 0
+
+
+def test_a_network_that_stays_away_tells_how_to_follow_the_run_again(
+    wals: Wals, vertex_config: Path, vertex: VertexServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = wals("submit", "--config", vertex_config, "--json").json["id"]
+    monkeypatch.setattr(remote_run, "_SILENCE_SECONDS", 0.1)
+    vertex.refusals = [503] * 99
+    options = ("--config", vertex_config, "--endpoint", vertex.url)
+    result = wals("runs", run_id, *options, "--wait")
+    assert result.exit_code == 1
+    assert "trying again" in result.stdout
+    assert result.stderr.count("\n") == 1
+    assert f"`wals runs {run_id} --config {vertex_config} --endpoint {vertex.url} --wait`" in result.stderr
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_run_that_one_may_not_see_any_more_is_not_waited_for(
+    wals: Wals, vertex_config: Path, vertex: VertexServer, status: int
+) -> None:
+    run_id = wals("submit", "--config", vertex_config, "--json").json["id"]
+    vertex.refusals = [status] * 9
+    result = wals("runs", run_id, "--config", vertex_config, "--wait")
+    assert result.exit_code == 1
+    assert f"`wals runs {run_id} --config {vertex_config} --wait`" in result.stderr
+    assert len(vertex.refusals) == 8
+
+
+def test_an_interrupted_wait_tells_how_to_go_on(
+    wals: Wals, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = wals("submit", "--config", config, "--json").json["id"]
+
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(remote_run.time, "sleep", interrupt)
+    result = wals("runs", run_id, "--config", config, "--wait")
+    assert result.exit_code == 130
+    assert f"`wals runs {run_id} --config {config} --wait`" in result.stdout
+
+
+def test_the_links_come_before_the_end(wals: Wals, vertex_config: Path) -> None:
+    result = wals("submit", "--config", vertex_config, "--name", "monday", "--wait")
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("Submitted monday: https://console.cloud.google.com/vertex-ai/")
+    running = next(line for line in lines if line.startswith("train     running"))
+    assert "https://console.cloud.google.com/" in running
+    assert "/training/703?project=test-project" in running
+
+
+@pytest.mark.parametrize("run_id", ["nothing", "../../x", "a/b", ".."])
+def test_an_unknown_run_is_named(wals: Wals, config: Path, run_id: str) -> None:
+    for command in ("runs", "cancel", "compare"):
+        result = wals(command, run_id, "--config", config)
+        assert result.exit_code == 2, result.stderr
+        assert repr(run_id) in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+def test_an_older_server_is_named_with_its_version(
+    wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
+) -> None:
+    kubeflow.version = "2.5.1"
+    result = wals("submit", "--config", kubeflow_config)
+    assert result.exit_code == 2
+    assert "2.5.1" in result.stderr
+    assert kubeflow.runs == {}
+
+
+def test_a_server_that_tells_its_version_elsewhere_is_used(
+    wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
+) -> None:
+    kubeflow.health_path = "/apis/v2beta1/healthz"
+    assert wals("submit", "--config", kubeflow_config).exit_code == 0
+    kubeflow.version = "2.5.1"
+    assert "2.5.1" in wals("submit", "--config", kubeflow_config).stderr
+
+
+@pytest.mark.parametrize("command", [("submit", "--wait"), ("runs",), ("upload",), ("schedule", "list")])
+def test_without_credentials_it_says_so_at_once(
+    wals: Wals, command: tuple[str, ...], vertex_config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    result = wals(*command, "--config", vertex_config, "--endpoint", "https://127.0.0.1:9")
+    assert result.exit_code == 1
+    assert "gcloud auth application-default login" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_expired_credentials_say_so_at_once(
+    wals: Wals, vertex_config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def expired(call: Call) -> Any:
+        raise RefusedError(400, "invalid_grant")
+
+    def refuse(status: int, message: str) -> Any:
+        return {"error": message, "error_description": "Token has been expired or revoked."}
+
+    with serving([("POST", "/token", expired)], refuse, []) as url:
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(service_account(tmp_path, f"{url}/token")))
+        result = wals("submit", "--config", vertex_config, "--endpoint", "https://127.0.0.1:9")
+    assert result.exit_code == 1
+    assert "have expired" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("status", "told"), [(401, "gcloud auth"), (403, "403"), (429, "429")])
+def test_what_the_service_refuses_is_one_line(
+    wals: Wals, vertex_config: Path, vertex: VertexServer, status: int, told: str
+) -> None:
+    vertex.refusals = [status]
+    result = wals("runs", "any", "--config", vertex_config)
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert told in result.stderr
+    assert vertex.url not in result.stderr
+
+
+@pytest.fixture
+def swallowing() -> Iterator[str]:
+    """Address where packets are lost: with its queue full, the kernel drops what asks for a connection."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as queue:
+        for _ in range(3):
+            caller = queue.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(server.getsockname())
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("silent", ["vertex", "token", "registry", "kubeflow"])
+def test_a_network_that_swallows_everything_is_told_of_at_once(
+    vertex_config: Path, swallowing: str, tmp_path: Path, silent: str
+) -> None:
+    command = {
+        "vertex": ("runs", "--config", vertex_config, "--endpoint", swallowing),
+        "token": ("runs", "--config", vertex_config, "--endpoint", "https://127.0.0.1:9"),
+        "registry": ("upload", "--config", vertex_config, "--template-repository", f"{swallowing}/templates"),
+        "kubeflow": ("runs", "--target", "kubeflow", "--host", swallowing),
+    }[silent]
+    key = {"GOOGLE_APPLICATION_CREDENTIALS": str(service_account(tmp_path, f"{swallowing}/token"))}
+    began = time.monotonic()
+    result = subprocess.run(
+        [sys.executable, "-c", "from pipeline.cli import main; main()", *map(str, command)],
+        env=os.environ | (key if silent == "token" else {}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    took = time.monotonic() - began
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1, result.stderr
+    # About 5 s on an idle machine; clients left to themselves take from 30 s to for ever.
+    assert took < 20
+
+
+def test_a_network_that_goes_in_between_is_noticed_soon(swallowing: str) -> None:
+    platform = Vertex(
+        project=PROJECT, region=REGION, pipeline_root=f"gs://{BUCKET}/runs", endpoint=swallowing
+    )
+    began = time.monotonic()
+    with pytest.raises(WalsError, match="cannot be reached"):
+        VertexBackend(platform).get("monday")
+    # The time that an answer may take is 30 s.
+    assert time.monotonic() - began < 20
+
+
+def test_a_server_that_says_nothing_is_given_up_on(wals: Wals, vertex_config: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        for options in (
+            ("--config", vertex_config, "--endpoint", url),
+            ("--target", "kubeflow", "--host", url),
+        ):
+            began = time.monotonic()
+            result = wals("runs", *options)
+            assert result.exit_code == 1
+            assert result.stderr.count("\n") == 1
+            # A read timeout of its own would be 30 s.
+            assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        *((command, 200) for command in (("submit",), ("upload",), ("runs", "monday"), ("schedule", "list"))),
+        (("runs",), 302),
+        (("runs",), 404),
+    ],
+)
+@pytest.mark.parametrize("target", ["vertex", "kubeflow", "kubeflow with its health in the open"])
+def test_a_login_page_is_no_answer(
+    wals: Wals, request: pytest.FixtureRequest, target: str, command: tuple[str, ...], status: int
+) -> None:
+    def health(call: Call) -> Any:
+        if target in ("vertex", "kubeflow"):
+            return login(call)
+        return {"tag_name": "2.17.0"}
+
+    def login(call: Call) -> str:
+        if status != 200:
+            raise RefusedError(status, "Sign in")
+        return "<html><body>Sign in</body></html>"
+
+    config = request.getfixturevalue(f"{target.split()[0]}_config")
+    routes = [("GET", ".*/healthz", health), ("GET", ".*", login), ("POST", ".*", login)]
+    with serving(routes, lambda *_: "<html>", []) as url:
+        if target == "vertex":
+            result = wals(
+                *command, "--config", config, "--endpoint", url, "--template-repository", f"{url}/t"
+            )
+        else:
+            result = wals(*command, "--config", config, "--host", url)
+            assert url in result.stderr
+    assert result.exit_code == 1, result.stdout
+    assert result.stderr.count("\n") == 1, result.stderr
+
+
+def test_a_bug_is_one_line_and_its_traceback_is_to_be_had(
+    wals: Wals, vertex_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(VertexBackend, "runs", lambda *_: [][0])
+    result = wals("runs", "--config", vertex_config)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("wals: error: bug: IndexError")
+    assert result.stderr.count("\n") == 1
+    with pytest.raises(IndexError):
+        wals("runs", "--config", vertex_config, "--debug")
+
+
+def test_a_server_that_is_not_there_is_named(wals: Wals) -> None:
+    result = wals("submit", "--target", "kubeflow", "--host", "http://127.0.0.1:9")
+    assert result.exit_code == 1
+    assert "http://127.0.0.1:9" in result.stderr
+    assert result.stderr.count("\n") == 1

@@ -1,0 +1,141 @@
+"""The compiled specs: what people upload."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+from components.images import image
+from pipeline.definition.compiling import compile_pipeline
+from pipeline.definition.pipelines import PIPELINES
+from pipeline.definition.targets import TARGETS
+
+ROOT = Path(__file__).parents[3]
+GOLDEN = Path(__file__).parent / "golden"
+SPECS = [(pipeline, target) for pipeline in PIPELINES for target in TARGETS]
+
+
+def compile_py(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, ROOT / "compile.py", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("build")
+    result = compile_py("--output-dir", str(folder))
+    assert result.returncode == 0, result.stderr
+    for pipeline, target in SPECS:
+        assert str(folder / f"{pipeline}.{target}.yaml") in result.stdout
+    assert result.stdout.count("upload to") == len(SPECS)
+    return folder
+
+
+@pytest.mark.parametrize(("pipeline", "target"), SPECS)
+def test_the_spec_is_the_reviewed_one(build: Path, pipeline: str, target: str) -> None:
+    """A change is a visible diff; `make golden` renews the files."""
+    name = f"{pipeline}.{target}.yaml"
+    assert (build / name).read_bytes() == (GOLDEN / name).read_bytes()
+
+
+@pytest.mark.parametrize(("pipeline", "target"), SPECS)
+def test_the_spec_is_one_document_of_the_published_schema(build: Path, pipeline: str, target: str) -> None:
+    (document,) = yaml.safe_load_all((build / f"{pipeline}.{target}.yaml").read_text("utf-8"))
+    spec = json_format.ParseDict(document, pipeline_spec_pb2.PipelineSpec())
+    assert spec.pipeline_info.name == pipeline
+    assert {"extract", "prepare", "train", "evaluate", "publish"} <= set(spec.root.dag.tasks)
+
+
+@pytest.mark.parametrize(("pipeline", "target"), SPECS)
+def test_each_step_has_an_image_of_its_own_and_installs_nothing_at_run_time(
+    build: Path, pipeline: str, target: str
+) -> None:
+    executors = yaml.safe_load((build / f"{pipeline}.{target}.yaml").read_text("utf-8"))["deploymentSpec"][
+        "executors"
+    ]
+    images = {
+        name.removeprefix("exec-"): executor["container"]["image"] for name, executor in executors.items()
+    }
+    # The three parts of tuning share one; kfp numbers a component's further uses.
+    own = {
+        name: image for name, image in images.items() if not name.startswith(("suggest", "trial", "choose"))
+    }
+    assert len(set(own.values())) == len(own) == 5
+    assert all(f"/{step}:" in image for step, image in own.items())
+    assert all("/tune:" in image for name, image in images.items() if name not in own)
+    assert not any("pip install" in part for e in executors.values() for part in e["container"]["command"])
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_every_parameter_has_a_type_a_default_and_a_description(pipeline: str) -> None:
+    built = PIPELINES[pipeline].build(PIPELINES[pipeline], image, TARGETS["vertex"])
+    assert list(built.component_spec.inputs) == list(PIPELINES[pipeline].parameters)
+    for name, spec in built.component_spec.inputs.items():
+        assert spec.type in {"String", "Integer", "Float", "Boolean"}, name
+        assert spec.description, f"{name} is not described"
+        assert spec.default is not None or not spec.optional, f"{name} defaults to None"
+
+
+def test_compiling_twice_gives_the_same_bytes(build: Path, tmp_path: Path) -> None:
+    for pipeline, target in SPECS:
+        again = compile_pipeline(PIPELINES[pipeline], TARGETS[target], tmp_path)
+        assert again.read_bytes() == (build / again.name).read_bytes()
+
+
+def test_prefix_and_tag_name_the_images(tmp_path: Path) -> None:
+    result = compile_py(
+        *(
+            "--target",
+            "vertex",
+            "--pipeline",
+            "wals-train",
+            "--image-prefix",
+            "eu.example.dev/project/wals",
+            "--tag",
+            "9f3",
+            "--json",
+        ),
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    assert [path.name for path in (tmp_path / "build").iterdir()] == ["wals-train.vertex.yaml"]
+    spec = {"pipeline": "wals-train", "target": "vertex", "spec": "build/wals-train.vertex.yaml"}
+    assert json.loads(result.stdout) == [spec]
+    assert (
+        "image: eu.example.dev/project/wals/train:9f3"
+        in (tmp_path / "build/wals-train.vertex.yaml").read_text()
+    )
+
+
+def test_accelerators_are_named_as_each_platform_wants() -> None:
+    vertex = (GOLDEN / "wals-train.vertex.yaml").read_text("utf-8")
+    assert "resourceType: NVIDIA_TESLA_T4" in vertex
+    assert "nvidia.com/gpu" not in vertex
+    assert "accelerator" not in (GOLDEN / "wals-train.kubeflow.yaml").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--target", "azure"), "azure"),
+        (("--pipeline", "wals-brain"), "wals-brain"),
+        (("--colour", "red"), "--colour"),
+        (("--output-dir", "/proc/none"), "/proc/none"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(arguments: tuple[str, ...], named: str) -> None:
+    result = compile_py(*arguments)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("compile.py: error: ")
+    assert named in result.stderr

@@ -1,0 +1,184 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from trainer.config import TrainConfig
+from trainer.errors import InputError
+from trainer.files import read_manifest, sha256
+from trainer.fit import fit
+from trainer.matrix import InteractionMatrix, Shard
+from trainer.model import Model
+from trainer.serving.export import SCHEMA, export
+from trainer.vocabulary import Vocabulary
+
+USERS, ITEMS = 30, 25
+CONFIGS = {
+    "implicit": TrainConfig(latent_factors=6, num_iters=3, alpha=0.5, solver="cholesky"),
+    "linear": TrainConfig(
+        latent_factors=5, num_iters=3, feedback="explicit", unobs_weight=0.01, regularization=0.07,
+        regularization_exponent=0.0, solver="cholesky",
+    ),
+    "log": TrainConfig(
+        latent_factors=5, num_iters=3, feedback="explicit", wt_type=1, feature_wt_exp=0.5, solver="cholesky"
+    ),
+}  # fmt: skip
+
+# Serves requests with nothing but TensorFlow: no folder of ours is on the path.
+SERVER = """
+import json, sys
+import tensorflow as tf
+
+assert not any(name.split(".")[0] == "trainer" for name in sys.modules)
+answers = []
+for request in json.load(sys.stdin):
+    loaded = tf.saved_model.load(request["folder"])
+    inputs = {name: tf.constant(value, tf.int32 if name == "k" else tf.string)
+              for name, value in request["inputs"].items()}
+    try:
+        answer = loaded.signatures[request["signature"]](**inputs)
+        answers.append({"item_ids": [[i.decode() for i in row] for row in answer["item_ids"].numpy()],
+                        "scores": answer["scores"].numpy().tolist()})
+    except tf.errors.InvalidArgumentError as error:
+        answers.append({"error": error.message})
+json.dump(answers, sys.stdout)
+"""
+
+
+def serve(*requests: tuple[Path, str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Load SavedModels in a process of its own and return what their signatures answer."""
+    result = subprocess.run(
+        [sys.executable, "-I", "-c", SERVER],
+        input=json.dumps(
+            [
+                {"folder": str(folder), "signature": name, "inputs": inputs}
+                for folder, name, inputs in requests
+            ]
+        ),
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    answers: list[dict[str, Any]] = json.loads(result.stdout)
+    return answers
+
+
+def trained(config: TrainConfig) -> Model:
+    """Return a model whose users are integers and whose items are text with letters beyond ASCII."""
+    random = np.random.default_rng(3)
+    dense = np.where(random.random((USERS, ITEMS)) < 0.3, random.integers(1, 6, (USERS, ITEMS)), 0.0)
+    dense[4] = 0
+    dense[5] = 1
+    matrix = InteractionMatrix.from_scipy(sparse.csr_array(dense))
+    users = Vocabulary.of(np.arange(USERS) * 7 - 50)
+    items = Vocabulary.of([f"item {number}, ü\tß" for number in range(ITEMS)])
+    return fit(matrix, config, users=users, items=items)
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, Model]:
+    return {name: trained(config) for name, config in CONFIGS.items()}
+
+
+@pytest.fixture(scope="module")
+def folders(models: dict[str, Model], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folders = {name: tmp_path_factory.mktemp(name) for name in models}
+    for name, folder in folders.items():
+        export(models[name], folder)
+    return folders
+
+
+def expected(model: Model, found: tuple[np.ndarray, np.ndarray]) -> tuple[list[list[str]], np.ndarray]:
+    """Return what the model found the way the SavedModel says it."""
+    indices, scores = found
+    names = model.items.ids.to_pylist()
+    listed = indices >= 0
+    ids = [[names[i] if i >= 0 else "" for i in row] for row in indices]
+    return ids, np.where(listed, scores, 0)
+
+
+def assert_agrees(answer: dict[str, Any], model: Model, found: tuple[np.ndarray, np.ndarray]) -> None:
+    ids, scores = expected(model, found)
+    assert answer["item_ids"] == ids
+    np.testing.assert_allclose(answer["scores"], scores, rtol=1e-4, atol=1e-5)
+
+
+def test_serves_what_the_model_recommends(models: dict[str, Model], folders: dict[str, Path]) -> None:
+    everyone = [str(user) for user in models["linear"].users.ids.to_pylist()]
+    items = models["linear"].items.ids.to_pylist()
+    histories = [[items[3], items[9], items[20]], [items[9], "", "no such item"], [items[9], items[9], ""]]
+    shard = Shard(0, np.array([0, 3, 4, 5]), np.array([3, 9, 20, 9, 9], np.int32), np.ones(5, np.float32))
+    requests: list[tuple[str, dict[str, Any], Callable[[Model], Any]]] = [
+        (
+            "recommend",
+            {"user_ids": everyone, "k": ITEMS + 2},
+            lambda model: model.recommend(np.arange(USERS), ITEMS + 2),
+        ),
+        ("recommend", {"user_ids": everyone[:2], "k": [5, 5]}, lambda model: model.recommend([0, 1], 5)),
+        ("serving_default", {"user_ids": everyone[:1], "k": 3}, lambda model: model.recommend([0], 3)),
+        ("recommend_for_items", {"item_ids": histories, "k": 8}, lambda model: model.recommend_for(shard, 8)),
+        (
+            "similar_items",
+            {"item_ids": items, "k": ITEMS},
+            lambda model: model.similar_items(np.arange(ITEMS), ITEMS),
+        ),
+    ]
+    asked = [(folders[name], signature, inputs) for name in models for signature, inputs, _ in requests]
+    answers = iter(serve(*asked))
+    for model in models.values():
+        for _, _, ask in requests:
+            assert_agrees(next(answers), model, ask(model))
+
+
+def test_what_is_unknown_gets_an_empty_list_and_asking_for_nothing_an_error(
+    folders: dict[str, Path],
+) -> None:
+    folder = folders["implicit"]
+    *answers, refused = serve(
+        (folder, "recommend", {"user_ids": ["no such user", ""], "k": 2}),
+        (folder, "recommend_for_items", {"item_ids": [["no such item", ""], ["", ""]], "k": 2}),
+        (folder, "similar_items", {"item_ids": ["no such item", ""], "k": 2}),
+        (folder, "recommend", {"user_ids": ["-50"], "k": 0}),
+    )
+    nothing = {"item_ids": [["", ""], ["", ""]], "scores": [[0.0, 0.0], [0.0, 0.0]]}
+    assert answers == [nothing] * 3
+    assert "k must be at least 1" in refused["error"]
+
+
+def test_the_manifest_vouches_for_every_file(folders: dict[str, Path]) -> None:
+    folder = folders["linear"]
+    manifest = read_manifest(folder, SCHEMA)
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert files == {*manifest["sha256"], "_manifest.json"}
+    assert all(sha256(folder / name) == digest for name, digest in manifest["sha256"].items())
+    assert (manifest["users"], manifest["items"], manifest["latent_factors"]) == (USERS, ITEMS, 5)
+
+
+def small_model(items: list[str]) -> Model:
+    config = TrainConfig(latent_factors=2, num_iters=1, solver="cholesky")
+    matrix = InteractionMatrix.from_scipy(sparse.csr_array(np.eye(len(items))))
+    return fit(matrix, config, items=Vocabulary.of(items))
+
+
+@pytest.mark.parametrize("item", ["two\nlines", "carriage\rreturn"])
+def test_an_id_with_a_line_break_is_refused_and_the_folder_left_alone(tmp_path: Path, item: str) -> None:
+    export(small_model(["a", "b"]), tmp_path)
+    before = read_manifest(tmp_path, SCHEMA)
+    with pytest.raises(InputError, match=r"items .*: has a line break"):
+        export(small_model(["a", item]), tmp_path)
+    assert read_manifest(tmp_path, SCHEMA) == before
+
+
+def test_a_second_export_replaces_the_first(tmp_path: Path) -> None:
+    export(small_model(["a", "b", "c"]), tmp_path)
+    export(small_model(["x", "y"]), tmp_path)
+    (answer,) = serve((tmp_path, "similar_items", {"item_ids": ["x", "a"], "k": 1}))
+    assert answer["item_ids"] == [["y"], [""]]

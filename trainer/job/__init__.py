@@ -1,0 +1,1 @@
+"""The stand-alone training job behind ``python -m trainer.task``."""

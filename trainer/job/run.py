@@ -1,0 +1,118 @@
+"""The stand-alone training job: read, split, train, write, report."""
+
+import argparse
+import contextlib
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trainer import extras
+from trainer.checkpoint import Checkpoints
+from trainer.config import TrainConfig
+from trainer.errors import InputError
+from trainer.files import make_writable
+from trainer.fit import fit
+from trainer.job import flags
+from trainer.job.output import METRICS_FILE, metrics_of, scalars_of, write_output
+from trainer.job.reading import FIELD, Interactions, read_interactions
+from trainer.matrix import InteractionMatrix
+from trainer.model import Iteration, Model
+from trainer.splitting import Split
+from trainer.storage import deliver, is_remote, local_copy
+
+HYPERPARAMETER_METRIC_TAG = "training/hptuning/metric"
+"""The tag under which the RMSE of the held-out entries is reported; the old job's."""
+
+logger = logging.getLogger(__name__)
+
+
+def run(given: argparse.Namespace) -> None:
+    """Run the job that the flags describe.
+
+    Args:
+        given: the parsed flags.
+
+    Raises:
+        InputError: a flag or the data cannot be used.
+        WalsError: Cloud Storage or a disk failed.
+    """
+    flags.check(given)
+    config, output = flags.config_of(given), flags.output_of(given)
+    tuner = _tuner() if given.hypertune else None
+    if not extras.tensorflow_is_installed():
+        logger.warning("no SavedModel will be written, because TensorFlow is not installed")
+    with local_copy(FIELD, flags.source_of(given)) as path:
+        data = read_interactions(path, delimiter=flags.delimiter_of(given), headers=flags.has_headers(given))
+    split = _split(data, given.test_fraction, config.seed)
+    logger.info(
+        "%d users, %d items, %d entries to train on and %d held out",
+        *(len(data.users), len(data.items), split.train.nnz, split.test.nnz),
+    )
+    if not is_remote(output):
+        make_writable(Path(output))
+    checkpoints = flags.checkpoints_of(given)
+    with tempfile.TemporaryDirectory() as scratch:
+        scalars = scalars_of(given, Path(scratch))
+        model = _train(split, data, config, given.warm_start, checkpoints, scalars)
+        metrics = metrics_of(model, split)
+        with_json = given.data_type == flags.USER_RATINGS
+        write_output(Path(scratch), model, data, metrics, with_json=with_json)
+        deliver(Path(scratch), "--job-dir", output, METRICS_FILE)
+    if checkpoints:
+        shutil.rmtree(flags.checkpoint_folder(given), ignore_errors=True)
+    if tuner:
+        tuner.report_hyperparameter_tuning_metric(
+            HYPERPARAMETER_METRIC_TAG, metrics["test_rmse"], global_step=len(model.history)
+        )
+    for name in ("train", "test"):
+        value = metrics[f"{name}_rmse"]
+        print(f"{name} RMSE = {'none' if value is None else format(value, '.4f')}")
+
+
+def _split(data: Interactions, fraction: float, seed: int) -> Split:
+    split = Split.exact(data.matrix, fraction, seed)
+    if fraction > 0 and not split.test.nnz:
+        raise InputError(
+            "--test_fraction",
+            fraction,
+            f"holds out none of {data.matrix.nnz} entries",
+            "raise it, or give 0",
+        )
+    return split
+
+
+def _train(
+    split: Split,
+    data: Interactions,
+    config: TrainConfig,
+    warm_start: str | None,
+    checkpoints: Checkpoints | None,
+    on_iteration: Callable[[Iteration], None],
+) -> Model:
+    with contextlib.ExitStack() as stack:
+        earlier = None
+        if warm_start:
+            earlier = Model.load(stack.enter_context(local_copy("--warm_start", warm_start)))
+        return fit(
+            InteractionMatrix.from_scipy(split.train),
+            config,
+            users=data.users,
+            items=data.items,
+            warm_start=earlier,
+            checkpoints=checkpoints,
+            on_iteration=on_iteration,
+        )
+
+
+def _tuner() -> Any:
+    """Return the reporter of the metric to Vertex AI's hyperparameter tuning."""
+    try:
+        import hypertune
+    except ImportError as error:
+        raise InputError(
+            "--hypertune", True, "requires cloudml-hypertune", "pip install cloudml-hypertune"
+        ) from error
+    return hypertune.HyperTune()

@@ -1,0 +1,264 @@
+"""Validated options: one declaration per option, and one line for each problem with the values given."""
+
+import difflib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args, get_origin
+
+import pydantic
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from trainer.errors import CombinedInputError, InputError
+
+
+class Options(pydantic.BaseModel):
+    """Base of the options models: immutable, strictly typed, without unknown names or infinite numbers.
+
+    A field declares everything about an option: type, default, bounds, choices (a ``Literal``), a description
+    in one sentence and the group that help texts list it in. The pipeline's parameters, the command line, the
+    checks and the reference documentation are derived from these declarations.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    if not TYPE_CHECKING:  # so that type checkers take the fields for the arguments
+
+        def __init__(self, **values: Any) -> None:
+            """Validate the values.
+
+            Raises:
+                InputError: naming the field, the value and the remedy.
+                CombinedInputError: several values cannot be used, or do not go together.
+            """
+            try:
+                super().__init__(**values)
+            except pydantic.ValidationError as error:
+                raise CombinedInputError.of(input_errors(error, type(self))) from error
+            conflicts = list(self.conflicts())
+            if conflicts:
+                raise CombinedInputError.of(conflicts)
+
+    def conflicts(self) -> Iterator[InputError]:
+        """Yield the problems of values that are valid one by one but not together."""
+        yield from ()
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a validated copy with other values for some fields.
+
+        Raises:
+            InputError: a value cannot be used.
+        """
+        return type(self)(**{**self.model_dump(), **changes})
+
+    @classmethod
+    def select(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the value of each of this model's fields out of the values of several models.
+
+        Raises:
+            KeyError: a field has no value.
+        """
+        return {name: values[name] for name in cls.model_fields}
+
+
+def fields_of(model: type[Options], names: Collection[str]) -> dict[str, Any]:
+    """Return some of a model's fields, as ``pydantic.create_model`` takes the fields of another model."""
+    return {name: (model.model_fields[name].annotation, model.model_fields[name]) for name in names}
+
+
+def group(name: str) -> dict[str, Any]:
+    """Return the ``json_schema_extra`` of a field that help texts list under the heading ``name``."""
+    return {"group": name}
+
+
+def invalid(problem: str, remedy: str) -> PydanticCustomError:
+    """Return the error that a field's own validator raises.
+
+    Args:
+        problem: what is wrong with the value, without a capital or a full stop.
+        remedy: what to do instead, as an imperative.
+    """
+    return PydanticCustomError("invalid", "{problem}", {"problem": problem, "remedy": remedy})
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The range of a number.
+
+    Attributes:
+        low: least value; None for no bound.
+        high: greatest value; None for no bound.
+        open_low: whether ``low`` itself is excluded.
+        open_high: whether ``high`` itself is excluded.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    open_low: bool = False
+    open_high: bool = False
+
+    @classmethod
+    def of(cls, field: FieldInfo) -> Self:
+        """Return the bounds that a field declares."""
+        found: dict[str, Any] = {}
+        for constraint in field.metadata:
+            match constraint:
+                case Ge(ge=low):
+                    found |= {"low": low}
+                case Gt(gt=low):
+                    found |= {"low": low, "open_low": True}
+                case Le(le=high):
+                    found |= {"high": high}
+                case Lt(lt=high):
+                    found |= {"high": high, "open_high": True}
+        return cls(**found)
+
+    @property
+    def interval(self) -> str:
+        """The bounds as an interval of x, such as "0<x<=1"; "" where there are none."""
+        low = "" if self.low is None else f"{self.low:g}{'<' if self.open_low else '<='}"
+        high = "" if self.high is None else f"{'<' if self.open_high else '<='}{self.high:g}"
+        if low and not high:
+            return f"x{'>' if self.open_low else '>='}{self.low:g}"
+        return f"{low}x{high}" if high else ""
+
+    def __str__(self) -> str:
+        """Return the bounds in words, such as "of at least 1"; "" where there are none."""
+        low = high = ""
+        if self.low is not None:
+            low = f"above {self.low:g}" if self.open_low else f"of at least {self.low:g}"
+        if self.high is not None:
+            high = f"below {self.high:g}" if self.open_high else f"of at most {self.high:g}"
+        return " and ".join(filter(None, (low, high)))
+
+
+def choices_of(annotation: Any) -> tuple[Any, ...]:
+    """Return the values that a ``Literal`` type allows; none of any other type."""
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
+def value_type(field: FieldInfo) -> type:
+    """Return the type of a field's values, which of a ``Literal`` is that of its choices."""
+    choices = choices_of(field.annotation)
+    kind = type(choices[0]) if choices else field.annotation
+    if not isinstance(kind, type):
+        raise TypeError(f"{field!r} has no single type")
+    return kind
+
+
+def input_errors(
+    error: pydantic.ValidationError,
+    model: type[pydantic.BaseModel],
+    *,
+    prefix: str = "",
+    missing: str = "give a value",
+) -> list[InputError]:
+    """Return a line for each problem that pydantic found.
+
+    Args:
+        error: raised by the model.
+        model: whose fields give the remedies.
+        prefix: of the fields' names, such as ``"platform."``.
+        missing: remedy where a required field has no value; ``{option}`` stands for the field's option.
+    """
+    return [_input_error(detail, model, prefix, missing) for detail in error.errors()]
+
+
+def unknown_field(name: str, value: object, known: Collection[str]) -> InputError:
+    """Return the problem of a name that is not among those known."""
+    return InputError(name, value, _PROBLEMS["extra_forbidden"], _nearest(name, known))
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
+
+
+_PROBLEMS = {
+    "int_type": "is not an integer",
+    "int_parsing": "is not an integer",
+    "int_from_float": "is not an integer",
+    "float_type": "is not a number",
+    "float_parsing": "is not a number",
+    "finite_number": "is not a finite number",
+    "bool_type": "is not true or false",
+    "bool_parsing": "is not true or false",
+    "string_type": "is not text",
+    "string_pattern_mismatch": "has an invalid format",
+    "string_too_short": "is too short",
+    "dict_type": "is not a mapping",
+    "model_type": "is not a mapping",
+    "list_type": "is not a list",
+    "literal_error": "is unknown",
+    "missing": "is missing",
+    "extra_forbidden": "is unknown",
+}
+
+
+def _input_error(
+    detail: ErrorDetails, model: type[pydantic.BaseModel], prefix: str, missing: str
+) -> InputError:
+    place = [str(part) for part in detail["loc"]]
+    name = (prefix + ".".join(place)).rstrip(".")
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind == "missing":
+        return InputError(name, "", _PROBLEMS[kind], missing.format(option=place[-1].replace("_", "-")))
+    problem = (
+        _PROBLEMS.get(kind) or _out_of_bounds(kind, context) or detail["msg"].removeprefix("Value error, ")
+    )
+    return InputError(name, detail["input"], problem, _remedy(kind, context, model, place))
+
+
+def _out_of_bounds(kind: str, context: Mapping[str, Any]) -> str:
+    match kind:
+        case "greater_than_equal":
+            return f"is below {context['ge']:g}"
+        case "greater_than":
+            return f"is not above {context['gt']:g}"
+        case "less_than_equal":
+            return f"is above {context['le']:g}"
+        case "less_than":
+            return f"is not below {context['lt']:g}"
+    return ""
+
+
+def _remedy(
+    kind: str, context: Mapping[str, Any], model: type[pydantic.BaseModel], place: Sequence[str]
+) -> str:
+    if kind == "invalid":
+        return str(context["remedy"])
+    owner, field = _find(model, place)
+    if kind == "extra_forbidden":
+        return _nearest(place[-1], owner.model_fields)
+    if field is None:
+        return "give another value"
+    if choices := choices_of(field.annotation):
+        return f"choose from {', '.join(map(str, choices))}"
+    if field.annotation in (int, float):
+        noun = "an integer" if field.annotation is int else "a number"
+        return f"give {noun} {Bounds.of(field)}".rstrip()
+    if kind == "string_pattern_mismatch" and field.description:
+        return f"expected: {field.description.rstrip('.')}"
+    return "give another value"
+
+
+def _find(
+    model: type[pydantic.BaseModel], place: Sequence[str]
+) -> tuple[type[pydantic.BaseModel], FieldInfo | None]:
+    """Return the model that has, or should have, the last field of a path, and that field if it exists."""
+    for name in place[:-1]:
+        field = model.model_fields.get(name)
+        nested = (
+            [kind for kind in (field.annotation, *get_args(field.annotation)) if _is_model(kind)]
+            if field
+            else []
+        )
+        if not nested:
+            return model, field
+        model = nested[0]
+    return model, model.model_fields.get(place[-1])
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, pydantic.BaseModel)

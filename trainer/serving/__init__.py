@@ -1,0 +1,1 @@
+"""Serving: the TensorFlow graph and its export as a SavedModel."""
