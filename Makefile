@@ -2,35 +2,35 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 
-# The first Python that fits pyproject.toml and can make a virtual environment.
+# The first Python that pyproject.toml allows and that can create virtual environments.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1 \
 	&& echo $$p && break; done)
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
-# Airflow 2.9 fits the packages of its days only; wirerope's of then is no wheel, and cannot be built any more.
+# Airflow 2.9 needs packages of its time; the wirerope of that time is not a wheel and can no longer be built.
 AIRFLOW_2_9_DAYS := --exclude-newer 2024-08-15 --exclude-newer-package wirerope=2026-11-01
 
 IMAGE_LOCKS := extract prepare train train-gpu evaluate publish tune tune-gpu
 
 SAMPLE := data/ml-latest-small
 DATA ?= $(SAMPLE)/ratings.csv
-# The sample's titles go with the sample's ratings only.
+# The sample's titles are for the sample's ratings only.
 TITLES ?= $(if $(filter $(SAMPLE)/%,$(DATA)),$(SAMPLE)/movies.csv)
 
-.PHONY: help setup run tune test test-docker test-airflow check conformance compile images sbom push kind-up kind-load kind-run \
-	kind-down bench-train bench-data lock clean
+.PHONY: help setup run tune test test-docker test-airflow check conformance compile golden docs images sbom push kind-up \
+	kind-load kind-run kind-down bench-train bench-data lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.run ## Make .venv from the hashed locks
+setup: .venv/.run ## Create .venv from the hashed locks
 
-run: .venv/.run ## Run the pipeline on this machine (DATA=my.csv for your own ratings, TITLES=items.csv)
+run: .venv/.run ## Run the pipeline on this machine (DATA=my.csv for your ratings, TITLES=items.csv)
 	@$(BIN)/wals run --source '$(DATA)' $(if $(TITLES),--titles '$(TITLES)') $(ARGS)
 
-tune: .venv/.run ## Search for better training parameters on this machine (DATA, TITLES and ARGS as of run)
+tune: .venv/.run ## Search for better training parameters on this machine (DATA, TITLES and ARGS as in run)
 	@$(BIN)/wals tune --source '$(DATA)' $(if $(TITLES),--titles '$(TITLES)') $(ARGS)
 
 compile: .venv/.run ## Write build/*.yaml to upload to Vertex AI and Kubeflow
@@ -39,10 +39,10 @@ compile: .venv/.run ## Write build/*.yaml to upload to Vertex AI and Kubeflow
 test: .venv/.dev ## Run the tests
 	$(BIN)/python -m pytest -q
 
-test-docker: .venv/.dev ## Build the images and test them and the runs in containers (wants Docker)
+test-docker: .venv/.dev ## Build the images and test them and the runs in containers (requires Docker)
 	$(BIN)/python -m pytest -q -m docker tests/containers
 
-test-airflow: .venv/.dev ## Run the DAGs in real Airflows (3, 2.11 and 2.9), each in an environment of its own
+test-airflow: .venv/.dev ## Run the DAGs in Airflow 3, 2.11 and 2.9, each in its own environment
 	$(BIN)/python -m pytest -q -m airflow tests/deploy/airflow
 
 check: .venv/.dev ## Lint, check the format and the types
@@ -50,7 +50,17 @@ check: .venv/.dev ## Lint, check the format and the types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-conformance: .venv/.run ## Have Kubeflow Pipelines' own back end take the compiled specs (wants Go)
+GOLDEN := tests/pipeline/definition/golden
+
+golden: .venv/.run ## Renew the compiled specs that tests compare with
+	@$(BIN)/python compile.py --output-dir $(GOLDEN) >/dev/null
+	@$(BIN)/python compile.py --target vertex --pipeline wals-train --settings $(GOLDEN)/custom-job/settings.yaml \
+		--output-dir $(GOLDEN)/custom-job >/dev/null
+
+docs: .venv/.run ## Renew the generated pages of the documentation
+	@PYTHONPATH=. $(BIN)/python docs/parameters.py
+
+conformance: .venv/.run ## Compile the specs with Kubeflow Pipelines' own back end (requires Go)
 	@$(BIN)/python compile.py --target kubeflow --output-dir build/conformance >/dev/null
 	@$(BIN)/python compile.py --target kubeflow --pipeline wals-train --settings conformance/secrets.yaml \
 		--output-dir build/conformance/secrets >/dev/null
@@ -59,19 +69,19 @@ conformance: .venv/.run ## Have Kubeflow Pipelines' own back end take the compil
 images: ## Build the steps' images (ACCELERATOR=gpu for CUDA in train and tune)
 	@ACCELERATOR='$(or $(ACCELERATOR),cpu)' containers/build.sh
 
-sbom: ## List what is in the images: build/sbom/STEP.spdx.json
+sbom: ## List the contents of the images: build/sbom/STEP.spdx.json
 	@containers/sbom.sh
 
 push: ## Push the images and write build/images.json (REGISTRY=europe-docker.pkg.dev/PROJECT/wals)
 	@containers/push.sh '$(REGISTRY)'
 
-kind-up: ## Make a kind cluster with Kubeflow Pipelines on this machine
+kind-up: ## Create a kind cluster with Kubeflow Pipelines on this machine
 	@deploy/kind/kfp.sh up
 
-kind-load: ## Put the images and ratings into the cluster (CSV=my.csv for yours)
+kind-load: ## Load the images and ratings into the cluster (CSV=my.csv for yours)
 	@deploy/kind/kfp.sh load $(CSV)
 
-kind-run: .venv/.run ## Run the pipeline in the cluster and wait for its end (ARGS="num_iters=20")
+kind-run: .venv/.run ## Run the pipeline in the cluster and wait for it to end (ARGS="num_iters=20")
 	@deploy/kind/kfp.sh run $(ARGS)
 
 kind-down: ## Remove the cluster
@@ -83,7 +93,7 @@ bench-train: .venv/.dev ## Measure training beside other libraries (about 20 min
 bench-data: .venv/.dev ## Measure extraction and preparation beside a pandas script
 	$(BIN)/python benchmarks/data.py --millions 1 10 20 100
 
-lock: .venv/.run ## Resolve the dependencies anew into requirements/*.lock.txt
+lock: .venv/.run ## Resolve the dependencies into requirements/*.lock.txt
 	$(LOCK) requirements/bootstrap.in -o requirements/bootstrap.lock.txt
 	$(LOCK) pyproject.toml -o requirements/run.lock.txt
 	$(LOCK) pyproject.toml --extra tensorflow --group dev -c requirements/run.lock.txt -o requirements/dev.lock.txt
@@ -93,7 +103,7 @@ lock: .venv/.run ## Resolve the dependencies anew into requirements/*.lock.txt
 	for image in $(IMAGE_LOCKS); do $(LOCK) requirements/$$image.in -c requirements/dev.lock.txt \
 		--no-emit-package kfp-server-api --no-emit-package kubernetes -o requirements/$$image.lock.txt || exit 1; done
 
-clean: ## Remove what was built; runs/ stays
+clean: ## Remove build output and environments; keeps runs/
 	rm -rf build .venv .venv-airflow*
 
 .venv/.bootstrap: requirements/bootstrap.lock.txt

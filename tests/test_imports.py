@@ -1,40 +1,130 @@
-"""The house rule of CONTRIBUTING.md: imports point one way, pipeline -> components -> trainer."""
+"""The rules of docs/architecture.md: imports point one way, from layer to layer and within the pipeline's own."""
 
 import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FORBIDDEN = {
-    "trainer": {"components", "pipeline", "kfp", "google"},
-    "components": {"pipeline"},
+LAYERS = ("trainer", "components", "pipeline")
+# What each part of a layer may import of that layer, besides itself. A part that is not listed is free.
+PARTS = {
+    "pipeline": {
+        "definition": set(),
+        "local": set(),
+        "platforms": {"definition"},
+        "display": {"local", "platforms"},
+        "commands": {"definition", "display", "local", "platforms"},
+        "cli": {"commands"},
+    },
+    "pipeline.platforms": {
+        "network": set(),
+        "findings": set(),
+        "cron": set(),
+        "environments": set(),
+        "backend": {"findings"},
+        "schedules": {"backend"},
+        "google": {"backend", "environments", "findings", "network"},
+        "kubeflow": {"backend", "cron", "environments", "findings", "google", "network"},
+        "vertex": {"backend", "environments", "findings", "google", "network"},
+        "connect": {"backend", "environments", "kubeflow", "vertex"},
+    },
+    "components": {
+        "artifacts": set(),
+        "engines": set(),
+        "extract": {"artifacts", "engines", "images", "options", "runtime", "threads", "times"},
+        "prepare": {"artifacts", "engines", "images", "options", "runtime", "threads", "times"},
+        "train": {"images", "runtime"},
+        "evaluate": {"artifacts", "images", "options", "pictures", "runtime"},
+        "publish": {"images", "options", "runtime"},
+        "tune": {"images", "options", "pictures", "runtime"},
+    },
+    "trainer": {
+        "solvers": {"config", "errors", "extras", "matrix", "options", "threads", "weighting"},
+    },
 }
+# Third-party packages that a layer must do without.
+FOREIGN = {"trainer": {"kfp", "google"}}
 
 
-def imported(file: Path) -> set[str]:
-    """Return the top-level names that a module imports anywhere."""
-    names = set()
+def modules(package: str) -> dict[str, Path]:
+    """Return the files of a package by module name."""
+    found = {}
+    for file in sorted((ROOT / package).rglob("*.py")):
+        parts = file.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
+
+
+MODULES = {name: file for layer in LAYERS for name, file in modules(layer).items()}
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Yield the full names of what a module imports anywhere in it, for type checkers only too."""
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module.split(".")[0])
-    return names
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in MODULES else node.module
 
 
-@pytest.mark.parametrize("package", FORBIDDEN)
-def test_a_package_imports_nothing_above_it(package: str) -> None:
-    files = list((ROOT / package).rglob("*.py"))
-    assert files
-    offenders = {str(file.relative_to(ROOT)): imported(file) & FORBIDDEN[package] for file in files}
-    assert not {file: names for file, names in offenders.items() if names}
+def part_of(module: str, package: str) -> str:
+    """Return the part of a package that a module belongs to; "" for one outside it."""
+    prefix = f"{package}."
+    return module.removeprefix(prefix).split(".")[0] if module.startswith(prefix) else ""
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_imports_nothing_above_it(layer: str) -> None:
+    forbidden = {*LAYERS[LAYERS.index(layer) + 1 :], *FOREIGN.get(layer, ())}
+    offenders = [
+        (name, imported)
+        for name, file in modules(layer).items()
+        for imported in imports(file)
+        if imported.split(".")[0] in forbidden
+    ]
+    assert not offenders
+
+
+@pytest.mark.parametrize("package", PARTS)
+def test_a_part_imports_only_the_parts_below_it(package: str) -> None:
+    rules = PARTS[package]
+    offenders = [
+        (name, imported)
+        for name, file in MODULES.items()
+        if (part := part_of(name, package)) in rules
+        for imported in imports(file)
+        if (other := part_of(imported, package)) and other != part and other not in rules[part]
+    ]
+    assert not offenders
+
+
+@pytest.mark.parametrize("package", ["pipeline", "pipeline.platforms"])
+def test_every_part_has_a_rule(package: str) -> None:
+    parts = {part_of(name, package) for name in MODULES} - {""}
+    assert parts == set(PARTS[package])
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {
+        name: {imported for imported in imports(file) if imported in MODULES and imported != name}
+        for name, file in MODULES.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"circle: {' -> '.join(error.args[1])}")
 
 
 def test_only_the_wrappers_of_the_components_know_kfp() -> None:
     offenders = [
-        file
-        for file in (ROOT / "components").rglob("*.py")
-        if "kfp" in imported(file) and file.name != "component.py"
+        name
+        for name, file in modules("components").items()
+        if any(imported.split(".")[0] == "kfp" for imported in imports(file))
+        and not name.endswith(".component")
     ]
     assert offenders == []
