@@ -1,6 +1,6 @@
 """Compile the pipelines: ``python compile.py`` writes a spec for each platform into ``build/``.
 
-``python compile.py --upload`` puts a spec where runs can be made from it.
+``python compile.py --upload`` uploads a spec, to create runs from it.
 """
 
 import sys
@@ -9,7 +9,7 @@ _UPLOAD = "--upload"
 
 
 def main() -> int:
-    """Run ``wals compile``, or ``wals upload`` if told to, under the name of this file."""
+    """Run ``wals compile``, or ``wals upload`` with ``--upload``, under the name of this file."""
     try:
         from pipeline.cli import run_command
         from pipeline.commands.compile import command as compile_command

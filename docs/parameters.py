@@ -16,7 +16,7 @@ Every parameter of `wals-train` and `wals-tune`, as the steps declare it. Give t
 - under `parameters` in an environment file, or with `-p latent_factors=128`,
 - in the form that the Vertex AI console and the Kubeflow UI show, or in a client's `parameter_values`.
 
-`""` stands for an omitted text. [data.md](data.md) and [trainer.md](trainer.md) explain what the parameters do.
+`""` stands for an omitted text. [data.md](data.md) and [trainer.md](trainer.md) explain the parameters.
 
 This page is generated from the options models by `make docs`.
 """

@@ -15,17 +15,17 @@ _COMMANDS = {
     "tune": ("pipeline.commands.tune", "Search for better training parameters on this machine."),
     "train-job": (
         "pipeline.commands.train_job",
-        "Train on one file, here or on Vertex AI, or tune that there.",
+        "Train on one file, here or on Vertex AI, or tune on Vertex AI.",
     ),
     "compile": ("pipeline.commands.compile", "Write the pipeline specs to upload to Vertex AI or Kubeflow."),
-    "check": ("pipeline.commands.check", "Tell every problem of a run before anything is paid for."),
+    "check": ("pipeline.commands.check", "Report every problem of a run before it costs anything."),
     "submit": ("pipeline.commands.submit", "Run a pipeline on Vertex AI or Kubeflow."),
-    "schedule": ("pipeline.commands.schedule", "Run a pipeline at set times on Vertex AI or Kubeflow."),
+    "schedule": ("pipeline.commands.schedule", "Run a pipeline on a schedule on Vertex AI or Kubeflow."),
     "runs": ("pipeline.commands.runs", "List the runs, show one, or follow it to its end."),
-    "logs": ("pipeline.commands.logs", "Show what the steps of a run wrote."),
+    "logs": ("pipeline.commands.logs", "Show the output of a run's steps."),
     "compare": ("pipeline.commands.compare", "Show parameters and metrics of runs side by side."),
-    "cancel": ("pipeline.commands.cancel", "Ask a run to stop."),
-    "upload": ("pipeline.commands.upload", "Put a compiled pipeline where runs can be made from it."),
+    "cancel": ("pipeline.commands.cancel", "Stop a run."),
+    "upload": ("pipeline.commands.upload", "Upload a compiled pipeline, to create runs from it."),
     "recommend": ("pipeline.commands.recommend", "Show a user's recommendations from a trained model."),
 }
 
@@ -33,7 +33,7 @@ _COMMANDS = {
 class _LazyGroup(click.RichGroup):
     """A group that imports a command's module only when that command is called.
 
-    Importing kfp takes over a second, which only the commands that need it should spend.
+    Importing kfp takes more than a second, which only the commands that use it should spend.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -60,12 +60,12 @@ def wals(debug: bool) -> None:
     """Train recommendations with weighted alternating least squares (WALS), as a pipeline.
 
     \b
-    Try it on the ratings that come with it:
+    Try it on the sample ratings:
       wals run --source data/ml-latest-small/ratings.csv
     """
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(message)s")
     if not debug:
-        # The errors say in one line what these tell on the way to them.
+        # The errors say in one line what these messages repeat.
         logging.getLogger("google.auth").setLevel(logging.CRITICAL)
         warnings.filterwarnings("ignore", module=r"google\.auth")
 
@@ -73,10 +73,10 @@ def wals(debug: bool) -> None:
 def run_command(command: click.Command, arguments: list[str], name: str) -> int:
     """Run a click command and return its exit code; an error becomes one line on standard error.
 
-    With ``--debug`` among the arguments an error keeps its traceback, also one that is a bug of ours.
+    With ``--debug`` among the arguments, errors keep their traceback, including those that are bugs.
     """
     if "--debug" in arguments:
-        # Wherever it is, as one puts it at the end of a line that has failed.
+        # In any position, since people append it to a command line that has failed.
         rest = [argument for argument in arguments if argument != "--debug"]
         first = ["--debug"] if isinstance(command, click.Group) else []
         return int(command.main([*first, *rest], prog_name=name, standalone_mode=False) or 0)
@@ -89,7 +89,9 @@ def run_command(command: click.Command, arguments: list[str], name: str) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _fail(name, "interrupted", 130)
     except Exception as error:
-        return _fail(name, f"bug: {type(error).__name__}: {error}; run again with --debug and report it", 1)
+        return _fail(
+            name, f"bug: {type(error).__name__}: {error}; run the command again with --debug and report it", 1
+        )
 
 
 def _fail(name: str, message: str, exit_code: int) -> int:

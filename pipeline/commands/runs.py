@@ -1,4 +1,4 @@
-"""``wals runs``: the runs on Vertex AI or Kubeflow."""
+"""``wals runs``: list, show and follow runs on Vertex AI or Kubeflow."""
 
 import shlex
 import sys
@@ -63,9 +63,9 @@ def show_run(run: Run, as_json: bool) -> None:
 
 
 def _runs_table(runs: list[Run]) -> Table:
-    table = Table("run", "name", "state", "submitted", "took")
+    table = Table("run", "name", "state", "submitted", "duration")
     for run in runs:
-        took = str(run.ended - run.created).split(".")[0] if run.ended else ""
+        duration = str(run.ended - run.created).split(".")[0] if run.ended else ""
         submitted = run.created.astimezone().strftime("%Y-%m-%d %H:%M")
-        table.add_row(run.id, run.name, run.state, submitted, took)
+        table.add_row(run.id, run.name, run.state, submitted, duration)
     return table

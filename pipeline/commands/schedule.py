@@ -1,4 +1,4 @@
-"""``wals schedule``: runs at set times, on Vertex AI or Kubeflow."""
+"""``wals schedule``: recurring runs on Vertex AI or Kubeflow."""
 
 import dataclasses
 from datetime import UTC, datetime
@@ -32,7 +32,7 @@ _YEARS = range(1970, 3000)
 
 @click.group(context_settings=CONTEXT)
 def command() -> None:
-    """Run a pipeline at set times on Vertex AI or Kubeflow."""
+    """Run a pipeline on a schedule on Vertex AI or Kubeflow."""
 
 
 @command.command("set", context_settings=CONTEXT)
@@ -177,7 +177,7 @@ def delete_command(flags: Flags, schedule_name: str, as_json: bool) -> None:
 
 
 def _print_outcome(outcome: str, schedule: Schedule, as_json: bool) -> None:
-    """Print what was done to a schedule."""
+    """Print the outcome of a command on a schedule."""
     if as_json:
         print_json({"outcome": outcome, "schedule": schedule})
     else:
@@ -191,7 +191,7 @@ def _aware(option: str, time: datetime | None, zone: ZoneInfo) -> datetime | Non
         InputError: the year is outside the range that time zones and platforms support.
     """
     if time and time.year not in _YEARS:
-        raise InputError(option, str(time), "is too far away", f"give a year before {_YEARS.stop}")
+        raise InputError(option, str(time), "is out of range", f"give a year before {_YEARS.stop}")
     return time.replace(tzinfo=zone) if time else None
 
 
@@ -199,7 +199,7 @@ def _next_times(cron: str, zone: ZoneInfo, start: datetime | None, end: datetime
     """Return the next times of a schedule.
 
     Raises:
-        InputError: it ends before there is one.
+        InputError: it ends before the first one.
     """
     now = datetime.now(UTC)
     times = [
@@ -213,7 +213,7 @@ def _next_times(cron: str, zone: ZoneInfo, start: datetime | None, end: datetime
 
 
 def _times_table(time_zone: str, times: list[datetime]) -> Table:
-    """Return times in their own zone, the reader's and UTC."""
+    """Return times in their own zone, in local time and in UTC."""
     table = Table(time_zone, "local time", "UTC", title="Next runs", title_justify="left")
     for time in times:
         table.add_row(*(f"{at:%a %Y-%m-%d %H:%M}" for at in (time, time.astimezone(), time.astimezone(UTC))))

@@ -1,4 +1,4 @@
-"""``wals train-job``: one training job on a file, here or on Vertex AI, and its tuning there."""
+"""``wals train-job``: train on one file, here or on Vertex AI, or tune on Vertex AI."""
 
 import dataclasses
 import sys

@@ -1,4 +1,4 @@
-"""Which images the steps run in: those of a prefix and a tag, or those that were pushed, by digest."""
+"""The images that the steps run in: by prefix and tag, or by digest once they are pushed."""
 
 import json
 import re
@@ -20,16 +20,16 @@ _REMEDY = "push the images again: make push REGISTRY=..."
 def step_images(
     target: Target, pinned: Path | None = None, prefix: str | None = None, tag: str | None = None
 ) -> Callable[[str], str]:
-    """Return what gives the image of a step.
+    """Return a function that gives the image of a step.
 
     Args:
-        target: the platform that the images are to run on, with its settings by step.
+        target: platform that the images run on, with its settings by step.
         pinned: file of images by digest; None for images by prefix and tag.
-        prefix: registry and repository; those of this machine's images if None.
+        prefix: registry and repository; that of images built on this machine if None.
         tag: the release's version if None.
 
     Raises:
-        InputError: a value cannot be used, or there is a file and a prefix or a tag beside it.
+        InputError: a value cannot be used, or a file is combined with a prefix or a tag.
     """
     if not pinned:
         names = {
@@ -42,37 +42,37 @@ def step_images(
         raise InputError(
             "images",
             str(pinned),
-            "names the images by digest, and so leaves no room for a prefix or a tag",
-            "give either",
+            "names the images by digest and cannot be combined with a prefix or a tag",
+            "omit one of them",
         )
     return pinned_images(pinned, target)
 
 
 def pinned_images(path: Path, target: Target) -> Callable[[str], str]:
-    """Return what gives a step's image by its digest, from the file that ``containers/push.sh`` writes.
+    """Return a function that gives a step's image by digest, from a file written by ``containers/push.sh``.
 
-    A tag may be moved to another image; a digest always names the same bytes.
+    A tag can be moved to another image; a digest always names the same bytes.
 
     Args:
-        path: the file.
-        target: the platform that the images are to run on, with its settings by step.
+        path: of the file.
+        target: platform that the images run on, with its settings by step.
 
     Raises:
-        InputError: the file cannot be read or is not of the schema ``wals.images``; later, that it lacks a
-            step, or that a step is to have a GPU and its image has nothing to use one with.
+        InputError: the file cannot be read or is not of the schema ``wals.images``. The returned function
+            raises it if the file lacks a step, or has an image without CUDA for a step with a GPU.
     """
     images, with_gpu = _read(path)
-    want_gpu = {image_name(step) for step, settings in target.steps.items() if settings.accelerators}
+    on_gpu = {image_name(step) for step, settings in target.steps.items() if settings.accelerators}
 
     def pinned_image(step: str) -> str:
         if step not in images:
-            raise InputError("images", str(path), f"has no image of {step}", _REMEDY)
-        if step in want_gpu and step not in with_gpu:
+            raise InputError("images", str(path), f"has no image for {step}", _REMEDY)
+        if step in on_gpu and step not in with_gpu:
             raise InputError(
                 "images",
                 str(path),
-                f"has an image of {step} without CUDA, and {target.name} is to give the step a GPU",
-                "make images ACCELERATOR=gpu and push them, or set accelerator: '' and accelerators: 0",
+                f"has an image for {step} without CUDA, but the step has a GPU on {target.name}",
+                "run make images ACCELERATOR=gpu and push them, or set accelerator: '' and accelerators: 0",
             )
         return images[step]
 

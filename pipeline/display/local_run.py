@@ -26,11 +26,11 @@ class _Step:
 
 @dataclass
 class RunDisplay:
-    """Shows the events of a run as they come; a context manager around the run.
+    """Shows the events of a run as they happen; a context manager around the run.
 
     Attributes:
-        console: where to show them.
-        steps: the names of the steps, in the order to show them in.
+        console: to print to.
+        steps: names of the steps, in the order to show them.
     """
 
     console: Console
@@ -55,11 +55,11 @@ class RunDisplay:
             self._live.stop()
 
     def show(self, event: StepEvent) -> None:
-        """Take note of an event, and print it when there is no terminal to draw on."""
+        """Record an event, and print it if there is no terminal to draw on."""
         step = self._state.setdefault(event.step, _Step())
         if event.kind == "started":
             step.state, step.started = "running", time.monotonic()
-        elif event.kind == "said":
+        elif event.kind == "logged":
             step.line = event.line
         else:
             step.state, step.seconds = event.kind, time.monotonic() - step.started
@@ -67,13 +67,13 @@ class RunDisplay:
             self._print(event, step)
 
     def _print(self, event: StepEvent, step: _Step) -> None:
-        told = {
+        text = {
             "started": "started",
-            "said": event.line,
+            "logged": event.line,
             "succeeded": f"done in {step.seconds:.1f} s",
             "failed": f"FAILED after {step.seconds:.1f} s",
         }[event.kind]
-        print_line(self.console, f"{event.step:<9} {told}")
+        print_line(self.console, f"{event.step:<9} {text}")
 
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 2))
@@ -84,8 +84,8 @@ class RunDisplay:
                 "succeeded": Text("✓", style="green"),
                 "failed": Text("✗", style="red"),
             }
-            taken = time.monotonic() - step.started if step.state == "running" else step.seconds
-            seconds = "" if step.state == "waiting" else f"{taken:.1f} s"
+            duration = time.monotonic() - step.started if step.state == "running" else step.seconds
+            seconds = "" if step.state == "waiting" else f"{duration:.1f} s"
             line = Text(step.line, style="dim", no_wrap=True, overflow="ellipsis")
             table.add_row(marks[step.state], Text(name), Text(seconds, justify="right"), line)
         return table

@@ -28,12 +28,12 @@ def follow(backend: Backend, run_id: str, console: Console, again: str) -> Run:
         backend: where the run is.
         run_id: of the run.
         console: where to show it.
-        again: command that follows it again.
+        again: command line that follows it again.
 
     Raises:
-        InputError: there is no such run.
-        WalsError: access is refused, or the platform could not be reached for minutes; the run goes on.
-        KeyboardInterrupt: as it came, after telling how to follow the run again.
+        InputError: the run does not exist.
+        WalsError: access is denied, or the platform could not be reached for minutes; the run continues.
+        KeyboardInterrupt: after printing how to follow the run again.
     """
     try:
         return _shown(_polls(backend, run_id, console), console)
@@ -41,50 +41,52 @@ def follow(backend: Backend, run_id: str, console: Console, again: str) -> Run:
         raise
     except WalsError as error:
         raise WalsError(
-            f"lost sight of run {run_id}, which goes on; follow it with `{again}` ({error})"
+            f"lost the connection to run {run_id}, which continues; follow it with `{again}` ({error})"
         ) from error
     except KeyboardInterrupt:
-        print_line(console, f"Run {run_id} goes on; follow it with `{again}`")
+        print_line(console, f"Run {run_id} continues; follow it with `{again}`")
         raise
 
 
 def _shown(polls: Iterator[Run], console: Console) -> Run:
-    """Show a run as it changes, and return it as it was last."""
+    """Show a run as it changes, and return its last state."""
     if console.is_terminal:
         with Live(console=console, refresh_per_second=4) as live:
             for run in polls:
                 live.update(run_view(run))
         return run
-    # A step inside a loop has its name several times, but began at a time of its own.
-    told: dict[tuple[str, datetime | None], str] = {}
+    # The steps of a loop share a name, but each started at its own time.
+    shown: dict[tuple[str, datetime | None], str] = {}
     for run in polls:
         for step in run.steps:
             place = (step.name, step.started)
-            if told.get(place) != step.state:
-                told[place] = step.state
+            if shown.get(place) != step.state:
+                shown[place] = step.state
                 link = _own_link(step, run)
                 print_line(
-                    console, " ".join(filter(None, (f"{step.name:<9}", step.state, _taken(step), link)))
+                    console, " ".join(filter(None, (f"{step.name:<9}", step.state, _duration(step), link)))
                 )
     return run
 
 
 def run_view(run: Run) -> RenderableType:
-    """Return a run's state, steps, metrics and link for people to read."""
+    """Return a run's state, steps and link, to print."""
     table = Table.grid(padding=(0, 2))
     for step in run.steps:
         state = Text(step.state, _STYLES.get(step.state, "dim"))
-        table.add_row(Text(step.name), state, Text(_taken(step)), Text(_own_link(step, run), overflow="fold"))
+        table.add_row(
+            Text(step.name), state, Text(_duration(step)), Text(_own_link(step, run), overflow="fold")
+        )
     head = Text(f"{run.id}  {run.state}", _STYLES.get(run.state, ""))
     error = [Text(run.error, "red")] if run.error else []
     return Group(head, table, *error, Text(run.link, overflow="fold"))
 
 
 def check_succeeded(run: Run) -> None:
-    """Refuse a run that has ended otherwise than well.
+    """Raise an error for a run that has ended without success.
 
     Raises:
-        WalsError: naming the run, its failed steps and why.
+        WalsError: naming the run, its failed steps and the reason.
     """
     if run.state in FINAL_STATES and run.state != "succeeded":
         failed = ", ".join(step.name for step in run.steps if step.state == "failed")
@@ -94,7 +96,7 @@ def check_succeeded(run: Run) -> None:
 
 
 def _polls(backend: Backend, run_id: str, console: Console) -> Iterator[Run]:
-    """Yield a run as it changes, until it has ended; trouble on the way is waited out for minutes."""
+    """Yield a run as it changes, until it has ended; errors are retried for minutes."""
     wait = _FIRST_POLL_SECONDS
     lost_since: float | None = None
     while True:
@@ -118,11 +120,11 @@ def _polls(backend: Backend, run_id: str, console: Console) -> Iterator[Run]:
 
 
 def _own_link(step: Step, run: Run) -> str:
-    """Return the link to a step's own page; empty where the run's is all there is."""
+    """Return the link to a step's own page; "" if it only has the run's."""
     return "" if step.link == run.link else step.link
 
 
-def _taken(step: Step) -> str:
+def _duration(step: Step) -> str:
     if not step.started:
         return ""
     seconds = round(((step.ended or datetime.now(UTC)) - step.started).total_seconds())

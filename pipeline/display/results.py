@@ -1,4 +1,4 @@
-"""What a person sees at the end of a run: metrics, recommended titles, and where the files are."""
+"""Tables of a run's results: metrics and recommended titles."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ def read_titles(path: Path) -> Titles:
                 raise InputError(
                     "titles",
                     str(path),
-                    f"has the columns {header}",
+                    f"has no title column, only {header}",
                     "give a CSV file with an id and a title column",
                 )
             column = header.index("title")
@@ -65,9 +65,9 @@ def metrics_table(metrics: Mapping[str, float]) -> Table:
 
 
 def recommendations_table(model: Model, training: InteractionMatrix, titles: Titles, shown: int) -> Table:
-    """Return what three users liked in training beside what they are recommended.
+    """Return what three users rated best in training, and what is recommended to them.
 
-    The users are spread evenly over the vocabulary, so that the same data show the same users.
+    The users are spread evenly over the vocabulary, so the same data always show the same users.
     """
     table = Table(title="Recommendations", title_justify="left", show_lines=True)
     for column in ("user", "liked most", "recommended"):

@@ -1,4 +1,4 @@
-"""Running a compiled pipeline's steps in containers of this machine, each in its own image."""
+"""Running a compiled pipeline's steps in containers on this machine, each in its own image."""
 
 import contextlib
 import os
@@ -13,37 +13,36 @@ from pipeline.local.kfp_workarounds import run_docker_container
 from trainer.errors import InputError
 from trainer.files import make_writable
 
-# The client that kfp itself speaks to the engine with.
+# The client that kfp itself uses.
 docker = docker_task_handler.docker
 
 _WILDCARDS = frozenset("*?[")
 
 
 @contextlib.contextmanager
-def docker_runner(spec: Path, source: str, kept: str = "") -> Iterator[local.DockerRunner]:
-    """Yield the runner that ``kfp.local`` runs steps in containers with; it works inside the block only.
+def docker_runner(spec: Path, source: str, profiles: str = "") -> Iterator[local.DockerRunner]:
+    """Yield the runner with which ``kfp.local`` runs steps in containers; it works only inside the block.
 
-    Containers run as this user, so that what they write belongs to them, and see nothing of this machine
-    but the run's own folder, the folder of profiles, the variables that open an S3 store, and, read-only,
-    the source.
+    Containers run as this user, who then owns what they write. Of this machine they see only the run's own
+    folder, the folder of profiles, the variables for access to an S3 store, and, read-only, the source.
 
     Args:
-        spec: the compiled pipeline, whose images must be on this machine: none is pulled, for a name
-            without a registry would come from a public one, from whoever has that name there.
-        source: the pipeline's source, as :func:`absolute` gives it.
-        kept: folder of profiles of other runs, likewise; "" for none.
+        spec: the compiled pipeline, whose images must be on this machine. None is pulled, because a name
+            without a registry would be pulled from a public one, from whoever owns that name there.
+        source: the pipeline's source, as :func:`absolute` returns it.
+        profiles: folder of the profiles of other runs, likewise; "" for none.
 
     Raises:
-        InputError: no engine answers, or an image is missing.
+        InputError: no container engine answers, or an image is missing.
     """
     _check_engine(_images(spec))
     mounts = [
         docker.types.Mount(target=str(path), source=str(path), type="bind", read_only=True)
         for path in _local_paths(source)
     ]
-    if kept and "://" not in kept:
-        make_writable(Path(kept))
-        mounts.append(docker.types.Mount(target=kept, source=kept, type="bind"))
+    if profiles and "://" not in profiles:
+        make_writable(Path(profiles))
+        mounts.append(docker.types.Mount(target=profiles, source=profiles, type="bind"))
     store = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     kfp_function = docker_task_handler.run_docker_container
     docker_task_handler.run_docker_container = run_docker_container
@@ -54,12 +53,12 @@ def docker_runner(spec: Path, source: str, kept: str = "") -> Iterator[local.Doc
 
 
 def absolute(place: str) -> str:
-    """Return a path or an address so that it means the same in every working folder; "" stays."""
+    """Return an address as it is, and a path as an absolute one; "" stays ""."""
     return place if not place or "://" in place else str(Path(place).absolute())
 
 
 def _local_paths(source: str) -> list[Path]:
-    """Return what of this machine a source names: one path, or none when it is elsewhere or missing."""
+    """Return the path of a local source; none if the source is remote or missing."""
     if "://" in source:
         return []
     path = Path(source)
@@ -86,6 +85,6 @@ def _check_engine(images: Sequence[str]) -> None:
         raise InputError(
             "runner",
             "docker",
-            f"has no engine to run containers ({error})",
-            "start Docker, or run without it",
+            f"cannot reach a container engine ({error})",
+            "start Docker, or omit --runner docker",
         ) from error

@@ -25,7 +25,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"Executing task '(?P<step>[^']+)'")
 _FINISHED = re.compile(r"Task '(?P<step>[^']+)' finished with status (?P<status>\w+)")
 _FAILED = re.compile(rf"{ERROR_MARK}\[(?P<exit_code>\d+)\] (?P<message>.*)")
-_SAID = re.compile(rf"\s*{LOG_MARK} (?P<line>.*)")
+_LOGGED = re.compile(rf"\s*{LOG_MARK} (?P<line>.*)")
 _LOG_LINES_SHOWN = 30
 
 
@@ -35,8 +35,8 @@ class StepEvent:
 
     Attributes:
         step: the step's name.
-        kind: ``started``, ``said`` (it logged a line), ``succeeded`` or ``failed``.
-        line: the line it logged, when it said something.
+        kind: ``started``, ``logged``, ``succeeded`` or ``failed``.
+        line: the line of a ``logged`` event.
     """
 
     step: str
@@ -45,47 +45,47 @@ class StepEvent:
 
 
 @dataclass
-class _Narrator:
-    """What one thread has printed of a line, and the step it tells of."""
+class _Printer:
+    """The unfinished line that one thread has printed, and the step it belongs to."""
 
     rest: str = ""
     step: str = ""
 
 
 class _Transcript(io.TextIOBase):
-    """Takes what kfp.local prints: keeps it in a log file and tells the steps' events.
+    """Receives the output of kfp.local: writes it to a log file and reports the steps' events.
 
-    kfp.local has no interface for progress, only its printed narration.
+    kfp.local has no interface for progress; its printed output is the only source.
     """
 
     def __init__(self, log: TextIO, on_event: Callable[[StepEvent], None]) -> None:
         self.error: WalsError | None = None
         self._log = log
         self._on_event = on_event
-        # Parallel tasks print from a thread each, a piece of a line at a time.
-        self._narrators: defaultdict[int, _Narrator] = defaultdict(_Narrator)
+        # Each parallel task prints from its own thread, a piece of a line at a time.
+        self._printers: defaultdict[int, _Printer] = defaultdict(_Printer)
 
     def write(self, text: str) -> int:
-        narrator = self._narrators[threading.get_ident()]
-        *lines, narrator.rest = (narrator.rest + text).split("\n")
+        printer = self._printers[threading.get_ident()]
+        *lines, printer.rest = (printer.rest + text).split("\n")
         for line in lines:
-            self._read(narrator, _COLOUR.sub("", line).rstrip())
+            self._read(printer, _COLOUR.sub("", line).rstrip())
         return len(text)
 
-    def _read(self, narrator: _Narrator, line: str) -> None:
+    def _read(self, printer: _Printer, line: str) -> None:
         self._log.write(line + "\n")
         self._log.flush()
         if started := _STARTED.search(line):
-            narrator.step = started["step"]
-            self._on_event(StepEvent(narrator.step, "started"))
+            printer.step = started["step"]
+            self._on_event(StepEvent(printer.step, "started"))
         elif finished := _FINISHED.search(line):
             succeeded = finished["status"] == "SUCCESS"
             self._on_event(StepEvent(finished["step"], "succeeded" if succeeded else "failed"))
         elif failed := _FAILED.search(line):
             self.error = WalsError(failed["message"])
             self.error.exit_code = int(failed["exit_code"])
-        elif said := _SAID.match(line):
-            self._on_event(StepEvent(narrator.step, "said", said["line"]))
+        elif logged := _LOGGED.match(line):
+            self._on_event(StepEvent(printer.step, "logged", logged["line"]))
 
 
 def run_compiled(
@@ -100,16 +100,16 @@ def run_compiled(
     Args:
         spec: a compiled pipeline.
         arguments: values of pipeline parameters; the others keep their defaults.
-        folder: where artifacts and ``run.log`` go; made when missing.
-        on_event: called as steps start, log and end.
-        runner: gives what runs the steps; each in a process of its own unless told otherwise.
+        folder: for artifacts and ``run.log``; created if missing.
+        on_event: called when steps start, log and end.
+        runner: yields the runner of the steps; by default, each runs in its own process.
 
     Returns:
         The pipeline's outputs by name: artifacts with ``path`` and ``metadata``, or values.
 
     Raises:
         InputError: the folder cannot be written.
-        WalsError: a step failed, with its own line and exit code when it gave one.
+        WalsError: a step failed; has the line and exit code that the step printed.
     """
     make_writable(folder)
     with (folder / "run.log").open("w", encoding="utf-8") as log:
@@ -133,15 +133,15 @@ def run_compiled(
 
 
 def _unexplained(error: Exception, log: Path) -> WalsError:
-    """Return the error for a step that failed without a line of its own, which is a bug or a lost process."""
+    """Return the error for a step that failed without printing one: a bug, or a killed process."""
     sys.stderr.writelines(line + "\n" for line in log.read_text("utf-8").splitlines()[-_LOG_LINES_SHOWN:])
-    return WalsError(f"{_COLOUR.sub('', str(error))} Its log is above, and whole in {log}")
+    return WalsError(f"{_COLOUR.sub('', str(error))} The end of its log is above; the whole log is {log}")
 
 
 def _check_written(outputs: Mapping[str, Any], log: Path) -> None:
-    """Believe a reported success only when every output artifact is there."""
+    """Make sure that every output artifact of a reported success exists."""
     for name, output in outputs.items():
-        # Metrics live in an artifact's metadata; they have no file.
+        # Metrics are in an artifact's metadata and have no file.
         has_file = isinstance(output, dsl.Artifact) and not isinstance(output, dsl.Metrics)
         if has_file and not Path(output.path).exists():
             raise WalsError(f"the run reported success but wrote no {name}; see {log}")

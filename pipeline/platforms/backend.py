@@ -1,4 +1,4 @@
-"""What a platform that runs pipelines must be able to do, and how runs and schedules look on either."""
+"""The protocol of a platform that runs pipelines, and the records of its runs and schedules."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,9 +18,9 @@ class Job:
     """A pipeline to run.
 
     Attributes:
-        name: of the run: lower-case letters, digits and dashes.
+        name: name of the run; lower-case letters, digits and dashes.
         spec: the compiled pipeline.
-        parameters: values of its parameters; the others keep their defaults.
+        parameters: values of the pipeline's parameters; the others keep their defaults.
         template: location that the spec was uploaded to; empty if it was not.
     """
 
@@ -35,11 +35,11 @@ class Step:
     """A step of a run.
 
     Attributes:
-        name: of the step.
+        name: name of the step.
         state: ``waiting``, ``running``, ``succeeded``, ``failed``, ``cancelled`` or ``skipped``.
-        started: when it began; None before.
-        ended: when it ended; None before.
-        link: to its page in the platform's console, or to the run's; empty if it has none.
+        started: when the step started; None before that.
+        ended: when the step ended; None before that.
+        link: address of its page in the platform's console, or of the run's; empty if there is none.
     """
 
     name: str
@@ -54,16 +54,16 @@ class Run:
     """A run of a pipeline.
 
     Attributes:
-        id: what the other commands take.
-        name: for people to read.
-        state: as a step's.
-        created: when it was submitted.
-        ended: when it ended; None before.
-        link: to the platform's console.
-        parameters: that it was given.
-        error: why it failed; empty if it did not.
-        steps: in the order they began.
-        metrics: of the evaluation, where the platform tells them.
+        id: id that the commands take.
+        name: display name.
+        state: one of the states of a step.
+        created: when the run was submitted.
+        ended: when the run ended; None before that.
+        link: address of its page in the platform's console.
+        parameters: values that the run was submitted with.
+        error: reason of a failure; empty if there is none.
+        steps: in the order they started.
+        metrics: metrics of the evaluation, if the platform reports them.
     """
 
     id: str
@@ -80,11 +80,11 @@ class Run:
 
 @dataclass(frozen=True)
 class LogLine:
-    """A line that a step wrote.
+    """A line of a step's output.
 
     Attributes:
-        step: its name.
-        text: the line, without its end.
+        step: name of the step.
+        text: the line, without its line break.
     """
 
     step: str
@@ -93,18 +93,18 @@ class LogLine:
 
 @dataclass(frozen=True)
 class Plan:
-    """A schedule as it is wanted.
+    """The desired state of a schedule.
 
     Attributes:
-        name: by which it is found again.
+        name: identifies the schedule.
         job: what to run.
         cron: five fields: minute, hour, day of month, month, day of week.
-        time_zone: IANA name of the zone that the cron is read in.
-        max_concurrent_runs: no run is started while as many are going.
-        start: no run before; None for at once.
-        end: no run after; None for never.
-        catch_up: whether the runs that it missed are made up for.
-        fingerprint: the same for two plans that ask for the same.
+        time_zone: IANA name of the cron's time zone.
+        max_concurrent_runs: maximum number of runs at the same time.
+        start: time before which no run starts; None for no bound.
+        end: time after which no run starts; None for no bound.
+        catch_up: whether to make up for missed runs.
+        fingerprint: equal for plans that describe the same schedule.
     """
 
     name: str
@@ -120,17 +120,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A schedule as it stands on the platform.
+    """A schedule on the platform.
 
     Attributes:
-        id: the platform's.
-        name: for people to read.
-        cron: in the platform's own form.
-        paused: whether it starts no runs.
-        next_run: the next time it starts one, where the platform tells it.
-        max_concurrent_runs: as a plan's; so are start and end.
-        catch_up: whether it makes up for the runs that it missed.
-        fingerprint: of the plan that it was made from; empty if it was made by other means.
+        id: id that the platform assigned.
+        name: display name.
+        cron: in the platform's own format.
+        paused: whether it is paused.
+        next_run: time of the next run, if the platform reports it.
+        max_concurrent_runs: as in a plan, like start and end.
+        catch_up: whether it makes up for missed runs.
+        fingerprint: of the plan that it was created from; empty if it was created by other means.
     """
 
     id: str
@@ -147,12 +147,12 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Uploaded:
-    """A compiled pipeline in a place that runs can be made from.
+    """An uploaded pipeline, from which runs can be created.
 
     Attributes:
         location: address of this version.
-        version: that the platform knows it by.
-        created: False when the same bytes were there already.
+        version: the platform's name for it.
+        created: False if the same bytes had already been uploaded.
     """
 
     location: str
@@ -161,13 +161,13 @@ class Uploaded:
 
 
 class Backend(Protocol):
-    """A platform that runs pipelines. Every method that calls it raises ``WalsError`` with one line."""
+    """A platform that runs pipelines. Methods that send requests raise ``WalsError`` with one line."""
 
     def reach(self) -> None:
-        """Make sure, within seconds, that the platform can be spoken to at all."""
+        """Make sure, within seconds, that the platform answers."""
 
     def check(self, parameters: Mapping[str, Any], findings: Findings) -> None:
-        """Note what is missing for a run: the folders and the data it is given, and rights to them."""
+        """Note which folders, data and permissions are missing for a run."""
 
     def run_request(self, job: Job) -> dict[str, Any]:
         """Return the request that :meth:`submit` sends, as JSON values."""
@@ -185,87 +185,85 @@ class Backend(Protocol):
         """Return the newest runs, newest first."""
 
     def cancel(self, run_id: str) -> None:
-        """Ask a run to stop."""
+        """Request that a run stops."""
 
     def logs(self, run_id: str, step: str) -> Iterator[LogLine]:
-        """Yield what a run's steps wrote; one step's lines if it is named."""
+        """Yield the output of a run's steps, or of one step if ``step`` is not empty."""
 
     def cron(self, plan: Plan) -> str:
-        """Return a plan's cron in the platform's own form."""
+        """Return a plan's cron in the platform's own format."""
 
     def schedule_request(self, plan: Plan) -> dict[str, Any]:
         """Return the request that :meth:`create_schedule` sends, as JSON values."""
 
     def schedules(self) -> list[Schedule]:
-        """Return all schedules that are not over."""
+        """Return all schedules that have not ended."""
 
     def create_schedule(self, plan: Plan) -> Schedule:
-        """Create a schedule, also beside one of the same name."""
+        """Create a schedule, even if one of the same name exists."""
 
     def delete_schedule(self, schedule_id: str) -> None:
         """Delete a schedule; its runs stay."""
 
     def pause_schedule(self, schedule_id: str) -> None:
-        """Let a schedule start no more runs."""
+        """Pause a schedule."""
 
     def resume_schedule(self, schedule: Schedule, catch_up: bool | None) -> None:
-        """Let a paused schedule start runs again.
+        """Resume a paused schedule.
 
         Args:
-            schedule: as it stands.
-            catch_up: whether to make up for the runs that it missed; None for what the platform does unasked.
+            schedule: the schedule on the platform.
+            catch_up: whether to make up for missed runs; None for the platform's default.
 
         Raises:
-            InputError: the platform leaves no choice.
+            InputError: the platform does not offer this choice.
         """
 
     def upload(self, spec: Path, name: str, tags: Sequence[str]) -> Uploaded:
-        """Put a compiled pipeline where runs can be made from it; the same bytes make no new version."""
+        """Upload a compiled pipeline; identical bytes do not create a new version."""
 
     def template(self, location: str) -> Mapping[str, Any]:
         """Return the compiled pipeline at a location that :meth:`upload` returned.
 
         Raises:
-            InputError: it is no such location, or what was there has been deleted.
+            InputError: it is not such a location, or what was there has been deleted.
         """
 
 
 def checked_id(kind: str, name: str) -> str:
-    """Return the id of a run or a schedule, if it can be one on any platform.
+    """Return the id of a run or a schedule if it is valid on any platform.
 
     Raises:
-        InputError: it cannot, such as a path, which would make another request of it.
+        InputError: it is not valid; a path, for example, would turn it into another request.
     """
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
-        raise InputError(kind, name, "is no id", "take one that was printed")
+        raise InputError(kind, name, "is not a valid id", "copy one that was printed")
     return name
 
 
 def pipeline_of(spec: Mapping[str, Any]) -> Any:
-    """Return the pipeline's own part of a spec, which may have settings of Kubernetes beside it."""
+    """Return the pipeline's own part of a spec, which may also contain settings for Kubernetes."""
     return spec.get("pipeline_spec", spec)
 
 
 def steps_in_order(steps: Iterable[Step]) -> list[Step]:
-    """Return steps in the order they began; those that have not come last."""
+    """Return steps in the order they started; steps that have not started come last."""
     return sorted(steps, key=lambda step: (step.started is None, step.started or datetime.max))
 
 
 def check_step(step: str, known: Iterable[str]) -> None:
-    """Refuse a step that a run has not; no step means all of them.
+    """Refuse a step that a run does not have; "" stands for all of them.
 
     Raises:
-        InputError: naming those it has.
+        InputError: naming the steps that the run has.
     """
     names = list(dict.fromkeys(known))
     if step and step not in names:
-        remedy = f"give one of {', '.join(names)}" if names else "leave it out"
+        remedy = f"give one of {', '.join(names)}" if names else "omit it"
         raise InputError("step", step, "is not a step of the run", remedy)
 
 
 def nothing_written(run_id: str, step: str) -> WalsError:
-    """Return what to say of a run, or a step of it, that has no log."""
+    """Return the error for a run, or a step of it, that has no log."""
     what = f"step {step}" if step else "it"
-    return WalsError(
-        f"run {run_id}: {what} has no log: nothing has begun yet, or earlier results were taken instead"
-    )
+    return WalsError(f"run {run_id}: {what} has no log: it has not started yet, or cached results were used")

@@ -1,4 +1,4 @@
-"""Cron expressions of five fields, in a time zone, as both platforms understand them."""
+"""Cron expressions of five fields in a time zone, in the form that both platforms understand."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,13 +15,13 @@ _FIELDS = 5
 def parse_cron(cron: str) -> str:
     """Return a cron expression of five fields with numbers for names, 0 for Sunday and single spaces.
 
-    The platforms' own readers differ in the names they know and in whether 7 is Sunday.
+    The platforms' parsers differ in the names that they know and in whether 7 is Sunday.
 
     Args:
         cron: minute, hour, day of month, month, day of week.
 
     Raises:
-        InputError: it is not such an expression, or no time fits it.
+        InputError: it is not such an expression, or never matches.
     """
     fields = cron.upper().split()
     if len(fields) != _FIELDS:
@@ -33,17 +33,19 @@ def parse_cron(cron: str) -> str:
         )
     minute, hour, day, month, weekday = fields
     if not set("".join(fields[:3])) <= set("0123456789*/,-"):
-        raise InputError("cron", cron, "has more than numbers and * / , -", "give such as '0 21 * * MON-FRI'")
+        raise InputError(
+            "cron", cron, "contains more than numbers and * / , -", "give such as '0 21 * * MON-FRI'"
+        )
     try:
         parsed = CronSim(cron, datetime(2000, 1, 1))
         next(parsed)
     except (CronSimError, StopIteration) as error:
-        problem = str(error).lower() or "never comes"
+        problem = str(error).lower() or "never matches"
         raise InputError(
-            "cron", cron, f"cannot be read ({problem})", "give such as '0 21 * * MON-FRI'"
+            "cron", cron, f"is invalid ({problem})", "give such as '0 21 * * MON-FRI'"
         ) from error
     if any(isinstance(item, tuple) for item in parsed.weekdays):
-        raise InputError("cron", cron, "has # or L in the weekday", "give weekdays as numbers or names")
+        raise InputError("cron", cron, "contains # or L in the weekday", "give weekdays as numbers or names")
     weekdays = sorted({int(item) % 7 for item in parsed.weekdays if isinstance(item, int)})
     return " ".join(
         [
@@ -60,32 +62,32 @@ def parse_time_zone(name: str) -> ZoneInfo:
     """Return the time zone of an IANA name.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: there is no time zone of that name.
     """
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise InputError(
-            "time zone", name, "is not known", "give an IANA name such as Europe/Berlin"
+            "time zone", name, "is unknown", "give an IANA name such as Europe/Berlin"
         ) from error
 
 
 def next_times(cron: str, zone: ZoneInfo, after: datetime, count: int) -> list[datetime]:
-    """Return the next times at which a cron expression comes within 50 years, in its time zone.
+    """Return the next times within 50 years that match a cron expression, in its time zone.
 
     Args:
         cron: as :func:`parse_cron` returns it.
-        zone: that it is read in.
+        zone: time zone of the expression.
         after: an aware time.
-        count: of times.
+        count: how many times to return.
     """
     return list(islice(CronSim(cron, after.astimezone(zone)), count))
 
 
 def with_seconds(cron: str) -> str:
-    """Return the six fields that Kubeflow Pipelines reads, which begin with the seconds.
+    """Return the six fields that Kubeflow Pipelines expects, which start with the seconds.
 
-    It takes five fields for second, minute, hour, day of month and month, and fires at the wrong times.
+    It reads five fields as second, minute, hour, day of month and month, and then fires at the wrong times.
     """
     return f"0 {cron}"
 

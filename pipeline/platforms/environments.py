@@ -1,4 +1,4 @@
-"""Environments: where pipelines are sent and with what, from files under ``config/`` and from flags."""
+"""Environments: the platform, images, settings and parameters of runs, from files and flags."""
 
 import tomllib
 from collections.abc import Mapping
@@ -96,10 +96,10 @@ class Images(_Section):
 
 
 class Environment(_Section):
-    """Where a pipeline is sent, and with what.
+    """A platform, and what runs on it are submitted with.
 
     Attributes:
-        platform: that runs it.
+        platform: that runs pipelines.
         images: of the steps.
         settings: file of settings by step, as ``wals compile --settings`` takes it; defaults if empty.
         parameters: values of the pipeline's parameters.
@@ -115,10 +115,10 @@ Model = TypeVar("Model", bound=pydantic.BaseModel)
 
 
 def read_environment(path: Path | None, platform_flags: Mapping[str, Any]) -> Environment:
-    """Return the environment of a file, with values given by flags in place of the file's.
+    """Return the environment of a file; flags take precedence over the file.
 
     Args:
-        path: a YAML or TOML file; None when everything is given by flags.
+        path: a YAML or TOML file; None if there are only flags.
         platform_flags: values of the platform's settings by name; labels are added to the file's.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a look at a run before it is paid for brings to light."""
+"""Collecting the problems of a run instead of stopping at the first one."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ from trainer.errors import CombinedInputError, InputError, WalsError
 
 @dataclass
 class Findings:
-    """Takes note of what is wrong, where others would stop at it.
+    """Collects errors.
 
     Attributes:
-        problems: with what the user gave.
-        unchecked: what could not be looked at, and why.
+        problems: errors in the user's input.
+        unchecked: what could not be checked, and why.
     """
 
     problems: list[InputError] = field(default_factory=list)
@@ -21,7 +21,7 @@ class Findings:
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
-        """Take note of the error that ends the block."""
+        """Record the error that ends the block."""
         try:
             yield
         except CombinedInputError as error:

@@ -1,4 +1,4 @@
-"""Schedules by name, the same way on every platform."""
+"""Creating, updating and finding schedules by name, in the same way on every platform."""
 
 import copy
 import dataclasses
@@ -16,25 +16,26 @@ _EXTRACT = "extract"
 
 
 def scheduled_job(job: Job, window_days: int | None) -> Job:
-    """Return a job as a schedule is to carry it.
+    """Return a job in the form that a schedule runs.
 
-    Its runs have the same parameters each time, so that a cached extraction would have all of them but the
-    first train on the first one's rows. Nor do the platforms agree on how a parameter is given the scheduled
-    time: Kubeflow Pipelines 2.17 leaves ``[[ScheduledTime]]`` as it is in pipelines of version 2. Both know
-    it in the spec itself, as the value of a task's input.
+    Every run of a schedule has the same parameters, so that with caching, all runs but the first would train
+    on the rows that the first one extracted: extraction is not cached. The scheduled time is written into the
+    spec, as the value of a task's input, which both platforms replace; in parameters, Kubeflow Pipelines 2.17
+    does not replace ``[[ScheduledTime]]``.
 
     Args:
         job: as it would be submitted.
-        window_days: days up to the scheduled time that a run is to read; None for what the parameters say.
+        window_days: number of days before the scheduled time that a run reads; None for what the parameters
+            say.
 
     Raises:
-        InputError: the pipeline cannot read the last days, or the window is given by parameters already.
+        InputError: the pipeline does not support a window in days, or parameters already set the window.
     """
     spec: dict[str, Any] = copy.deepcopy(dict(job.spec))
     root = pipeline_of(spec)["root"]
     extract = root["dag"]["tasks"].get(_EXTRACT)
     if extract:
-        # None at all is how a compiled spec says that a task is not to be cached.
+        # In a compiled spec, empty options mean that a task is not cached.
         extract["cachingOptions"] = {}
     if window_days is None:
         return dataclasses.replace(job, spec=spec)
@@ -43,16 +44,16 @@ def scheduled_job(job: Job, window_days: int | None) -> Job:
         raise InputError(
             "window days",
             window_days,
-            "cannot be had: the pipeline has no parameter window_days",
-            "use a newer one, or leave it out",
+            "is not supported, because the pipeline has no parameter window_days",
+            "use a newer pipeline, or omit it",
         )
     for name in ("window_start", "window_end"):
         if job.parameters.get(name):
             raise InputError(
                 name,
                 job.parameters[name],
-                "is given beside --window-days, which computes it",
-                "leave one of them out",
+                "cannot be combined with --window-days, which computes it",
+                "omit one of them",
             )
     time = {"constant": dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER}
     extract["inputs"]["parameters"]["window_end"] = {"runtimeValue": time}
@@ -60,20 +61,21 @@ def scheduled_job(job: Job, window_days: int | None) -> Job:
 
 
 def put_schedule(backend: Backend, plan: Plan) -> tuple[Schedule, str]:
-    """Make the schedule of a plan's name be as planned; doing so twice changes nothing the second time.
+    """Create or update the schedule of a plan's name; a repeated call changes nothing.
 
-    It counts as planned if it was made from the same request and nobody has changed its times by other means.
+    A schedule is up to date if it was created from the same request and its times have not been changed by
+    other means.
 
-    Neither platform can change what a schedule runs, so that a changed one is made anew. It is made before
-    the old one is deleted: should anything fail in between, a run too many is better than none. A schedule
-    that was paused stays paused.
+    Neither platform can change what a schedule runs, so an outdated schedule is recreated. The new one is
+    created before the old one is deleted: if something fails in between, an extra run is better than none. A
+    paused schedule stays paused.
 
     Returns:
         The schedule, and ``created``, ``updated`` or ``unchanged``.
 
     Raises:
         InputError: several schedules have that name.
-        WalsError: the platform does not do it.
+        WalsError: the platform refuses or fails.
     """
     plan = dataclasses.replace(plan, fingerprint=_fingerprint(backend, plan))
     old = _find(backend, plan.name)
@@ -93,28 +95,28 @@ def schedule_named(backend: Backend, name: str) -> Schedule:
     """Return the one schedule of a name.
 
     Raises:
-        InputError: there is none, or several.
+        InputError: there is none, or more than one.
     """
-    found = _find(backend, name)
-    if not found:
+    schedule = _find(backend, name)
+    if not schedule:
         raise InputError("schedule", name, "does not exist", "list them with `wals schedule list`")
-    return found
+    return schedule
 
 
 def _find(backend: Backend, name: str) -> Schedule | None:
-    found = [schedule for schedule in backend.schedules() if schedule.name == name]
-    if len(found) > 1:
+    schedules = [schedule for schedule in backend.schedules() if schedule.name == name]
+    if len(schedules) > 1:
         raise InputError(
             "schedule",
             name,
-            f"is the name of several: {', '.join(schedule.id for schedule in found)}",
+            f"is the name of several schedules: {', '.join(schedule.id for schedule in schedules)}",
             "delete all but one in the platform's console",
         )
-    return found[0] if found else None
+    return schedules[0] if schedules else None
 
 
 def _untouched(schedule: Schedule, plan: Plan, cron: str) -> bool:
-    """Return whether what a platform's console can change of a schedule is as planned."""
+    """Return whether everything that a platform's console can change of a schedule matches the plan."""
     return (schedule.cron, schedule.max_concurrent_runs, schedule.start, schedule.end) == (
         cron,
         plan.max_concurrent_runs,
@@ -124,6 +126,6 @@ def _untouched(schedule: Schedule, plan: Plan, cron: str) -> bool:
 
 
 def _fingerprint(backend: Backend, plan: Plan) -> str:
-    """Return a digest of the whole request that makes the schedule, and of what is no part of it."""
+    """Return a digest of the request that creates the schedule, and of what the request does not contain."""
     request = json.dumps([backend.schedule_request(plan), plan.catch_up], sort_keys=True)
     return hashlib.sha256(request.encode()).hexdigest()[:_FINGERPRINT_DIGITS]

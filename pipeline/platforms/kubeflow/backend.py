@@ -50,7 +50,7 @@ _STATES = {
 class KubeflowBackend:
     """Runs and recurring runs of one server, in one experiment.
 
-    A server that wants a token gets the one in the environment variable ``KUBEFLOW_TOKEN``.
+    A server that requires a token gets the one in the environment variable ``KUBEFLOW_TOKEN``.
     """
 
     def __init__(self, platform: Kubeflow) -> None:
@@ -59,11 +59,11 @@ class KubeflowBackend:
         self._specs: dict[tuple[str, str], Mapping[str, Any]] = {}
 
     def reach(self) -> None:
-        """Refuse a server that is not there, or is older than the kfp that pipelines are compiled with.
+        """Make sure that the server answers, and is not older than the kfp that pipelines are compiled with.
 
         Raises:
-            InputError: the server is older, naming its version.
-            WalsError: the server cannot be asked.
+            InputError: the server is older; the line names its version.
+            WalsError: the server cannot be reached.
         """
         host = self._platform.host
         with self._client.errors("version"):
@@ -81,10 +81,10 @@ class KubeflowBackend:
             )
 
     def check(self, parameters: Mapping[str, Any], findings: Findings) -> None:
-        """Note what is wrong with the server and its version, and what is missing of data on Google Cloud."""
+        """Note problems of the server and its version, and missing data on Google Cloud."""
         with findings.noted():
             self.reach()
-        # Slow to import, and many a server has its data elsewhere.
+        # Slow to import, and many servers read their data elsewhere.
         from pipeline.platforms.google.rights import is_on_google_cloud, look_for_data
 
         if is_on_google_cloud(parameters.get("source", "")):
@@ -94,7 +94,7 @@ class KubeflowBackend:
 
     def run_request(self, job: Job) -> dict[str, Any]:
         """Return the ``V2beta1Run`` that :meth:`submit` sends, without its experiment, as JSON values."""
-        return self._json(kfp_server_api.V2beta1Run(display_name=job.name, **self._what(job)))
+        return self._json(kfp_server_api.V2beta1Run(display_name=job.name, **self._run_fields(job)))
 
     def submit(self, job: Job) -> str:
         """Start a run and return its id."""
@@ -108,7 +108,7 @@ class KubeflowBackend:
         return f"{self._platform.host.rstrip('/')}/#/runs/details/{run_id}"
 
     def get(self, run_id: str) -> Run:
-        """Return a run with its steps; the server keeps metrics where its API does not show them."""
+        """Return a run with its steps; the server's API does not return metrics."""
         runs = kfp_server_api.RunServiceApi(self._client)
         with self._client.errors(f"run {run_id}"):
             return self._run(runs.run_service_get_run(checked_id("run", run_id), _request_timeout=TIMEOUT))
@@ -129,17 +129,17 @@ class KubeflowBackend:
             return [self._run(run) for run in page.runs or []]
 
     def cancel(self, run_id: str) -> None:
-        """Ask a run to stop."""
+        """Request that a run stops."""
         runs = kfp_server_api.RunServiceApi(self._client)
         with self._client.errors(f"run {run_id}"):
             runs.run_service_terminate_run(checked_id("run", run_id), _request_timeout=TIMEOUT)
 
     def cron(self, plan: Plan) -> str:
-        """Return six fields, of which the first is the seconds."""
+        """Return six fields, which start with the seconds."""
         return with_seconds(plan.cron)
 
     def logs(self, run_id: str, step: str) -> Iterator[LogLine]:
-        """Yield what the pods of a run's steps wrote, pod by pod in the order they began."""
+        """Yield the output of the pods of a run's steps, pod by pod in the order they started."""
         runs = kfp_server_api.RunServiceApi(self._client)
         with self._client.errors(f"run {run_id}"):
             run = runs.run_service_get_run(checked_id("run", run_id), _request_timeout=TIMEOUT)
@@ -159,16 +159,16 @@ class KubeflowBackend:
         """Return the ``V2beta1RecurringRun`` that :meth:`create_schedule` sends, without its experiment.
 
         Raises:
-            InputError: the plan's time zone is not the one that the server reads its crons in.
+            InputError: the plan's time zone is not the server's.
         """
         server_zone = self._platform.time_zone
         if plan.time_zone != server_zone:
             raise InputError(
                 "time zone",
                 plan.time_zone,
-                f"is not the server's, which reads every cron in {server_zone}",
-                f"give --time-zone {server_zone}, or change the server's CRON_SCHEDULE_TIMEZONE and say so "
-                "in time_zone of the config",
+                f"is not the server's time zone, {server_zone}, in which it reads every cron",
+                f"give --time-zone {server_zone}, or change the server's CRON_SCHEDULE_TIMEZONE and set "
+                "time_zone in the config",
             )
         trigger = kfp_server_api.V2beta1Trigger(
             cron_schedule=kfp_server_api.V2beta1CronSchedule(
@@ -183,7 +183,7 @@ class KubeflowBackend:
                 mode=kfp_server_api.RecurringRunMode.ENABLE,
                 no_catchup=not plan.catch_up,
                 trigger=trigger,
-                **self._what(plan.job),
+                **self._run_fields(plan.job),
             )
         )
 
@@ -224,14 +224,14 @@ class KubeflowBackend:
             )
 
     def resume_schedule(self, schedule: Schedule, catch_up: bool | None) -> None:
-        """Enable a recurring run, which makes up for missed runs or not as it was set."""
+        """Enable a recurring run; whether it makes up for missed runs was decided when it was set."""
         if catch_up not in (None, schedule.catch_up):
-            made = "with" if schedule.catch_up else "without"
+            how = "with" if schedule.catch_up else "without"
             raise InputError(
                 "schedule",
                 schedule.name,
-                f"was set {made} --catch-up, which Kubeflow does not change when it is resumed",
-                "set it again as wanted",
+                f"was set {how} --catch-up, which Kubeflow cannot change when it is resumed",
+                "set the schedule again",
             )
         with self._client.errors(f"schedule {schedule.id}"):
             self._recurring().recurring_run_service_enable_recurring_run(
@@ -239,14 +239,16 @@ class KubeflowBackend:
             )
 
     def upload(self, spec: Path, name: str, tags: Sequence[str]) -> Uploaded:
-        """Upload a compiled pipeline as a version named by its bytes, of the pipeline of that name."""
+        """Upload a compiled pipeline as a version, named by its bytes, of the pipeline ``name``."""
         if tags:
-            raise InputError("tag", " ".join(tags), "is not to be had on Kubeflow", "leave it out")
+            raise InputError("tag", " ".join(tags), "is not supported on Kubeflow", "omit it")
         version = f"sha256-{sha256(spec)[:16]}"
         with self._client.errors(f"pipeline {name}"):
             pipeline_id = self._pipeline(name)
-            held = next((held for held in self._versions(pipeline_id) if held.name == version), None)
-            uploaded = held or kfp_server_api.PipelineUploadServiceApi(self._client).upload_pipeline_version(
+            existing = next((known for known in self._versions(pipeline_id) if known.name == version), None)
+            uploaded = existing or kfp_server_api.PipelineUploadServiceApi(
+                self._client
+            ).upload_pipeline_version(
                 str(spec),
                 name=version,
                 display_name=version,
@@ -255,7 +257,7 @@ class KubeflowBackend:
             )
             place = f"{pipeline_id}/version/{given_id(uploaded.pipeline_version_id)}"
         host = self._platform.host.rstrip("/")
-        return Uploaded(f"{host}/#/pipelines/details/{place}", version, created=held is None)
+        return Uploaded(f"{host}/#/pipelines/details/{place}", version, created=existing is None)
 
     def template(self, location: str) -> Mapping[str, Any]:
         """Return the compiled pipeline of an uploaded version."""
@@ -265,26 +267,26 @@ class KubeflowBackend:
             return self._version_spec(reference)
 
     def _workflow(self, run_id: str) -> dict[str, Any]:
-        """Return the Argo Workflow of a run that there is; empty before the server has made it.
+        """Return the Argo Workflow of an existing run; empty before the server has created it.
 
-        It tells of the pods, which the newer API leaves out. Servers after 2.17 have dropped the older one.
+        It contains the pods, which the newer API omits. Servers after 2.17 no longer have the older one.
         """
         with self._client.errors(f"run {run_id}"):
             try:
-                found = json.loads(self._client.read(f"/apis/v1beta1/runs/{run_id}"))
+                run = json.loads(self._client.read(f"/apis/v1beta1/runs/{run_id}"))
             except kfp_server_api.ApiException as error:
                 if error.status != 404:
                     raise
                 raise WalsError(
-                    f"{self._platform.host}: does not tell of a run's pods; see its page"
+                    f"{self._platform.host}: does not report a run's pods; see its page"
                 ) from error
         workflow: dict[str, Any] = json.loads(
-            (found.get("pipeline_runtime") or {}).get("workflow_manifest") or "{}"
+            (run.get("pipeline_runtime") or {}).get("workflow_manifest") or "{}"
         )
         return workflow
 
-    def _what(self, job: Job) -> dict[str, Any]:
-        """Return what a run and a recurring run have in common."""
+    def _run_fields(self, job: Job) -> dict[str, Any]:
+        """Return the fields that a run and a recurring run share."""
         settings = self._platform
         return {
             **self._source(job),
@@ -295,7 +297,7 @@ class KubeflowBackend:
         }
 
     def _source(self, job: Job) -> dict[str, Any]:
-        """Return the pipeline of a job: the uploaded version, where the job is just as that is."""
+        """Return the pipeline of a job: a reference to the uploaded version if the job's spec equals it."""
         if not job.template:
             return {"pipeline_spec": job.spec}
         pipeline, version = _version_ids(job.template)
@@ -311,7 +313,7 @@ class KubeflowBackend:
         return kfp_server_api.RecurringRunServiceApi(self._client)
 
     def _find_experiment(self) -> str | None:
-        """Return the id of the experiment, or None if there is none yet."""
+        """Return the id of the experiment, or None if it does not exist."""
         experiments = kfp_server_api.ExperimentServiceApi(self._client)
         name, namespace = self._platform.experiment, self._platform.namespace
         for page in pages(experiments.experiment_service_list_experiments, namespace=namespace):
@@ -321,28 +323,28 @@ class KubeflowBackend:
         return None
 
     def _experiment(self) -> str:
-        """Return the id of the experiment, made if missing."""
+        """Return the id of the experiment, which is created if missing."""
         experiments = kfp_server_api.ExperimentServiceApi(self._client)
         name, namespace = self._platform.experiment, self._platform.namespace
         with self._client.errors(f"experiment {name}"):
-            found = self._find_experiment()
-            if found:
-                return found
-            made = kfp_server_api.V2beta1Experiment(display_name=name, namespace=namespace or None)
-            created = experiments.experiment_service_create_experiment(made, _request_timeout=TIMEOUT)
+            existing = self._find_experiment()
+            if existing:
+                return existing
+            experiment = kfp_server_api.V2beta1Experiment(display_name=name, namespace=namespace or None)
+            created = experiments.experiment_service_create_experiment(experiment, _request_timeout=TIMEOUT)
             return given_id(created.experiment_id)
 
     def _pipeline(self, name: str) -> str:
-        """Return the id of the pipeline of a name, made if missing."""
+        """Return the id of the pipeline of a name, which is created if missing."""
         pipelines = kfp_server_api.PipelineServiceApi(self._client)
         namespace = self._platform.namespace
         for page in pages(pipelines.pipeline_service_list_pipelines, namespace=namespace):
             for pipeline in page.pipelines or []:
                 if pipeline.display_name == name:
                     return given_id(pipeline.pipeline_id)
-        made = kfp_server_api.V2beta1Pipeline(name=name, display_name=name, namespace=namespace or None)
+        pipeline = kfp_server_api.V2beta1Pipeline(name=name, display_name=name, namespace=namespace or None)
         return given_id(
-            pipelines.pipeline_service_create_pipeline(made, _request_timeout=TIMEOUT).pipeline_id
+            pipelines.pipeline_service_create_pipeline(pipeline, _request_timeout=TIMEOUT).pipeline_id
         )
 
     def _versions(self, pipeline_id: str) -> Iterator[Any]:
@@ -351,7 +353,7 @@ class KubeflowBackend:
             yield from page.pipeline_versions or []
 
     def _version_spec(self, reference: Any) -> Mapping[str, Any]:
-        """Return the compiled pipeline that a reference to an uploaded version stands for."""
+        """Return the compiled pipeline of an uploaded version."""
         place = (reference.pipeline_id, reference.pipeline_version_id)
         if place not in self._specs:
             pipelines = kfp_server_api.PipelineServiceApi(self._client)
@@ -360,7 +362,7 @@ class KubeflowBackend:
         return self._specs[place]
 
     def _spec(self, run: Any) -> Mapping[str, Any]:
-        """Return the compiled pipeline of a run; empty if it was uploaded and has been deleted since."""
+        """Return the compiled pipeline of a run; empty if it was an uploaded one that has been deleted."""
         if run.pipeline_spec or not run.pipeline_version_reference:
             return run.pipeline_spec or {}
         try:
@@ -372,7 +374,7 @@ class KubeflowBackend:
 
     def _run(self, run: Any) -> Run:
         details = (run.run_details.task_details if run.run_details else None) or []
-        # The server also tells of what it runs around the steps: drivers, executors, the run itself.
+        # The server also lists what it runs around the steps: drivers, executors, the run itself.
         names = task_names(self._spec(run))
         link = self.link(run.run_id)
         steps = [task for task in details if task.display_name in names]
@@ -399,19 +401,19 @@ class KubeflowBackend:
 
 
 def _version_ids(location: str) -> tuple[str, str]:
-    """Return the ids of a pipeline and its version out of the address of the version's page."""
-    found = re.fullmatch(r"https?://.+/pipelines/details/([\w.-]+)/version/([\w.-]+)", location)
-    if not found:
+    """Return the ids of a pipeline and its version from the address of the version's page."""
+    ids = re.fullmatch(r"https?://.+/pipelines/details/([\w.-]+)/version/([\w.-]+)", location)
+    if not ids:
         raise InputError(
-            "template", location, "is no version of a pipeline", "give a location that `wals upload` printed"
+            "template", location, "is not a version of a pipeline", "give a location printed by `wals upload`"
         )
-    return found[1], found[2]
+    return ids[1], ids[2]
 
 
 def _schedule(recurring: Any) -> Schedule:
     trigger = recurring.trigger.cron_schedule if recurring.trigger else None
     description = recurring.description or ""
-    made_here = description.startswith(_FINGERPRINT)
+    ours = description.startswith(_FINGERPRINT)
     return Schedule(
         id=given_id(recurring.recurring_run_id),
         name=recurring.display_name,
@@ -422,21 +424,21 @@ def _schedule(recurring: Any) -> Schedule:
         start=_time(trigger.start_time) if trigger else None,
         end=_time(trigger.end_time) if trigger else None,
         catch_up=not recurring.no_catchup,
-        fingerprint=description.removeprefix(_FINGERPRINT) if made_here else "",
+        fingerprint=description.removeprefix(_FINGERPRINT) if ours else "",
     )
 
 
 def _time(time: datetime | None) -> datetime | None:
-    """Return a time, or None for the epoch that the server writes for none."""
+    """Return a time, or None for the epoch, which the server sends for a missing time."""
     return time if time and time > datetime(1971, 1, 1, tzinfo=UTC) else None
 
 
 def _version(health: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the server's version; its web pages hand it on under another name."""
+    """Return the server's version; the UI's server forwards it under another name."""
     return _numbers(str(health.get("tag_name") or health.get("apiServerTagName") or ""))
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """Return ``(2, 17, 0)`` for ``2.17.0``, and nothing for what is no version."""
+    """Return ``(2, 17, 0)`` for ``2.17.0``, and () for a text that is not a version."""
     parts = version.split("-")[0].split(".")
     return tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else ()

@@ -1,4 +1,4 @@
-"""What jobs on Vertex AI wrote, from Cloud Logging."""
+"""The output of jobs on Vertex AI, from Cloud Logging."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from pipeline.platforms.network import REQUEST_SECONDS
 from trainer.errors import WalsError, translated
 
 _ENDPOINT = "https://logging.googleapis.com"
-# gcloud's own name for it.
+# The variable that gcloud uses for this purpose.
 _OTHER_ENDPOINT = "CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING"
 _PAGE = 1000
 
@@ -26,8 +26,8 @@ def job_lines(
     """Yield what jobs wrote, ordered by time.
 
     Args:
-        project: of the jobs.
-        credentials: that may read its logs.
+        project: project of the jobs.
+        credentials: with permission to read its logs.
         jobs: numbers of custom jobs; at least one.
         since: a time before the jobs began, which limits the search through the project's logs.
 

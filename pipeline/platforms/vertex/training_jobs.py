@@ -1,4 +1,4 @@
-"""Training jobs of their own on Vertex AI: ``trainer.task`` in the train image, once or trial by trial."""
+"""Stand-alone training jobs on Vertex AI: ``trainer.task`` in the train image, once or for each trial."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,11 @@ from trainer.job import flags
 from trainer.job.run import HYPERPARAMETER_METRIC_TAG
 
 MACHINE = CustomJob(machine_type="n1-standard-8")
-"""Where the settings name no machine: the smallest that the train step's cpu and memory fit on."""
+"""Default machine: the smallest one that fits the train step's cpu and memory."""
 
 _REMOTE = ("gs://", "/gcs/")
 
-# The search spaces of the TensorFlow 1 job that this replaces: kind, least, most, and scale.
+# The search spaces of the TensorFlow 1 job that this replaces: kind, minimum, maximum and scale.
 _Range = tuple[str, float, float, str]
 _SPACES: Mapping[str, Mapping[str, _Range]] = {
     flags.RATINGS: {
@@ -37,7 +37,7 @@ _SPACES: Mapping[str, Mapping[str, _Range]] = {
     },
 }
 SEARCH_SPACES = {**_SPACES, flags.USER_RATINGS: _SPACES[flags.RATINGS]}
-"""What is tuned, by data type and parameter."""
+"""The tuned parameters and their ranges, by data type."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class TrainingJob:
     """A run of ``trainer.task``.
 
     Attributes:
-        name: for people to read.
-        image: of the train step.
+        name: display name.
+        image: image of the train step.
         arguments: flags of ``trainer.task``.
-        machine: the train step's settings, of which the accelerator and the custom job count.
+        machine: settings of the train step; only the accelerator and the custom job are used.
     """
 
     name: str
@@ -59,12 +59,12 @@ class TrainingJob:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Leave the one line to the command; argparse would print the usage and exit."""
+        """Raise an error for the command to report in one line; argparse would print the usage and exit."""
         raise click.UsageError(message)
 
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return the flags of ``trainer.task`` after checking them as the job itself would.
+    """Parse and check the flags of ``trainer.task`` as the job itself does.
 
     Raises:
         click.UsageError: argparse refuses them.
@@ -76,18 +76,18 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def remote_arguments(arguments: Sequence[str], pipeline_root: str, now: datetime) -> list[str]:
-    """Return the flags for a job on Vertex AI, with a ``--job-dir`` by time if they have none.
+    """Return the flags for a job on Vertex AI, with a ``--job-dir`` named by time if they have none.
 
-    The folder is given by its mount if the job writes checkpoints, which want a file system.
+    A job that writes checkpoints gets the folder by its mount, because checkpoints require a file system.
 
     Args:
-        arguments: the flags as they were given.
+        arguments: the given flags.
         pipeline_root: Cloud Storage folder that jobs write under.
-        now: when the job is made.
+        now: time of the job's creation.
 
     Raises:
         click.UsageError: argparse refuses the flags.
-        InputError: a flag cannot be used, or is a path that a machine on Vertex AI does not see.
+        InputError: a flag cannot be used, or is a path that cannot be reached from Vertex AI.
     """
     folder = f"{pipeline_root.rstrip('/')}/jobs/{now:%Y%m%d-%H%M%S}"
     mounted = folder.replace("gs://", "/gcs/", 1)
@@ -100,7 +100,9 @@ def remote_arguments(arguments: Sequence[str], pipeline_root: str, now: datetime
     }
     for flag, path in paths.items():
         if path and not path.startswith(_REMOTE):
-            raise InputError(flag, path, "is on this machine", "give gs://…, or /gcs/BUCKET/… for its mount")
+            raise InputError(
+                flag, path, "cannot be reached from Vertex AI", "give gs://…, or /gcs/BUCKET/… for its mount"
+            )
     if given.job_dir != mounted:
         return list(arguments)
     return [f"--job-dir={mounted if given.checkpoint_every else folder}", *arguments]
@@ -117,25 +119,23 @@ def hyperparameter_request(
 ) -> dict[str, Any]:
     """Return the ``CreateHyperparameterTuningJobRequest`` of a job, as JSON values.
 
-    Every trial is the job with ``--hypertune`` and the values that the service chose as further flags.
+    Each trial runs the job with ``--hypertune`` and additional flags for the values that the service chose.
 
     Args:
-        platform: that runs it.
-        job: with the flags that all trials have in common.
-        max_trials: after which it ends.
-        parallel_trials: how many may run side by side.
+        platform: that runs the job.
+        job: with the flags that all trials share.
+        max_trials: total number of trials.
+        parallel_trials: number of trials that run at the same time.
 
     Raises:
-        InputError: the flags give what is to be tuned, or there are more trials side by side than in all.
+        InputError: the flags set a parameter that is tuned, or more trials are parallel than there are.
     """
     given = parsed([*job.arguments, "--hypertune"])
     space = SEARCH_SPACES[given.data_type]
-    # The kind of weighting decides which of its parameters is tuned.
+    # The kind of weighting determines which of its parameters is tuned.
     for name in (*space, "wt_type"):
         if getattr(given, name) is not None:
-            raise InputError(
-                f"--{name}", getattr(given, name), f"is for the tuning of {given.data_type}", "leave it out"
-            )
+            raise InputError(f"--{name}", getattr(given, name), f"is tuned for {given.data_type}", "omit it")
     if parallel_trials > max_trials:
         raise InputError(
             "--parallel-trials", parallel_trials, f"is above --max-trials {max_trials}", "lower it"
@@ -189,7 +189,7 @@ def _spec(platform: Vertex, job: TrainingJob) -> dict[str, Any]:
 
 
 def _common(job: TrainingJob) -> dict[str, Any]:
-    """Return what both kinds of job say of themselves."""
+    """Return the fields that both kinds of job share."""
     where = job.machine.custom_job or MACHINE
     return {
         **({"labels": dict(where.labels)} if where.labels else {}),

@@ -126,7 +126,7 @@ def test_a_server_without_the_older_api_says_so(
     run_id = wals("submit", "--config", kubeflow_config, "--json").json["id"]
     result = wals("logs", run_id, "--config", kubeflow_config)
     assert result.exit_code == 1
-    assert "does not tell of a run's pods" in result.stderr
+    assert "does not report a run's pods" in result.stderr
     assert result.stderr.count("\n") == 1
 
 

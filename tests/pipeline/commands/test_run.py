@@ -226,7 +226,7 @@ def test_a_failing_step_fails_the_run_every_time(exiting: Path, tmp_path: Path) 
         events: list[StepEvent] = []
         with pytest.raises(WalsError, match="step-that-exits"):
             run_compiled(exiting, {"code": 1}, tmp_path / str(number), events.append)
-        assert [event.kind for event in events if event.kind != "said"] == ["started", "failed"]
+        assert [event.kind for event in events if event.kind != "logged"] == ["started", "failed"]
         assert not list(tmp_path.rglob("done"))
 
 
@@ -235,7 +235,7 @@ def test_a_run_tells_what_its_steps_say(exiting: Path, tmp_path: Path) -> None:
     outputs = run_compiled(exiting, {"code": 0}, tmp_path, events.append)
     (artifact,) = outputs.values()
     assert Path(artifact.path).read_text() == "done"
-    assert StepEvent("step-that-exits", "said", "about to exit") in events
+    assert StepEvent("step-that-exits", "logged", "about to exit") in events
     assert "about to exit" in (tmp_path / "run.log").read_text("utf-8")
 
 

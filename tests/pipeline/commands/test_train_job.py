@@ -209,9 +209,9 @@ def test_without_its_flag_tune_is_the_pipeline(wals: Wals) -> None:
     ("kind", "flags", "told"),
     [
         ("train", [], "--train-file None: is missing"),
-        ("train", ["--train-file", "ratings.csv"], "--train-file 'ratings.csv': is on this machine"),
-        ("train", [*DATA, "--job-dir", "jobs"], "--job-dir 'jobs': is on this machine"),
-        ("train", [*DATA, "--warm_start", "model"], "--warm_start 'model': is on this machine"),
+        ("train", ["--train-file", "ratings.csv"], "--train-file 'ratings.csv': cannot be reached from Vertex AI"),
+        ("train", [*DATA, "--job-dir", "jobs"], "--job-dir 'jobs': cannot be reached from Vertex AI"),
+        ("train", [*DATA, "--warm_start", "model"], "--warm_start 'model': cannot be reached from Vertex AI"),
         (
             "train",
             [*DATA, "--latent_factors", "many"],
@@ -228,7 +228,7 @@ def test_without_its_flag_tune_is_the_pipeline(wals: Wals) -> None:
         ),
         ("train", [*DATA, "--machine-type", "Large"], "train.custom_job.machine_type 'Large'"),
         ("tune", [*DATA, "--test_fraction=0"], "--hypertune True: has no metric"),
-        ("tune", [*DATA, "--latent_factors=5"], "--latent_factors 5: is for the tuning of user_ratings"),
+        ("tune", [*DATA, "--latent_factors=5"], "--latent_factors 5: is tuned for user_ratings"),
         ("tune", [*DATA, "--parallel-trials=9", "--max-trials=2"], "--parallel-trials 9: is above"),
         ("local", ["--train-file", "r.csv", "--alpha=-1"], "alpha -1.0: is below 0"),
     ],

@@ -374,7 +374,7 @@ def test_a_gpu_is_not_given_to_an_image_that_cannot_use_it(
 ) -> None:
     images = images_file(tmp_path, {**PUSHED, "accelerators": dict.fromkeys(TRAINING.steps, "cpu")})
     assert compile_with(images, tmp_path, "vertex") == 2
-    assert "has an image of train without CUDA" in capsys.readouterr().err
+    assert "has an image for train without CUDA" in capsys.readouterr().err
     assert compile_with(images, tmp_path, "kubeflow") == 0
     (tmp_path / "settings.yaml").write_text("train: {accelerator: '', accelerators: 0}", "utf-8")
     assert compile_with(images, tmp_path, "vertex", "--settings", f"{tmp_path}/settings.yaml") == 0
@@ -411,7 +411,7 @@ def test_digests_leave_no_room_for_a_prefix_or_a_tag(
     option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert compile_with(images_file(tmp_path, PUSHED), tmp_path, "vertex", option, "x") == 2
-    assert "leaves no room" in capsys.readouterr().err
+    assert "cannot be combined with a prefix or a tag" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
