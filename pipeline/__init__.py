@@ -1,1 +1,1 @@
-"""Pipeline definitions, the platforms they compile for, and the ``wals`` command."""
+"""Pipeline definitions, the platforms that run them, and the ``wals`` command."""
