@@ -1,4 +1,4 @@
-# Cloud Composer, for airflow/dags; only if var.composer.
+# Cloud Composer, for deploy/airflow/dags; only if var.composer.
 
 resource "google_service_account" "composer" {
   count        = var.composer ? 1 : 0

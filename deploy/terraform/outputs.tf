@@ -16,6 +16,6 @@ output "image_prefix" {
 }
 
 output "dags" {
-  description = "Folder of Cloud Composer that airflow/dags is copied to; null without Composer."
+  description = "Folder of Cloud Composer that deploy/airflow/dags is copied to; null without Composer."
   value       = one(google_composer_environment.airflow[*].config[0].dag_gcs_prefix)
 }

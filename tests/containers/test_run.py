@@ -119,7 +119,7 @@ def test_a_missing_source_is_the_users_error(tmp_path: Path) -> None:
 
 def docker_runner(*arguments: object) -> Any:
     # Imported when called, so that collecting these tests needs no client of an engine.
-    from pipeline import docker
+    from pipeline.local import docker
 
     return docker.docker_runner(*arguments)
 

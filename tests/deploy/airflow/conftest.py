@@ -79,7 +79,7 @@ def _environment(home: Path) -> dict[str, str]:
         "HOME": str(home),
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "airflow" / "dags"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "deploy" / "airflow" / "dags"),
         "AIRFLOW__CORE__UNIT_TEST_MODE": "false",
         "NO_GCE_CHECK": "true",
     }
