@@ -123,7 +123,7 @@ def test_the_inventory_of_an_image_is_what_was_locked(script: Run, tmp_path: Pat
 def test_the_inventory_of_an_image_that_is_not_there_is_refused(script: Run, tmp_path: Path) -> None:
     result = script("sbom.sh", PREFIX="none", OUTPUT=str(tmp_path))
     assert result.returncode == 2
-    assert result.stderr.startswith("sbom.sh: error: there is no image none/")
+    assert result.stderr.startswith("sbom.sh: error: image none/")
 
 
 @pytest.mark.parametrize(

@@ -102,5 +102,5 @@ def test_the_digest_is_that_of_the_registry_and_no_other(run: Run, tmp_path: Pat
 def test_a_registry_that_tells_no_digest_is_an_error(run: Run, tmp_path: Path) -> None:
     result = pushed(run, tmp_path / "images.json", f"eu.gcr.io/p/wals/STEP@{DIGEST}")
     assert result.returncode == 1
-    assert f"push.sh: error: the registry gave no digest for gcr.io/p/wals/{STEPS[0]}" in result.stderr
+    assert f"push.sh: error: the registry returned no digest for gcr.io/p/wals/{STEPS[0]}" in result.stderr
     assert not (tmp_path / "images.json").exists()

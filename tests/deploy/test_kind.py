@@ -224,7 +224,7 @@ def test_a_parameter_that_is_unknown_is_one_line(kfp: Kfp) -> None:
     [
         ((), {}, 2, "give one of: up, load, run, down"),
         (("reboot",), {}, 2, "give one of: up, load, run, down"),
-        (("load", "none.csv"), {}, 2, "there is no file none.csv"),
+        (("load", "none.csv"), {}, 2, "none.csv does not exist"),
         (("load",), {"FAILS": "docker"}, 2, "make images"),
         (("run",), {"FAILS": "kubectl"}, 1, "cannot be forwarded"),
     ],
