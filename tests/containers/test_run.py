@@ -38,19 +38,21 @@ def test_containers_and_processes_give_the_same_results(ratings_csv: Path, tmp_p
         result = wals("run", *arguments, cwd=tmp_path)
         assert result.returncode == 0, result.stdout + result.stderr
         outputs[runner] = metrics(result.stdout)
-    here, contained = tmp_path / "subprocess", tmp_path / "docker"
+    in_processes, in_containers = tmp_path / "subprocess", tmp_path / "docker"
     assert "NDCG@5" in outputs["docker"]
     assert outputs["docker"] == outputs["subprocess"]
     # The order of threads changes how sums are rounded, which may swap two items with nearly the same score.
-    first, second = (pq.read_table(folder / "recommendations").to_pandas() for folder in (here, contained))
+    first, second = (
+        pq.read_table(folder / "recommendations").to_pandas() for folder in (in_processes, in_containers)
+    )
     assert first[["user_id", "rank"]].equals(second[["user_id", "rank"]])
     assert np.allclose(first["score"], second["score"], atol=1e-4)
     assert (first["item_id"] == second["item_id"]).mean() > 0.98
     for factors in ("user_factors.npy", "item_factors.npy"):
         assert np.allclose(
-            np.load(contained / "model" / factors), np.load(here / "model" / factors), atol=1e-4
+            np.load(in_containers / "model" / factors), np.load(in_processes / "model" / factors), atol=1e-4
         )
-    written = [path for path in contained.rglob("*") if not path.is_symlink()]
+    written = [path for path in in_containers.rglob("*") if not path.is_symlink()]
     assert {path.stat().st_uid for path in written} == {os.getuid()}
 
 

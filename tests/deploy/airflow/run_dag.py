@@ -29,7 +29,7 @@ aiplatform.init(api_endpoint=endpoint, api_transport="rest", credentials=anonymo
 
 
 class _AsyncClient:
-    """The REST client, of which there is no asynchronous version, behind the method that the hook awaits."""
+    """The REST client behind the method that the hook awaits; it has no asynchronous version."""
 
     def __init__(self):
         self._client = PipelineServiceClient(
