@@ -1,20 +1,20 @@
 """Measures extraction and preparation beside the plain pandas script that they replace.
 
-Each runs in a process of its own over the same generated file, and the table gives its seconds from
-start to end (imports included), the CPU seconds of all its threads and its peak resident memory, each the
-least of several turns. They take turns in going first, as on a virtual machine the memory of whoever went
-before is at hand sooner. A step runs with the packages of its image, and the plain script with those of this
+Each runs in a separate process over the same generated file. The table shows its seconds from start to end
+(imports included), the CPU seconds of all its threads and its peak resident memory, each the minimum of
+several turns. A different one goes first in each turn, because on a virtual machine the memory of an earlier
+process is available sooner. A step runs with the packages of its image, the plain script with those of this
 environment:
 
     python benchmarks/data.py --millions 1 10 20 100
 
-Every turn writes to new folders, as a nightly run does. Before anything is measured everything runs once on
-little data, so that no figure has the compilation of Python's bytecode or of our kernels in it, which their
-caches keep from then on.
+Every turn writes to new folders, as a nightly run does. Before the measurements everything runs once on a
+little data, so that no figure includes the compilation of Python's bytecode or of our kernels, which are
+cached from then on.
 
-The plain script reads the file with pandas, factorizes both ids and makes the CSR and the CSC matrix in
-memory; it holds nothing out, checks nothing and writes nothing. The second one also holds a tenth out and
-writes the arrays, so that what it leaves can be trained on, as what the two steps leave.
+The plain script reads the file with pandas, factorizes both ids and builds the CSR and the CSC matrix in
+memory; it holds nothing out, checks nothing and writes nothing. The second one also holds out a tenth and
+writes the arrays, so that its output can be trained on like that of the two steps.
 """
 
 import argparse
@@ -119,14 +119,14 @@ def generate(path: Path, interactions: int, seed: int = 0) -> None:
 
 
 def measure(python: Path | str, script: str) -> tuple[float, float, int]:
-    """Run a script in a process of this Python.
+    """Run a script in a process of a Python interpreter.
 
     Returns:
         Seconds from start to end, seconds on all cores, and peak resident bytes.
     """
     start = time.perf_counter()
-    cached = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    process = subprocess.Popen([python, "-c", script], env=cached | {"PYTHONPATH": str(ROOT)})
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    process = subprocess.Popen([python, "-c", script], env=environment | {"PYTHONPATH": str(ROOT)})
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -139,15 +139,15 @@ def measure(python: Path | str, script: str) -> tuple[float, float, int]:
 def take_turns(
     contestants: Sequence[Sequence[tuple[str, str, list[str]]]], turns: int, folder: Path
 ) -> dict[str, list[tuple[float, float, int]]]:
-    """Run what each contestant consists of, another contestant first in each turn.
+    """Run the parts of every contestant, with a different contestant first in each turn.
 
     Args:
-        contestants: name, script and output folders of each of its parts; a step has its lock's name.
-        turns: of all contestants.
-        folder: that the output folders are in; they are removed before a run.
+        contestants: name, script and output folders of each part; a step is named like its lock.
+        turns: number of turns of all contestants.
+        folder: parent of the output folders, which are removed before a run.
 
     Returns:
-        What `measure` found in each turn, by name.
+        The results of `measure` in each turn, by name.
     """
     pythons = {
         step: python_of(step, ROOT / "requirements" / f"{step}.lock.txt") for step in ("extract", "prepare")
@@ -175,12 +175,12 @@ def main() -> None:
     parser.add_argument(
         "--millions", type=int, nargs="+", default=[1, 10, 20], help="interactions, in millions"
     )
-    parser.add_argument("--turns", type=int, default=3, help="of everything, one after the other")
+    parser.add_argument("--turns", type=int, default=3, help="number of turns of all contestants")
     parser.add_argument(
-        "--pandas-up-to", type=int, default=20, help="millions that fit the plain script's memory"
+        "--pandas-up-to", type=int, default=20, help="largest input for the plain script, in millions"
     )
-    parser.add_argument("--format", choices=("parquet", "csv"), default="parquet", help="of the source")
-    parser.add_argument("--folder", type=Path, help="for the data; by default a temporary one")
+    parser.add_argument("--format", choices=("parquet", "csv"), default="parquet", help="source format")
+    parser.add_argument("--folder", type=Path, help="folder for the data; a temporary one by default")
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}\n")
     print("| interactions | what | seconds | CPU seconds | peak MiB | CPU µs each | output bytes each |")
@@ -190,16 +190,16 @@ def main() -> None:
         source = folder / f"source.{arguments.format}"
         for interactions in (_WARM_UP, *(millions * 1_000_000 for millions in arguments.millions)):
             generate(source, interactions)
-            filled = {"source": str(source), "folder": str(folder), "format": arguments.format}
+            values = {"source": str(source), "folder": str(folder), "format": arguments.format}
             ours = [
-                ("extract", _EXTRACT.format(**filled), ["interactions"]),
-                ("prepare", _PREPARE.format(**filled), ["training", "holdout", "vocabulary"]),
+                ("extract", _EXTRACT.format(**values), ["interactions"]),
+                ("prepare", _PREPARE.format(**values), ["training", "holdout", "vocabulary"]),
             ]
             contestants = [ours]
             if interactions <= arguments.pandas_up_to * 1_000_000:
                 contestants += [
-                    [("plain pandas, in memory", _PANDAS.format(**filled), [])],
-                    [("plain pandas, with holdout and files", _PANDAS_SAVED.format(**filled), ["plain"])],
+                    [("plain pandas, in memory", _PANDAS.format(**values), [])],
+                    [("plain pandas, with holdout and files", _PANDAS_SAVED.format(**values), ["plain"])],
                 ]
             if interactions == _WARM_UP:
                 take_turns(contestants, 1, folder)

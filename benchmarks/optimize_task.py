@@ -1,10 +1,10 @@
-"""Find the parameters that `python -m trainer.task --use-optimized` trains ratings with.
+"""Search for the parameters that `python -m trainer.task --use-optimized` trains ratings with.
 
     python benchmarks/optimize_task.py [--trials 500] [--seed 42]
 
-A tenth of the sample's ratings, the one that trainer.task holds out by default, is kept for the last check.
-Trials train on nine tenths of the others and are judged by their error on the rest. Prints the record for
-docs/trainer-task.md. The same seed and trials give the same record on one machine.
+The tenth of the sample's ratings that trainer.task holds out by default is the test set. Trials train on nine
+tenths of the others and are judged by their error on the rest. Prints the table for docs/trainer-task.md. On
+one machine, the same seed and number of trials give the same table.
 """
 
 import argparse
@@ -27,18 +27,18 @@ from trainer.splitting import Split
 
 SAMPLE = Path(__file__).parents[1] / "data" / "ml-latest-small" / "ratings.csv"
 SPACE = SEARCH_SPACES[flags.RATINGS]
-# What the TensorFlow 1 job had found for its own solver and weights, for comparison.
+# The optimum of the TensorFlow 1 job for its own solver and weights, for comparison.
 OLD = {"latent_factors": 34, "regularization": 9.83, "unobs_weight": 0.001, "feature_wt_factor": 189.8}
 
 
 def main() -> None:
-    """Run the study and print its record."""
+    """Run the study and print its results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=42, help="of the study and of the validation split")
+    parser.add_argument("--trials", type=int, default=500, help="number of trials")
+    parser.add_argument("--seed", type=int, default=42, help="seed of the study and of the validation split")
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # It tells of items whose every rating was held out, for each trial anew.
+    # Otherwise every trial logs the items that have all their ratings held out.
     logging.getLogger("trainer.fit").setLevel(logging.ERROR)
     data = read_interactions(SAMPLE, delimiter=",", headers=True)
     outer = Split.exact(data.matrix, 0.1, DEFAULT_SEED)
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def defaults() -> TrainConfig:
-    """Return what trainer.task trains ratings with unless it is told otherwise."""
+    """Return the default configuration of trainer.task for ratings."""
     return flags.config_of(flags.make_parser().parse_args(["--job-dir", "unused"]))
 
 
@@ -87,7 +87,7 @@ def suggested(trial: optuna.Trial) -> TrainConfig:
 
 
 def rounded(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return parameters to three digits, as trainer.task has them."""
+    """Return parameters rounded to three digits, as in trainer.task."""
     return {name: type(value)(f"{value:.3g}") for name, value in parameters.items()}
 
 

@@ -1,9 +1,9 @@
-"""Training and ranking side by side with other libraries: seconds per iteration, and to equal quality.
+"""Training and ranking beside other libraries: seconds per iteration, and seconds to equal quality.
 
     python benchmarks/train.py [--d 64 128 256] [--rounds 2] [--data power-law movielens]
 
-The peers (benchmarks/peers.lock.txt) get an environment of their own under build/. Libraries take turns in
-each round, on all cores; a figure is the best of the rounds. Prints Markdown tables.
+The peers (benchmarks/peers.lock.txt) run in a separate environment under build/. Libraries take turns in each
+round, on all cores; a figure is the best of the rounds. Prints Markdown tables.
 """
 
 import argparse
@@ -35,22 +35,22 @@ CONTESTANTS = {
     "irspack, iALS++": ("irspack", "IALSPP"),
     "Spark ALS": ("spark", "Cholesky"),
 }
-# What each library asks for, or sets itself when it is imported before NumPy.
+# What each library recommends, or sets itself when it is imported before NumPy.
 ENVIRONMENT = {
     "ours": {"OPENBLAS_THREAD_TIMEOUT": "4"},
     "irspack": {},
     "implicit": {"OPENBLAS_NUM_THREADS": "1"},
     "spark": {"OPENBLAS_NUM_THREADS": "1"},
 }
-# The peer whose quality after this many iterations is what everyone has to reach.
+# The quality of this peer after this many iterations is the target for every library.
 RIVAL = "irspack, CG"
 RIVAL_ITERATIONS = 8
-# Of the data sets. MovieLens' gives the rival its best NDCG@20 among 0.001, 0.003, 0.01 and 0.03.
+# By data set. For MovieLens, the value with the rival's best NDCG@20 among 0.001, 0.003, 0.01 and 0.03.
 REGULARIZATION = {"power-law": 0.001, "movielens": 0.01}
 
 
 def prepare(name: str) -> Path:
-    """Return the folder of a data set's training and test matrix, made on first use."""
+    """Return the folder of a data set's training and test matrix, created on first use."""
     folder = BUILD / name
     if not (folder / "test.npz").exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def prepare(name: str) -> Path:
 
 
 def run(contestant: str, data: Path, d: int, iterations: int) -> dict[str, Any]:
-    """Train one contestant in a process of its own and return what it printed."""
+    """Train one contestant in a separate process and return its results."""
     library, solver = CONTESTANTS[contestant]
     python = Path(sys.executable) if library == "ours" else python_of("peers", HERE / "peers.lock.txt")
     script = str(HERE / "train_contestant.py")
@@ -95,11 +95,11 @@ imported = time.perf_counter()
 matrix = InteractionMatrix.open(Path({folder!r}))
 opened = time.perf_counter()
 model = fit(matrix, TrainConfig(latent_factors={d}, num_iters=3, solver={solver!r}, unobs_weight=0.1))
-# What getrusage has is at least what the parent had when it started this process.
+# The peak from getrusage starts at the parent's memory at the time it started this process.
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
 print(json.dumps({{
     "import": imported - began,
-    # What a first iteration takes beyond a later one is the loading of compiled kernels.
+    # The first iteration's extra time over a later one is the loading of compiled kernels.
     "kernels": time.perf_counter() - opened - sum(i.seconds for i in model.history)
     + model.history[0].seconds - model.history[2].seconds,
     "peak": int(status["VmHWM"].split()[0]) * 1024,
@@ -115,11 +115,11 @@ print(json.dumps({{
 
 
 def alone(data: str, dimensions: list[int]) -> None:
-    """Print what our library needs by itself, training from a matrix on disk with compiled kernels."""
+    """Print what our library needs by itself to train from a matrix on disk with compiled kernels."""
     folder = BUILD / data / "matrix"
     if not folder.exists():
         InteractionMatrix.from_scipy(sparse.load_npz(BUILD / data / "train.npz")).save(folder)
-    print(f"\n{data}: a process of its own that opens the matrix, memory-mapped, and trains\n")
+    print(f"\n{data}: a separate process that opens the matrix, memory-mapped, and trains\n")
     print(
         "| d | solver | matrix, both ways, MiB | factors, MiB | peak, MiB | beyond the two, MiB | imports, s "
         "| loading kernels, s |"
@@ -128,19 +128,19 @@ def alone(data: str, dimensions: list[int]) -> None:
     for d in dimensions:
         for solver in ("cg", "cholesky", "ialspp"):
             script = _ALONE.format(folder=str(folder), d=d, solver=solver)
-            # The first run compiles, where this machine has not yet.
+            # The first run compiles the kernels if this machine has not yet.
             for _ in range(2):
                 finished = subprocess.run(
                     [sys.executable, "-c", script], check=True, stdout=subprocess.PIPE, cwd=HERE.parent
                 )
-            of = json.loads(finished.stdout.splitlines()[-1])
-            if of["tensorflow"]:
+            result = json.loads(finished.stdout.splitlines()[-1])
+            if result["tensorflow"]:
                 raise SystemExit("the trainer imported TensorFlow")
-            size = {name: of[name] / 2**20 for name in ("peak", "data", "factors")}
+            size = {name: result[name] / 2**20 for name in ("peak", "data", "factors")}
             beyond = size["peak"] - size["data"] - size["factors"]
             print(
                 f"| {d} | {solver} | {size['data']:.0f} | {size['factors']:.0f} | {size['peak']:.0f} "
-                f"| {beyond:.0f} | {of['import']:.2f} | {of['kernels']:.2f} |",
+                f"| {beyond:.0f} | {result['import']:.2f} | {result['kernels']:.2f} |",
                 flush=True,
             )
 
@@ -162,19 +162,19 @@ def machine_limit() -> tuple[float, float]:
 
 
 def iterations_to(target: float, result: dict[str, Any]) -> float:
-    """Return the iterations until the quality is reached; infinite if it never was."""
+    """Return the iterations until the quality is reached; infinite if it never is."""
     reached = np.flatnonzero(np.array(result["ndcg"]) >= target)
     return float(reached[0] + 1) if reached.size else float("inf")
 
 
 def seconds_to(target: float, result: dict[str, Any]) -> float:
-    """Return the seconds of training until the quality is reached; infinite if it never was."""
+    """Return the seconds of training until the quality is reached; infinite if it never is."""
     needed = iterations_to(target, result)
     return float(sum(result["seconds"][: int(needed)])) if np.isfinite(needed) else needed
 
 
 def cpu_seconds(result: dict[str, Any]) -> float:
-    """Return the median CPU seconds of an iteration after the first, which also holds what comes before."""
+    """Return the median CPU seconds of the iterations after the first, which includes the set-up."""
     return float(np.median(result["cpu_seconds"][1:]))
 
 
@@ -187,9 +187,9 @@ def compare(data: str, d: int, contestants: list[str], rounds: int, iterations: 
             results[name].append(run(name, folder, d, iterations))
     rival = results[RIVAL][0]
     target = rival["ndcg"][RIVAL_ITERATIONS - 1]
-    best = {name: min(seconds_to(target, result) for result in of) for name, of in results.items()}
-    cpu = {name: min(map(cpu_seconds, of)) for name, of in results.items()}
-    cpu_best = {name: cpu[name] * iterations_to(target, of[0]) for name, of in results.items()}
+    best = {name: min(seconds_to(target, result) for result in runs) for name, runs in results.items()}
+    cpu = {name: min(map(cpu_seconds, runs)) for name, runs in results.items()}
+    cpu_best = {name: cpu[name] * iterations_to(target, runs[0]) for name, runs in results.items()}
     entries = sparse.load_npz(folder / "train.npz").nnz
     print(f"\n{data}, {entries:,} training entries, d = {d}; NDCG@20 to reach {target:.4f}\n")
     print(
@@ -197,18 +197,18 @@ def compare(data: str, d: int, contestants: list[str], rounds: int, iterations: 
         "| CPU s to equal NDCG@20 | ratio | peak MiB | top-20 of all, s |"
     )
     print("|" + "---|" * 10)
-    for name, of in results.items():
-        iteration = min(float(np.median(result["seconds"])) for result in of)
-        rank = min(result["rank_seconds"] for result in of)
+    for name, runs in results.items():
+        iteration = min(float(np.median(result["seconds"])) for result in runs)
+        rank = min(result["rank_seconds"] for result in runs)
         library = CONTESTANTS[name][0]
         shown_rank = f"{rank:.2f}" if library in ("ours", "implicit") else ""
-        # Spark works in a Java process, whose time and memory are not seen here.
+        # Spark runs in a Java process, whose time and memory are not measured here.
         shown_cpu = f"{cpu[name]:.3f}" if library != "spark" else ""
         shown_cpu_best = f"{cpu_best[name]:.2f}" if library != "spark" else ""
         shown_cpu_ratio = f"{cpu_best[name] / cpu_best[RIVAL]:.2f}" if library != "spark" else ""
-        shown_peak = f"{of[0]['peak_mib']:.0f}" if library != "spark" else ""
+        shown_peak = f"{runs[0]['peak_mib']:.0f}" if library != "spark" else ""
         print(
-            f"| {name} | {iteration:.3f} | {shown_cpu} | {of[0]['ndcg'][-1]:.4f} "
+            f"| {name} | {iteration:.3f} | {shown_cpu} | {runs[0]['ndcg'][-1]:.4f} "
             f"| {best[name]:.2f} | {best[name] / best[RIVAL]:.2f} | {shown_cpu_best} "
             f"| {shown_cpu_ratio} | {shown_peak} | {shown_rank} |",
             flush=True,

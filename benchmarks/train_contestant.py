@@ -1,7 +1,7 @@
-"""One library in the training benchmark: trains, and prints a JSON object of its times and qualities.
+"""One library in the training benchmark: trains, and prints its times and qualities as a JSON object.
 
-Runs in whichever environment has the library. The quality is measured by the same code for all and outside
-of the times.
+Runs in the environment of the library. The same code measures the quality of every library, outside the
+measured times.
 """
 
 import argparse
@@ -22,11 +22,11 @@ _SCORED_USERS = 10_000
 _USERS_AT_ONCE = 1_000
 
 Observer = Callable[..., None]
-"""Takes the seconds of an iteration and, where the library shows them, the factors after it."""
+"""Takes the seconds of an iteration and, if the library gives access to them, the factors after it."""
 
 
 def ndcg(users: np.ndarray, items: np.ndarray, train: sparse.csr_array, test: sparse.csr_array) -> float:
-    """Return NDCG@20 over the users with held-out items, evenly drawn if there are many."""
+    """Return NDCG@20 over the users with held-out items, or an evenly spaced sample if there are many."""
     chosen = np.flatnonzero(np.diff(test.indptr))
     chosen = chosen[:: max(1, len(chosen) // _SCORED_USERS)]
     discounts = 1 / np.log2(np.arange(2, K + 2))
@@ -39,16 +39,16 @@ def ndcg(users: np.ndarray, items: np.ndarray, train: sparse.csr_array, test: sp
         best = np.argpartition(-scores, K, axis=1)[:, :K]
         order = np.argsort(-np.take_along_axis(scores, best, 1), axis=1)
         best = np.take_along_axis(best, order, 1)
-        wanted = test[block].toarray() > 0
-        ideal = np.cumsum(discounts)[np.minimum(wanted.sum(axis=1), K) - 1]
-        gains.append(np.take_along_axis(wanted, best, 1) @ discounts / ideal)
+        relevant = test[block].toarray() > 0
+        ideal = np.cumsum(discounts)[np.minimum(relevant.sum(axis=1), K) - 1]
+        gains.append(np.take_along_axis(relevant, best, 1) @ discounts / ideal)
     return float(np.concatenate(gains).mean())
 
 
 def ours(
     train: sparse.csr_array, d: int, iterations: int, regularization: float, observe: Observer, solver: str
 ) -> Callable[[], None]:
-    """Train this project's library."""
+    """Train with this project's library."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from trainer.config import TrainConfig
     from trainer.fit import fit
@@ -60,11 +60,11 @@ def ours(
         latent_factors=d,
         num_iters=iterations,
         regularization=regularization,
-        # Their loss weighs entries 1 + alpha0 and has the targets 1 / (1 + alpha0); ours is that, rescaled.
+        # The peers' loss weights entries 1 + alpha0 and has targets 1 / (1 + alpha0); ours is that rescaled.
         unobs_weight=ALPHA0 / (1 + ALPHA0),
         solver=solver,  # type: ignore[arg-type]
     )
-    # Load the kernels, as the peers' are by importing them.
+    # Load the kernels; importing the peers loads theirs.
     fit(
         InteractionMatrix.from_scipy(train[:100]),
         TrainConfig(latent_factors=d, num_iters=1, solver=config.solver),
@@ -89,7 +89,7 @@ def ours(
 def irspack(
     train: sparse.csr_array, d: int, iterations: int, regularization: float, observe: Observer, solver: str
 ) -> Callable[[], None]:
-    """Train irspack's iALS."""
+    """Train with irspack's iALS."""
     from irspack.recommenders.ials import IALSRecommender
 
     recommender = IALSRecommender(
@@ -112,7 +112,7 @@ def irspack(
 def implicit(
     train: sparse.csr_array, d: int, iterations: int, regularization: float, observe: Observer, solver: str
 ) -> Callable[[], None]:
-    """Train implicit's ALS: weights 10 and 1 are 1 and 0.1, and the mean of the scaled lambda is its own."""
+    """Train with implicit's ALS: weights 10 and 1 for 1 and 0.1, and the mean of the scaled lambdas."""
     from implicit.cpu.als import AlternatingLeastSquares
 
     users, items = train.shape
@@ -142,10 +142,10 @@ def spark(
     observe: Observer,
     solver: str,  # noqa: ARG001
 ) -> Callable[[], None]:
-    """Train Spark's ALS in one process: weights 10 and 1, and lambda times the entries of a row.
+    """Train with Spark's ALS in one process: weights 10 and 1, and lambda times the entries of a row.
 
-    It shows no factors between iterations. So it trains once for one iteration and once for all; an
-    iteration takes their difference in seconds, and its quality is known after the last.
+    It gives no access to factors between iterations, so it trains once for one iteration and once for all.
+    The seconds of an iteration come from their difference, and only the quality after the last one is known.
     """
     import pandas as pd
     from pyspark.ml.recommendation import ALS
@@ -197,7 +197,7 @@ def spark(
 
 
 def _spark_factors(frame: Any, rows: int, d: int) -> np.ndarray:
-    """Return the factors of a Spark data frame with the columns id and features, 0 where there are none."""
+    """Return the factors of a Spark data frame with the columns id and features; 0 for missing ids."""
     factors = np.zeros((rows, d), np.float32)
     for row in frame.toLocalIterator():
         factors[row.id] = row.features
@@ -208,7 +208,7 @@ LIBRARIES = {"ours": ours, "irspack": irspack, "implicit": implicit, "spark": sp
 
 
 def main() -> None:
-    """Train on the matrices in a folder and print the result."""
+    """Train on the matrices in a folder and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("library", choices=LIBRARIES)
     parser.add_argument("solver")
@@ -222,21 +222,21 @@ def main() -> None:
     seconds: list[float] = []
     cpu_seconds: list[float] = []
     qualities: list[float] = []
-    watched = time.process_time()
+    last_cpu_time = time.process_time()
 
     def observe(elapsed: float, *factors: np.ndarray) -> None:
-        nonlocal watched
+        nonlocal last_cpu_time
         seconds.append(elapsed)
-        cpu_seconds.append(time.process_time() - watched)
+        cpu_seconds.append(time.process_time() - last_cpu_time)
         qualities.append(ndcg(*factors, train, test) if factors else 0.0)
-        watched = time.process_time()
+        last_cpu_time = time.process_time()
 
     rank = LIBRARIES[arguments.library](
         train, arguments.d, arguments.iterations, arguments.regularization, observe, arguments.solver
     )
     began = time.perf_counter()
     rank()
-    # What getrusage has is at least what the parent had when it started this process.
+    # The peak from getrusage starts at the parent's memory at the time it started this process.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     print(
         json.dumps(

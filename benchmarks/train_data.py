@@ -1,6 +1,6 @@
 """The data of the training benchmark: a generated matrix with the shape of real ones, and MovieLens.
 
-Needs NumPy and SciPy alone, as it is also imported in the peers' environment.
+Requires only NumPy and SciPy, because it is also imported in the peers' environment.
 """
 
 import csv

@@ -4,7 +4,7 @@ go 1.26.0
 
 require (
 	github.com/argoproj/argo-workflows/v4 v4.0.5
-	// Release 2.17.0, whose tag has no v and so is no version to Go.
+	// Release 2.17.0; its tag has no v, so Go does not accept it as a version.
 	github.com/kubeflow/pipelines v0.0.0-20260709152847-4a3592cb2dd0
 )
 

@@ -11,7 +11,7 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// What `make conformance` compiles.
+// Folder that `make conformance` compiles to.
 const specs = "../build/conformance"
 
 var source = map[string]any{"source": "s3://bucket/ratings.csv"}
@@ -22,7 +22,7 @@ func read(t *testing.T, name string) []byte {
 	t.Helper()
 	spec, err := os.ReadFile(filepath.Join(specs, name))
 	if err != nil {
-		t.Fatalf("run this by `make conformance`, which compiles the specs: %v", err)
+		t.Fatalf("run `make conformance`, which compiles the specs first: %v", err)
 	}
 	return spec
 }
@@ -30,7 +30,7 @@ func read(t *testing.T, name string) []byte {
 func TestEveryCompiledSpecBecomesAWorkflow(t *testing.T) {
 	paths, err := filepath.Glob(filepath.Join(specs, "*.kubeflow.yaml"))
 	if err != nil || len(paths) < 2 {
-		t.Fatalf("run this by `make conformance`, which compiles the specs: %v, %v", paths, err)
+		t.Fatalf("run `make conformance`, which compiles the specs first: %v, %v", paths, err)
 	}
 	for _, path := range paths {
 		t.Run(filepath.Base(path), func(t *testing.T) {
@@ -49,10 +49,10 @@ func TestEveryCompiledSpecBecomesAWorkflow(t *testing.T) {
 	}
 }
 
-func TestParametersAreTheRunsOwn(t *testing.T) {
+func TestRunsTakeParameters(t *testing.T) {
 	spec := read(t, "wals-train.kubeflow.yaml")
-	given := object{"source": "s3://bucket/ratings.csv", "latent_factors": 32, "regularization": 0.5, "top_k": 7}
-	if _, err := Workflow(spec, given); err != nil {
+	parameters := object{"source": "s3://bucket/ratings.csv", "latent_factors": 32, "regularization": 0.5, "top_k": 7}
+	if _, err := Workflow(spec, parameters); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -69,16 +69,16 @@ func TestSecretsReachTheWorkflow(t *testing.T) {
 	}
 	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "mlpipeline-minio-artifact"} {
 		if !strings.Contains(string(text), name) {
-			t.Errorf("the workflow does not know of %s", name)
+			t.Errorf("the workflow does not contain %s", name)
 		}
 	}
 	broken := strings.Replace(string(spec), "secretAsEnv:", "secretAsColour:", 1)
 	if _, err := Workflow([]byte(broken), source); err == nil {
-		t.Error("a second document that the schema does not have is taken")
+		t.Error("a second document with an unknown field is accepted")
 	}
 }
 
-func TestWhatIsBrokenIsRefused(t *testing.T) {
+func TestBrokenSpecsAndParametersAreRejected(t *testing.T) {
 	cases := map[string]struct {
 		breaks     func(spec object)
 		parameters object
@@ -92,7 +92,7 @@ func TestWhatIsBrokenIsRefused(t *testing.T) {
 			breaks:  func(spec object) { spec["pipelineInfo"].(object)["name"] = "" },
 			refusal: "unknown template format",
 		},
-		"a field that the schema does not have": {
+		"a field that is not in the schema": {
 			breaks:  func(spec object) { spec["colour"] = "red" },
 			refusal: "unknown template format",
 		},
@@ -106,11 +106,11 @@ func TestWhatIsBrokenIsRefused(t *testing.T) {
 		},
 		"steps that wait for each other": {
 			breaks:  func(spec object) { step(spec, "train")["dependentTasks"] = []any{"prepare", "publish"} },
-			refusal: "Argo refuses the workflow",
+			refusal: "Argo rejects the workflow",
 		},
-		"a source that is missing":    {parameters: object{}, refusal: "source"},
-		"a number that is text":       {parameters: object{"source": "s", "num_iters": "many"}, refusal: "num_iters"},
-		"a parameter that is unknown": {parameters: object{"source": "s", "colour": "red"}, refusal: "colour"},
+		"a missing source":         {parameters: object{}, refusal: "source"},
+		"text instead of a number": {parameters: object{"source": "s", "num_iters": "many"}, refusal: "num_iters"},
+		"an unknown parameter":     {parameters: object{"source": "s", "colour": "red"}, refusal: "colour"},
 	}
 	for name, broken := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -118,7 +118,7 @@ func TestWhatIsBrokenIsRefused(t *testing.T) {
 			if broken.breaks != nil {
 				broken.breaks(spec)
 			}
-			// JSON is YAML, too, and what yaml.Marshal makes of long lines its own parser cannot read.
+			// JSON is also YAML. yaml.Marshal wraps long lines in a way that its own parser cannot read.
 			text, err := json.Marshal(spec)
 			if err != nil {
 				t.Fatal(err)
@@ -129,10 +129,10 @@ func TestWhatIsBrokenIsRefused(t *testing.T) {
 			}
 			_, err = Workflow(text, parameters)
 			if err == nil {
-				t.Fatal("it is taken")
+				t.Fatal("it is accepted")
 			}
 			if !strings.Contains(err.Error(), broken.refusal) {
-				t.Fatalf("it is refused for another reason: %v", err)
+				t.Fatalf("it is rejected for another reason: %v", err)
 			}
 		})
 	}

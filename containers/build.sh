@@ -3,10 +3,10 @@
 #   containers/build.sh [STEP...]      default: every step
 #   PREFIX=wals                        registry and repository
 #   ACCELERATOR=cpu                    gpu puts CUDA libraries into the images that train (linux/amd64 only)
-#   BASE_IMAGE=...                     default: the one that containers/base-image names
-#   REVISION=...                       git revision; asked of git unless given (a source archive has no git)
-#   SOURCE=...                         address of the sources; asked of git unless given
-#   DOCKER=docker                      the client
+#   BASE_IMAGE=...                     default: the one in containers/base-image
+#   REVISION=...                       git revision; default: from git (which a source archive lacks)
+#   SOURCE=...                         address of the sources; default: from git
+#   DOCKER=docker                      client of the container engine
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,7 +17,7 @@ base=${BASE_IMAGE:-$(<containers/base-image)}
 docker=${DOCKER:-docker}
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
 revision=${REVISION:-$(git describe --always --abbrev=40 --dirty --exclude '*')}
-# Without the credentials that an address may carry.
+# Without the credentials that the address may contain.
 source=${SOURCE-$(git config --get remote.origin.url | sed 's#//[^/@]*@#//#' || true)}
 
 fail() {
@@ -27,24 +27,24 @@ fail() {
 
 case $accelerator in
   cpu | gpu) ;;
-  *) fail "ACCELERATOR '$accelerator' is neither cpu nor gpu" ;;
+  *) fail "ACCELERATOR '$accelerator' is not supported; set cpu or gpu" ;;
 esac
 for step in "$@"; do
-  [[ " ${steps[*]} " == *" $step "* ]] || fail "'$step' is not a step; give some of: ${steps[*]}"
+  [[ " ${steps[*]} " == *" $step "* ]] || fail "'$step' is not a step; choose from ${steps[*]}"
 done
 [ $# -gt 0 ] && steps=("$@")
 
 for step in "${steps[@]}"; do
-  target=step lock=$step computes_with=cpu
+  target=step lock=$step image_accelerator=cpu
   [ "$step" != train ] || target=train
   if [ "$accelerator" = gpu ] && [ -f "requirements/$step-gpu.lock.txt" ]; then
-    lock=$step-gpu computes_with=gpu
+    lock=$step-gpu image_accelerator=gpu
   fi
   DOCKER_BUILDKIT=1 "$docker" build . \
     --file containers/Dockerfile --target "$target" \
     --build-arg BASE_IMAGE="$base" --build-arg LOCK="$lock" --build-arg STEP="$step" \
     --build-arg VERSION="$version" --build-arg REVISION="$revision" \
-    --build-arg ACCELERATOR="$computes_with" --build-arg SOURCE="$source" \
+    --build-arg ACCELERATOR="$image_accelerator" --build-arg SOURCE="$source" \
     --tag "$prefix/$step:$version" --quiet >/dev/null
   "$docker" image inspect --format '{{index .RepoTags 0}}  {{.Size}}' "$prefix/$step:$version" |
     awk '{printf "%s  %.0f MB\n", $1, $2 / 1e6}'

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Pushes the steps' images to a registry and writes their digests, for compile.py --images.
 #   containers/push.sh REGISTRY        such as europe-docker.pkg.dev/PROJECT/wals
-#   PREFIX=wals                        what containers/build.sh named the images with
-#   OUTPUT=build/images.json           where the digests go
-#   DOCKER=docker                      the client
-# An image gets two tags: the version and the git revision it was built from. What it computes with, CPU or
-# GPU, is written beside its digest.
+#   PREFIX=wals                        prefix that containers/build.sh gave the images
+#   OUTPUT=build/images.json           file for the digests
+#   DOCKER=docker                      client of the container engine
+# Each image gets two tags: the version and the git revision it was built from. The file also says whether an
+# image is for CPUs or GPUs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,16 +32,16 @@ images=() accelerators=()
 for step in "${steps[@]}"; do
   local_image=$prefix/$step:$version
   revision=$(label "$local_image" org.opencontainers.image.revision) ||
-    fail "there is no image $local_image; build it with containers/build.sh" 2
+    fail "image $local_image does not exist; build it with containers/build.sh" 2
   accelerator=$(label "$local_image" wals.accelerator)
   for tag in "$version" "$revision"; do
     "$docker" tag "$local_image" "$registry/$step:$tag"
-    "$docker" push --quiet "$registry/$step:$tag" >/dev/null || fail "$registry/$step:$tag was not taken" 1
+    "$docker" push --quiet "$registry/$step:$tag" >/dev/null || fail "$registry/$step:$tag cannot be pushed" 1
   done
-  # The whole name, for another registry's may end like this one's.
+  # Compare whole names: another registry's may end in the same way.
   digest=$("$docker" image inspect --format '{{join .RepoDigests "\n"}}' "$local_image" |
-    awk -v name="$registry/$step@" 'index($0, name) == 1 {found = $0} END {print found}')
-  [ -n "$digest" ] || fail "the registry gave no digest for $registry/$step:$version" 1
+    awk -v name="$registry/$step@" 'index($0, name) == 1 {digest = $0} END {print digest}')
+  [ -n "$digest" ] || fail "the registry returned no digest for $registry/$step:$version" 1
   echo "$digest"
   images+=("    \"$step\": \"$digest\"")
   accelerators+=("    \"$step\": \"$accelerator\"")
@@ -51,7 +51,7 @@ lines() {
   printf '%s\n' "$@" | sed '$!s/$/,/'
 }
 
-# In one step, so that nobody reads half a file.
+# Written in one step, so that no reader sees half a file.
 mkdir -p "$(dirname "$output")"
 temporary=$(mktemp "$output.XXXXXX")
 trap 'rm -f "$temporary"' EXIT

@@ -1,7 +1,7 @@
-"""Print what an image holds as SPDX 2.3 in JSON; ``containers/sbom.sh`` runs this in the image itself.
+"""Print the packages of an image as SPDX 2.3 in JSON; ``containers/sbom.sh`` runs this inside the image.
 
-With the standard library only, and nothing from the network: Python's packages are those that
-``importlib.metadata`` finds, and the system's those of dpkg.
+Uses only the standard library and no network. Python packages are those that ``importlib.metadata`` finds,
+and system packages those of dpkg.
 """
 
 import json
@@ -13,9 +13,8 @@ from importlib.metadata import distributions
 
 
 def main() -> None:
-    """Take the image's name and id, and print the document."""
+    """Read the image's name and id from the arguments, and print the document."""
     image, digest = sys.argv[1:]
-    found = [*python_packages(), *debian_packages()]
     packages = [
         {
             "SPDXID": f"SPDXRef-{re.sub('[^a-zA-Z0-9.-]', '-', purl.removeprefix('pkg:'))}",
@@ -27,7 +26,7 @@ def main() -> None:
                 {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": purl}
             ],
         }
-        for name, version, purl in found
+        for name, version, purl in [*python_packages(), *debian_packages()]
     ]
     document = {
         "spdxVersion": "SPDX-2.3",
@@ -54,17 +53,17 @@ def main() -> None:
 
 def python_packages() -> list[tuple[str, str, str]]:
     """Return name, version and package URL of each Python package."""
-    found = {(distribution.name, distribution.version) for distribution in distributions()}
+    installed = {(distribution.name, distribution.version) for distribution in distributions()}
     return [
         (name, version, f"pkg:pypi/{re.sub('[-_.]+', '-', name).lower()}@{version}")
-        for name, version in sorted(found)
+        for name, version in sorted(installed)
     ]
 
 
 def debian_packages() -> list[tuple[str, str, str]]:
     """Return name, version and package URL of each Debian package."""
-    asked = ["dpkg-query", "--show", "--showformat", "${Package} ${Version} ${Architecture}\n"]
-    lines = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()
+    command = ["dpkg-query", "--show", "--showformat", "${Package} ${Version} ${Architecture}\n"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     return [
         (name, version, f"pkg:deb/debian/{name}@{version}?arch={architecture}")
         for name, version, architecture in map(str.split, lines)

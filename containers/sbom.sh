@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Writes a list of what is in the steps' images (SPDX 2.3, JSON), asking nothing of the network.
+# Lists the packages in the steps' images (SPDX 2.3, JSON), without network access.
 #   containers/sbom.sh [STEP...]       default: every step
-#   PREFIX=wals                        what containers/build.sh named the images with
+#   PREFIX=wals                        prefix that containers/build.sh gave the images
 #   OUTPUT=build/sbom                  folder for STEP.spdx.json
-#   DOCKER=docker                      the client
+#   DOCKER=docker                      client of the container engine
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,7 +18,7 @@ mkdir -p "$output"
 for step in "${steps[@]}"; do
   image=$prefix/$step:$version
   id=$("$docker" image inspect --format '{{.Id}}' "$image" 2>/dev/null) || {
-    echo "sbom.sh: error: there is no image $image; build it with containers/build.sh" >&2
+    echo "sbom.sh: error: image $image does not exist; build it with containers/build.sh" >&2
     exit 2
   }
   "$docker" run --rm --interactive --network none --entrypoint python3 "$image" - "$image" "$id" \

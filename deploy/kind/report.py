@@ -1,4 +1,4 @@
-"""Fetch the report of a run from the cluster's object store, whose keys are in AWS's usual variables."""
+"""Fetch the report of a run from the cluster's object store; the keys are in AWS's usual variables."""
 
 import sys
 from pathlib import Path
@@ -9,20 +9,20 @@ BUCKET = "mlpipeline"
 
 
 def main() -> int:
-    """Take the store's address, the run's id and the file to write; return the exit code."""
+    """Read the store's address, the run's id and the output file from the arguments; return the exit code."""
     address, run_id, file = sys.argv[1:]
     store = fs.S3FileSystem(endpoint_override=address, scheme="http", region="us-east-1")
     try:
         artifacts = store.get_file_info(
             fs.FileSelector(f"{BUCKET}/v2/artifacts/wals-train/{run_id}", recursive=True)
         )
-        # A step that was tried again leaves a folder for each time.
+        # A retried step leaves a folder for each attempt.
         reports = sorted(
             (artifact for artifact in artifacts if artifact.base_name == "report"),
-            key=lambda found: found.mtime,
+            key=lambda artifact: artifact.mtime,
         )
         if not reports:
-            raise OSError("the run left no report there")
+            raise OSError("the run has no report")
         with store.open_input_stream(reports[-1].path) as report:
             Path(file).write_bytes(report.read())
     except OSError as error:

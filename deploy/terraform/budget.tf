@@ -1,4 +1,4 @@
-# A mail to the billing account's administrators at half, nine tenths and all of the budget.
+# Mails the billing account's administrators at 50%, 90% and 100% of the budget.
 resource "google_billing_budget" "monthly" {
   count           = var.budget == null ? 0 : 1
   billing_account = var.budget.billing_account

@@ -1,4 +1,4 @@
-# Cloud Composer, for airflow/dags; only if var.composer.
+# Cloud Composer, for deploy/airflow/dags; only if var.composer.
 
 resource "google_service_account" "composer" {
   count        = var.composer ? 1 : 0
@@ -14,7 +14,7 @@ resource "google_project_iam_member" "composer" {
   member  = google_service_account.composer[0].member
 }
 
-# Its client looks at the bucket before it submits a run; operators submit without a look.
+# Airflow's client looks up the bucket before it submits a run; `wals submit` does not.
 resource "google_storage_bucket_iam_member" "composer" {
   count  = var.composer ? 1 : 0
   bucket = google_storage_bucket.pipeline.name

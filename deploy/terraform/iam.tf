@@ -1,4 +1,4 @@
-# Who may do what, and why, is in README.md; keep the two together.
+# README.md lists these roles with their reasons; change both together.
 
 # The account that the steps run as.
 resource "google_service_account" "steps" {
@@ -16,7 +16,7 @@ locals {
     "roles/logging.logWriter",
   ]
   sources = setunion(var.source_datasets, google_bigquery_dataset.source[*].dataset_id)
-  # Composer submits runs as people do. Keys that are known before the account is made.
+  # Composer submits runs like the operators. Keys must be known before its account exists.
   submitters = merge(
     { for operator in var.operators : operator => operator },
     { for account in google_service_account.composer : "composer" => account.member },
@@ -56,7 +56,7 @@ resource "google_artifact_registry_repository_iam_member" "steps" {
   member     = local.steps
 }
 
-# A step that is a custom job starts it under the same account.
+# A step that is a custom job starts the job under the same account.
 resource "google_service_account_iam_member" "steps" {
   service_account_id = google_service_account.steps.name
   role               = "roles/iam.serviceAccountUser"
@@ -77,7 +77,7 @@ resource "google_project_iam_member" "operators_logs" {
   member   = each.value
 }
 
-# Vertex AI refuses a person's own credentials without a project to bill its quota to.
+# Vertex AI refuses user credentials without a quota project.
 resource "google_project_iam_member" "operators_quota" {
   for_each = var.operators
   project  = var.project
@@ -85,7 +85,7 @@ resource "google_project_iam_member" "operators_quota" {
   member   = each.value
 }
 
-# `wals check` looks for the source, and Airflow's sensor at when it was last written to.
+# `wals check` looks up the source, and Airflow's sensor the time of its last change.
 resource "google_bigquery_dataset_iam_member" "submitters" {
   for_each = {
     for pair in setproduct(local.sources, keys(local.submitters)) : join(" ", pair) => pair

@@ -19,7 +19,7 @@ locals {
 resource "google_project_service" "enabled" {
   for_each = toset(concat(local.services, local.optional_services))
   service  = each.value
-  # Others in the project may use them, too.
+  # Other parts of the project may use them too.
   disable_on_destroy = false
 }
 
@@ -27,7 +27,7 @@ data "google_project" "this" {
   project_id = var.project
 }
 
-# What runs write: their artifacts and, without a template repository, templates.
+# Artifacts of runs and, without a template repository, templates.
 resource "google_storage_bucket" "pipeline" {
   name                        = "${var.project}-wals"
   location                    = var.region
@@ -76,7 +76,7 @@ resource "google_artifact_registry_repository" "images" {
   depends_on = [google_project_service.enabled]
 }
 
-# The compiled pipelines, as `wals upload` puts them there.
+# Compiled pipelines that `wals upload` uploads.
 resource "google_artifact_registry_repository" "templates" {
   repository_id = "wals-templates"
   location      = var.region
@@ -85,7 +85,7 @@ resource "google_artifact_registry_repository" "templates" {
   depends_on    = [google_project_service.enabled]
 }
 
-# The table that `wals` reads by default, empty; only if var.default_source.
+# The empty table that the source bq://PROJECT stands for; only if var.default_source.
 resource "google_bigquery_dataset" "source" {
   count       = var.default_source ? 1 : 0
   dataset_id  = "staging"
@@ -98,7 +98,7 @@ resource "google_bigquery_table" "source" {
   count       = var.default_source ? 1 : 0
   dataset_id  = google_bigquery_dataset.source[0].dataset_id
   table_id    = "recommendation_training"
-  description = "One rating a row"
+  description = "One rating per row"
 
   schema = jsonencode([
     { name = "userId", type = "STRING", mode = "REQUIRED" },
@@ -107,11 +107,11 @@ resource "google_bigquery_table" "source" {
   ])
 }
 
-# Interactions that are kept in BigQuery between the steps, with --staging-dataset.
+# Interactions that stay in BigQuery between steps, with the parameter staging_dataset.
 resource "google_bigquery_dataset" "staging" {
   dataset_id                      = "wals_staging"
   location                        = var.bigquery_location
-  description                     = "Interactions on their way through the pipeline"
+  description                     = "Interactions passed between the steps of the pipeline"
   default_table_expiration_ms     = 7 * 24 * 3600 * 1000
   default_partition_expiration_ms = 7 * 24 * 3600 * 1000
   depends_on                      = [google_project_service.enabled]

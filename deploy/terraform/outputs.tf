@@ -1,5 +1,5 @@
 output "platform" {
-  description = "The section `platform` of a config for `wals`, such as config/prod.yaml."
+  description = "Section `platform` of an environment file for `wals`, such as config/prod.yaml."
   value = {
     target              = "vertex"
     project             = var.project
@@ -11,11 +11,11 @@ output "platform" {
 }
 
 output "image_prefix" {
-  description = "Where `make push` pushes the images of the steps."
+  description = "Registry and repository of the step images: REGISTRY of `make push`, `prefix` of an environment's images."
   value       = "${var.region}-docker.pkg.dev/${var.project}/${google_artifact_registry_repository.images.repository_id}"
 }
 
 output "dags" {
-  description = "Folder of Cloud Composer that airflow/dags is copied to; null without Composer."
+  description = "Folder of Cloud Composer for the files in deploy/airflow/dags; null without Composer."
   value       = one(google_composer_environment.airflow[*].config[0].dag_gcs_prefix)
 }

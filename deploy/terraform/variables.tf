@@ -10,7 +10,7 @@ variable "region" {
 }
 
 variable "bigquery_location" {
-  description = "Location of the BigQuery dataset; that of the source tables, as a query cannot join across."
+  description = "Location of the BigQuery datasets; must be that of the source tables, because queries cannot span locations."
   type        = string
   default     = "EU"
 }
@@ -22,13 +22,13 @@ variable "source_datasets" {
 }
 
 variable "default_source" {
-  description = "Whether to make the empty table staging.recommendation_training, which `wals` reads by default."
+  description = "Whether to create the empty table staging.recommendation_training, which the source bq://PROJECT stands for."
   type        = bool
   default     = false
 }
 
 variable "operators" {
-  description = "Who submits and schedules runs, such as user:ann@example.com or group:ml@example.com."
+  description = "Members who submit and schedule runs, such as user:ann@example.com or group:ml@example.com."
   type        = set(string)
   default     = []
 }
@@ -40,13 +40,13 @@ variable "artifact_days" {
 }
 
 variable "composer" {
-  description = "Whether to set up Cloud Composer, which costs money also while nothing runs."
+  description = "Whether to create a Cloud Composer environment, which costs money even while nothing runs."
   type        = bool
   default     = false
 }
 
 variable "budget" {
-  description = "Monthly budget to be warned about; no warning if null."
+  description = "Monthly budget with email alerts; no alerts if null."
   type = object({
     billing_account = string
     currency        = string

@@ -12,7 +12,7 @@ terraform {
 provider "google" {
   project = var.project
   region  = var.region
-  # The API of budgets refuses a person's own credentials without a project to bill its quota to.
+  # The Budget API refuses user credentials without a quota project.
   user_project_override = true
   billing_project       = var.project
 }

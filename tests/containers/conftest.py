@@ -1,4 +1,4 @@
-"""The engine and the images that the tests here run."""
+"""The container engine and the images that these tests run."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCKER = os.environ.get("DOCKER", "docker")
-# For the label of the images, as this checkout may have none.
+# For the label of the images, because this checkout may have no remote.
 SOURCE = "https://example.com/wals"
 
 Docker = Callable[..., subprocess.CompletedProcess[str]]

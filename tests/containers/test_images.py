@@ -1,4 +1,4 @@
-"""What the steps' images are like."""
+"""Properties of the steps' images."""
 
 import json
 import os
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 STEPS = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
 TRAINING = ("train", "tune")
 Run = Callable[..., CompletedProcess[str]]
-# All that a platform which locks containers down has to give.
+# Options of a platform that locks containers down.
 LOCKED = (
     "--rm",
     "--read-only",
@@ -30,7 +30,7 @@ LOCKED = (
     "no-new-privileges",
 )
 
-# Prints the libraries that the loader finds broken; one that wants what is not installed is none of them.
+# Prints the libraries that the loader finds broken. Libraries with missing dependencies do not count.
 LOADS = """
 import importlib.machinery, pathlib, site
 root = pathlib.Path(site.getsitepackages()[0])
@@ -47,7 +47,7 @@ print(len(modules) > 50)
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_help_is_there(docker: Run, step: str) -> None:
+def test_the_image_prints_help(docker: Run, step: str) -> None:
     result = docker("run", *LOCKED, image(step), "--help")
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("usage: ")
@@ -69,17 +69,17 @@ def test_a_step_loads_on_a_read_only_file_system_as_any_user(docker: Run, step: 
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_nothing_that_builds_is_left_inside(docker: Run, step: str) -> None:
+def test_no_build_tools_are_left_inside(docker: Run, step: str) -> None:
     tools = "cc gcc g++ make git pip pip3 strip"
-    looked_for = f"for tool in {tools}; do command -v $tool; done; ls /root/.cache /tmp; true"
-    result = docker("run", *LOCKED, "--user", "0", "--entrypoint", "sh", image(step), "-c", looked_for)
+    script = f"for tool in {tools}; do command -v $tool; done; ls /root/.cache /tmp; true"
+    result = docker("run", *LOCKED, "--user", "0", "--entrypoint", "sh", image(step), "-c", script)
     assert result.stdout.split() == ["/tmp:"]
     result = docker("run", *LOCKED, "--entrypoint", "python3", image(step), "-m", "pip", "--version")
     assert "No module named pip" in result.stderr
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_labels_say_what_was_built_from_what(docker: Run, step: str) -> None:
+def test_labels_name_the_step_and_its_sources(docker: Run, step: str) -> None:
     labels = json.loads(docker("inspect", "--format", "{{json .Config.Labels}}", image(step)).stdout)
     name = "org.opencontainers.image"
     assert labels[f"{name}.title"] == f"wals/{step}"
@@ -98,12 +98,12 @@ def test_only_images_that_train_are_large(docker: Run, step: str) -> None:
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_every_library_loads_without_what_was_stripped(docker: Run, step: str) -> None:
+def test_every_library_loads_after_stripping(docker: Run, step: str) -> None:
     result = docker("run", *LOCKED, "--entrypoint", "python3", image(step), "-c", LOADS)
     assert result.stdout == "True\n", result.stderr
 
 
-def test_the_inventory_of_an_image_is_what_was_locked(script: Run, tmp_path: Path) -> None:
+def test_the_sbom_lists_the_locked_packages(script: Run, tmp_path: Path) -> None:
     result = script("sbom.sh", OUTPUT=str(tmp_path))
     assert result.returncode == 0, result.stderr
     assert {path.name for path in tmp_path.iterdir()} == {f"{step}.spdx.json" for step in STEPS}
@@ -112,7 +112,7 @@ def test_the_inventory_of_an_image_is_what_was_locked(script: Run, tmp_path: Pat
         assert document["spdxVersion"] == "SPDX-2.3"
         listed = {package["externalRefs"][0]["referenceLocator"] for package in document["packages"]}
         assert len(listed) == len({package["SPDXID"] for package in document["packages"]})
-        # Some versions of a lock are for other Pythons than the image's.
+        # Some versions in a lock are for Python versions other than the image's.
         installed = {purl.removeprefix("pkg:pypi/") for purl in listed if purl.startswith("pkg:pypi/")}
         versions = pinned(step)
         assert all(version in versions[name] for name, version in (one.split("@") for one in installed))
@@ -120,20 +120,20 @@ def test_the_inventory_of_an_image_is_what_was_locked(script: Run, tmp_path: Pat
         assert any(purl.startswith("pkg:deb/debian/libc6@") for purl in listed)
 
 
-def test_the_inventory_of_an_image_that_is_not_there_is_refused(script: Run, tmp_path: Path) -> None:
+def test_the_sbom_of_a_missing_image_is_refused(script: Run, tmp_path: Path) -> None:
     result = script("sbom.sh", PREFIX="none", OUTPUT=str(tmp_path))
     assert result.returncode == 2
-    assert result.stderr.startswith("sbom.sh: error: there is no image none/")
+    assert result.stderr.startswith("sbom.sh: error: image none/")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment", "named"),
+    ("arguments", "environment", "message"),
     [(["deploy"], {}, "'deploy' is not a step"), ([], {"ACCELERATOR": "tpu"}, "ACCELERATOR 'tpu'")],
 )
-def test_building_refuses_what_it_does_not_know(
-    script: Run, arguments: list[str], environment: dict[str, str], named: str
+def test_building_refuses_unknown_steps_and_accelerators(
+    script: Run, arguments: list[str], environment: dict[str, str], message: str
 ) -> None:
     result = script("build.sh", *arguments, **environment)
     assert result.returncode == 2
     assert result.stderr.startswith("build.sh: error: ")
-    assert named in result.stderr
+    assert message in result.stderr

@@ -1,4 +1,4 @@
-"""Pushing images to a real registry, and compiling with what it says."""
+"""Pushing images to a real registry, and compiling with the digests that it returns."""
 
 import json
 import re
@@ -26,7 +26,7 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a registry of this machine (Debian's docker-registry)."""
+    """Address of a registry on this machine (Debian's docker-registry)."""
     folder = tmp_path_factory.mktemp("registry")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -47,7 +47,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
                 break
             except OSError:
-                assert server.poll() is None, "the registry ended"
+                assert server.poll() is None, "the registry exited"
                 assert time.monotonic() < deadline, "the registry does not listen"
                 time.sleep(0.1)
         yield address
@@ -56,7 +56,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def small_images(docker: Run) -> Iterator[str]:
-    """Prefix of images that have the steps' names and labels, and little in them."""
+    """Prefix of nearly empty images that have the steps' names and labels."""
     for step in STEPS:
         accelerator = "gpu" if step in ("train", "tune") else "cpu"
         labels = f"step={step} org.opencontainers.image.revision={REVISION} wals.accelerator={accelerator}"
@@ -98,7 +98,9 @@ def test_the_pushed_digests_are_compiled_into_the_spec(
     } == {step: pinned[step] for step in ("extract", "prepare", "train", "evaluate", "publish")}
 
 
-def test_an_unreachable_registry_leaves_no_file(small_images: str, script: Run, tmp_path: Path) -> None:
+def test_no_file_is_written_if_the_registry_is_unreachable(
+    small_images: str, script: Run, tmp_path: Path
+) -> None:
     written = tmp_path / "images.json"
     result = script("push.sh", "127.0.0.1:9/wals", PREFIX=small_images, OUTPUT=str(written))
     assert result.returncode == 1
@@ -106,8 +108,8 @@ def test_an_unreachable_registry_leaves_no_file(small_images: str, script: Run, 
     assert not list(tmp_path.iterdir())
 
 
-def test_images_that_were_not_built_are_named(script: Run, tmp_path: Path) -> None:
+def test_missing_images_are_named(script: Run, tmp_path: Path) -> None:
     result = script("push.sh", "127.0.0.1:9/wals", PREFIX="none", OUTPUT=str(tmp_path / "images.json"))
     assert result.returncode == 2
-    assert f"there is no image none/{STEPS[0]}:" in result.stderr
+    assert f"image none/{STEPS[0]}:" in result.stderr
     assert "containers/build.sh" in result.stderr

@@ -1,4 +1,4 @@
-"""The locks that the images are made from."""
+"""The locks that the images are built from."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ REQUIREMENTS = ROOT / "requirements"
 STEPS = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
 GPU = ["train-gpu", "tune-gpu"]
 LOCKS = [*STEPS, *GPU]
-# Imports a step where only the given distributions are to be found, and our own packages.
+# Imports a step while hiding all packages except ours and the given distributions.
 PROBE = """
 import importlib, importlib.metadata, pkgutil, re, sys
 
@@ -21,8 +21,8 @@ owners = importlib.metadata.packages_distributions()
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        found = {re.sub("[-_.]+", "-", owner).lower() for owner in owners.get(name, ())}
-        if found and not found & {*installed, "wals-pipeline"}:
+        providers = {re.sub("[-_.]+", "-", owner).lower() for owner in owners.get(name, ())}
+        if providers and not providers & {*installed, "wals-pipeline"}:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Absent())
@@ -49,7 +49,7 @@ def normalised(name: str) -> str:
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_the_lock_has_what_the_step_imports(step: str) -> None:
+def test_the_lock_has_the_packages_that_the_step_imports(step: str) -> None:
     command = [sys.executable, "-c", PROBE, step, *pinned(step)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
@@ -57,10 +57,10 @@ def test_the_lock_has_what_the_step_imports(step: str) -> None:
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_versions_are_those_that_were_tested(lock: str) -> None:
+def test_locked_versions_are_the_tested_ones(lock: str) -> None:
     tested = pinned("dev")
     others = {name: versions for name, versions in pinned(lock).items() if versions != tested.get(name)}
-    # The CUDA libraries are in no other lock.
+    # The CUDA libraries are only in the locks for GPUs.
     assert all(name.startswith("nvidia-") for name in others) if lock in GPU else not others
 
 
@@ -70,7 +70,7 @@ def test_every_package_has_hashes(lock: str) -> None:
         assert "--hash=sha256:" in entry, entry
 
 
-def test_only_training_brings_tensorflow() -> None:
+def test_only_training_images_have_tensorflow() -> None:
     assert {lock for lock in LOCKS if "tensorflow" in pinned(lock)} == {"train", "tune", *GPU}
 
 

@@ -38,19 +38,21 @@ def test_containers_and_processes_give_the_same_results(ratings_csv: Path, tmp_p
         result = wals("run", *arguments, cwd=tmp_path)
         assert result.returncode == 0, result.stdout + result.stderr
         outputs[runner] = metrics(result.stdout)
-    here, contained = tmp_path / "subprocess", tmp_path / "docker"
+    in_processes, in_containers = tmp_path / "subprocess", tmp_path / "docker"
     assert "NDCG@5" in outputs["docker"]
     assert outputs["docker"] == outputs["subprocess"]
-    # Sums are rounded by the order of threads, which may swap two items of nearly the same score.
-    first, second = (pq.read_table(folder / "recommendations").to_pandas() for folder in (here, contained))
+    # The order of threads changes how sums are rounded, which may swap two items with nearly the same score.
+    first, second = (
+        pq.read_table(folder / "recommendations").to_pandas() for folder in (in_processes, in_containers)
+    )
     assert first[["user_id", "rank"]].equals(second[["user_id", "rank"]])
     assert np.allclose(first["score"], second["score"], atol=1e-4)
     assert (first["item_id"] == second["item_id"]).mean() > 0.98
     for factors in ("user_factors.npy", "item_factors.npy"):
         assert np.allclose(
-            np.load(contained / "model" / factors), np.load(here / "model" / factors), atol=1e-4
+            np.load(in_containers / "model" / factors), np.load(in_processes / "model" / factors), atol=1e-4
         )
-    written = [path for path in contained.rglob("*") if not path.is_symlink()]
+    written = [path for path in in_containers.rglob("*") if not path.is_symlink()]
     assert {path.stat().st_uid for path in written} == {os.getuid()}
 
 
@@ -64,7 +66,7 @@ def test_the_sample_gives_the_same_results_too(tmp_path: Path) -> None:
     first, second = (pq.read_table(tmp_path / runner / "recommendations").to_pandas() for runner in outputs)
     assert len(first) > 1000
     assert first[["user_id", "rank"]].equals(second[["user_id", "rank"]])
-    # Of nearly equal scores, rounding decides.
+    # Rounding decides the order of nearly equal scores.
     assert (first["item_id"] == second["item_id"]).mean() > 0.98
 
 
@@ -91,7 +93,7 @@ def test_a_step_sees_a_source_of_several_files_and_keeps_its_profile_here(
     assert (tmp_path / "kept" / "latest" / "profile.json").exists()
 
 
-def test_what_a_step_refuses_is_one_line_as_elsewhere(tmp_path: Path) -> None:
+def test_input_that_a_step_refuses_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "ratings.csv").write_text("userId,movieId,rating\n1,2,4\n1,3,good\n", "utf-8")
     results = [
         wals(
@@ -118,8 +120,8 @@ def test_a_missing_source_is_the_users_error(tmp_path: Path) -> None:
 
 
 def docker_runner(*arguments: object) -> Any:
-    # Imported when called, so that collecting these tests needs no client of an engine.
-    from pipeline import docker
+    # Imported when called, so that collecting these tests requires no client of a container engine.
+    from pipeline.local import docker
 
     return docker.docker_runner(*arguments)
 
@@ -151,7 +153,7 @@ def exiting(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_failing_step_fails_the_run_every_time(exiting: Path, tmp_path: Path) -> None:
-    """kfp's own function (2.17.0) takes one for a success whose container is gone before it asks."""
+    """kfp's own function (2.17.0) reports success if the container is gone before it asks."""
     for number in range(20):
         events: list[StepEvent] = []
         with pytest.raises(WalsError, match="step-in-container"):
@@ -165,7 +167,7 @@ def test_a_failing_step_fails_the_run_every_time(exiting: Path, tmp_path: Path) 
         assert [event.kind for event in events if event.kind != "said"] == ["started", "failed"]
 
 
-def test_the_source_is_mounted_for_reading_only(exiting: Path, tmp_path: Path) -> None:
+def test_the_source_is_mounted_read_only(exiting: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_text("seen", "utf-8")
     outputs = run_compiled(
@@ -193,7 +195,7 @@ def test_containers_are_gone_afterwards(exiting: Path, tmp_path: Path, docker) -
     assert docker("ps", "--all", "--quiet").stdout == before
 
 
-def test_an_image_that_is_not_here_is_named_and_not_pulled(exiting: Path, tmp_path: Path) -> None:
+def test_a_missing_image_is_named_and_not_pulled(exiting: Path, tmp_path: Path) -> None:
     spec = tmp_path / "spec.yaml"
     spec.write_text(exiting.read_text("utf-8").replace(image("publish"), "wals/none:1"), "utf-8")
     with pytest.raises(InputError, match=r"wals/none:1.*make images"), docker_runner(spec, "gs://elsewhere"):

@@ -1,4 +1,4 @@
-"""What the scripts ask of Docker, told by a stand-in for it."""
+"""What the scripts call Docker with, recorded by a stand-in."""
 
 import json
 import subprocess
@@ -12,17 +12,17 @@ import pytest
 ROOT = Path(__file__).parents[2]
 STEPS = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
 DIGEST = f"sha256:{'5' * 64}"
-# Notes its arguments, and answers an inspection with what the environment says.
+# Records its arguments, and answers an inspection with values from the environment.
 DOCKER = """#!{python}
 import json, os, sys
 with open(os.environ["CALLS"], "a") as calls:
     calls.write(json.dumps(sys.argv[1:]) + "\\n")
-asked = " ".join(sys.argv)
-if "RepoDigests" in asked:
+command = " ".join(sys.argv)
+if "RepoDigests" in command:
     print(os.environ["DIGESTS"].replace("STEP", sys.argv[-1].rpartition("/")[2].partition(":")[0]))
-elif "wals.accelerator" in asked:
-    print("gpu" if "/train:" in asked or "/tune:" in asked else "cpu")
-elif "inspect" in asked:
+elif "wals.accelerator" in command:
+    print("gpu" if "/train:" in command or "/tune:" in command else "cpu")
+elif "inspect" in command:
     print("0123456789abcdef 1000000")
 """
 
@@ -50,7 +50,7 @@ def built_with(calls: Path) -> dict[str, dict[str, str]]:
         for call in builds
         if call[0] == "build"
     ]
-    return {given["STEP"]: given for given in arguments}
+    return {build["STEP"]: build for build in arguments}
 
 
 @pytest.mark.parametrize(("accelerator", "suffix"), [("cpu", ""), ("gpu", "-gpu")])
@@ -58,24 +58,22 @@ def test_only_images_that_train_have_cuda(run: Run, tmp_path: Path, accelerator:
     result = run("build.sh", ACCELERATOR=accelerator)
     assert result.returncode == 0, result.stderr
     built = built_with(tmp_path / "calls")
-    locks = {step: given["LOCK"] for step, given in built.items()}
+    locks = {step: build["LOCK"] for step, build in built.items()}
     training = {"train": f"train{suffix}", "tune": f"tune{suffix}"}
     assert locks == {step: training.get(step, step) for step in STEPS}
-    assert {step for step, given in built.items() if given["ACCELERATOR"] == "gpu"} == (
+    assert {step for step, build in built.items() if build["ACCELERATOR"] == "gpu"} == (
         {"train", "tune"} if suffix else set()
     )
 
 
-@pytest.mark.parametrize("given", ["", "registry.example.com/python:3.11"])
-def test_the_base_image_is_the_pinned_one_unless_another_is_given(
-    run: Run, tmp_path: Path, given: str
-) -> None:
-    assert run("build.sh", "extract", BASE_IMAGE=given).returncode == 0
+@pytest.mark.parametrize("base", ["", "registry.example.com/python:3.11"])
+def test_the_base_image_is_the_pinned_one_unless_another_is_set(run: Run, tmp_path: Path, base: str) -> None:
+    assert run("build.sh", "extract", BASE_IMAGE=base).returncode == 0
     pinned = (ROOT / "containers" / "base-image").read_text("utf-8").strip()
-    assert built_with(tmp_path / "calls")["extract"]["BASE_IMAGE"] == (given or pinned)
+    assert built_with(tmp_path / "calls")["extract"]["BASE_IMAGE"] == (base or pinned)
 
 
-def test_the_address_of_the_sources_is_told_without_credentials(run: Run, tmp_path: Path) -> None:
+def test_the_address_of_the_sources_has_no_credentials(run: Run, tmp_path: Path) -> None:
     origin = {
         "GIT_CONFIG_COUNT": "1",
         "GIT_CONFIG_KEY_0": "remote.origin.url",
@@ -89,8 +87,8 @@ def pushed(run: Run, written: Path, *digests: str) -> subprocess.CompletedProces
     return run("push.sh", "gcr.io/p/wals", OUTPUT=str(written), DIGESTS="\n".join(digests))
 
 
-def test_the_digest_is_that_of_the_registry_and_no_other(run: Run, tmp_path: Path) -> None:
-    """The name of one registry may end like that of another which the image was pushed to before."""
+def test_the_digest_is_the_one_from_this_registry(run: Run, tmp_path: Path) -> None:
+    """Another registry that the image was pushed to before may have a name with the same ending."""
     other = f"eu.gcr.io/p/wals/STEP@sha256:{'6' * 64}"
     result = pushed(run, tmp_path / "images.json", other, f"gcr.io/p/wals/STEP@{DIGEST}", other)
     assert result.returncode == 0, result.stderr
@@ -99,8 +97,8 @@ def test_the_digest_is_that_of_the_registry_and_no_other(run: Run, tmp_path: Pat
     assert content["accelerators"] == {step: "gpu" if step in ("train", "tune") else "cpu" for step in STEPS}
 
 
-def test_a_registry_that_tells_no_digest_is_an_error(run: Run, tmp_path: Path) -> None:
+def test_a_missing_digest_is_an_error(run: Run, tmp_path: Path) -> None:
     result = pushed(run, tmp_path / "images.json", f"eu.gcr.io/p/wals/STEP@{DIGEST}")
     assert result.returncode == 1
-    assert f"push.sh: error: the registry gave no digest for gcr.io/p/wals/{STEPS[0]}" in result.stderr
+    assert f"push.sh: error: the registry returned no digest for gcr.io/p/wals/{STEPS[0]}" in result.stderr
     assert not (tmp_path / "images.json").exists()

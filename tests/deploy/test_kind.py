@@ -1,4 +1,4 @@
-"""Kubeflow Pipelines on kind: what the script would do, since no cluster can be had in a test."""
+"""Kubeflow Pipelines on kind: the commands of the script, because tests have no cluster."""
 
 import http.server
 import json
@@ -22,7 +22,7 @@ from tests.pipeline.kubeflow_server import KubeflowServer, kubeflow_server
 ROOT = Path(__file__).parents[2]
 KIND = ROOT / "deploy" / "kind"
 STEPS = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
-# Notes its name and arguments, and fails when told to. What a port is forwarded to is the test's own server.
+# Records its name and arguments, and fails on request. Forwarded ports lead to the test's own servers.
 TOOL = """#!{python}
 import base64, json, os, pathlib, signal, sys
 name = pathlib.Path(sys.argv[0]).name
@@ -47,7 +47,7 @@ def api() -> Iterator[KubeflowServer]:
     with kubeflow_server() as server:
         look = server._live
 
-        # A run ends at the first look: those who wait for one take seconds between looks.
+        # A run ends at the first poll: following a run waits seconds between polls.
         def hurried(run: dict[str, Any]) -> None:
             for _ in range(10):
                 look(run)
@@ -69,13 +69,13 @@ def store(api: KubeflowServer) -> Iterator[int]:
             place = urlsplit(self.path)
             if "list-type=2" in place.query:
                 (prefix,) = parse_qs(place.query)["prefix"]
-                found = "".join(
+                contents = "".join(
                     f"<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00Z</LastModified>"
                     f"<Size>{len(REPORT)}</Size></Contents>"
                     for key in objects()
                     if key.startswith(prefix)
                 )
-                listed = f"<IsTruncated>false</IsTruncated>{found}"
+                listed = f"<IsTruncated>false</IsTruncated>{contents}"
                 return self.answer(f"<ListBucketResult>{listed}</ListBucketResult>")
             return self.answer(REPORT, 200 if place.path.removeprefix("/mlpipeline/") in objects() else 404)
 
@@ -91,7 +91,7 @@ def store(api: KubeflowServer) -> Iterator[int]:
                 self.wfile.write(content.encode())
 
         def log_message(self, *_: object) -> None:
-            """Keep the tests' output clean."""
+            """Keep the output of the tests clean."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), S3)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -102,7 +102,7 @@ def store(api: KubeflowServer) -> Iterator[int]:
 
 @pytest.fixture
 def kfp(tmp_path: Path, api: KubeflowServer, store: int) -> Iterator[Kfp]:
-    """Run the script with stand-ins for the tools, and return its result and the commands it gave."""
+    """Run the script with stand-ins for the tools, and return its result and the commands it ran."""
     for tool in ("kind", "kubectl", "docker"):
         path = tmp_path / tool
         path.write_text(TOOL.format(python=sys.executable), "utf-8")
@@ -141,7 +141,7 @@ def forwarding() -> list[str]:
     return [line for line in listed.splitlines() if "--context kind-wals" in line and "port-forward" in line]
 
 
-def test_up_makes_the_cluster_and_installs_one_release(kfp: Kfp) -> None:
+def test_up_creates_the_cluster_and_installs_one_release(kfp: Kfp) -> None:
     result, calls = kfp("up")
     assert result.returncode == 0, result.stderr
     assert "kind create cluster --config deploy/kind/cluster.yaml --wait 5m" in calls
@@ -167,8 +167,8 @@ def test_the_port_is_forwarded_until_the_cluster_is_gone(kfp: Kfp, api: Kubeflow
     assert len(forwarding()) == 1
     result, _ = kfp("up")
     assert f"http://127.0.0.1:{api.url.rpartition(':')[2]}" in result.stdout
-    assert len(forwarding()) == 1, "a port that is forwarded already is forwarded again"
-    # A run uses what is forwarded, and leaves it there.
+    assert len(forwarding()) == 1, "the port is forwarded twice"
+    # A run uses the forwarded port, and does not close it.
     assert "cannot be forwarded" not in kfp("run", "colour=red")[0].stderr
     assert len(forwarding()) == 1
     result, calls = kfp("down")
@@ -178,7 +178,7 @@ def test_the_port_is_forwarded_until_the_cluster_is_gone(kfp: Kfp, api: Kubeflow
     assert kfp("down")[0].returncode == 0
 
 
-def test_load_puts_every_image_into_the_cluster_under_names_of_its_own(kfp: Kfp) -> None:
+def test_load_puts_every_image_into_the_cluster_under_separate_names(kfp: Kfp) -> None:
     result, calls = kfp("load")
     assert result.returncode == 0, result.stderr
     loaded = [call.rpartition(" ")[2] for call in calls if call.startswith("kind load")]
@@ -213,29 +213,29 @@ def test_a_run_that_fails_there_fails_here(kfp: Kfp, api: KubeflowServer) -> Non
     assert not forwarding()
 
 
-def test_a_parameter_that_is_unknown_is_one_line(kfp: Kfp) -> None:
+def test_an_unknown_parameter_is_one_line(kfp: Kfp) -> None:
     result, _ = kfp("run", "colour=red")
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1].startswith("wals: error: colour")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment", "code", "named"),
+    ("arguments", "environment", "code", "message"),
     [
         ((), {}, 2, "give one of: up, load, run, down"),
         (("reboot",), {}, 2, "give one of: up, load, run, down"),
-        (("load", "none.csv"), {}, 2, "there is no file none.csv"),
+        (("load", "none.csv"), {}, 2, "none.csv does not exist"),
         (("load",), {"FAILS": "docker"}, 2, "make images"),
         (("run",), {"FAILS": "kubectl"}, 1, "cannot be forwarded"),
     ],
 )
-def test_what_is_missing_is_one_line(
-    kfp: Kfp, arguments: tuple[str, ...], environment: dict[str, str], code: int, named: str
+def test_an_error_of_the_script_is_one_line(
+    kfp: Kfp, arguments: tuple[str, ...], environment: dict[str, str], code: int, message: str
 ) -> None:
     result, _ = kfp(*arguments, **environment)
     assert result.returncode == code, result.stderr
     assert result.stderr.splitlines()[-1].startswith("kfp.sh: error: ")
-    assert named in result.stderr
+    assert message in result.stderr
 
 
 def test_the_node_image_is_pinned() -> None:

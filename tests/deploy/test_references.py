@@ -1,4 +1,4 @@
-"""What the repository takes from elsewhere is a fixed release; what builds images builds all of them."""
+"""External references are pinned to releases, and whatever builds images builds all of them."""
 
 import re
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_actions_are_pinned_by_commit(path: Path) -> None:
     assert all(job["runs-on"] == "ubuntu-24.04" for job in jobs(path).values())
 
 
-def test_manifests_are_those_of_a_release() -> None:
+def test_manifests_are_pinned_to_a_release() -> None:
     script = (ROOT / "deploy" / "kind" / "kfp.sh").read_text("utf-8")
     assert re.search(r"^release=\d+\.\d+\.\d+$", script, re.MULTILINE)
     applied = re.findall(r"apply -k (\S+)", script)
@@ -39,10 +39,10 @@ def test_manifests_are_those_of_a_release() -> None:
 
 
 def test_the_workflow_builds_pushes_and_scans_every_image() -> None:
-    found = jobs(ROOT / ".github" / "workflows" / "images.yml")
-    run = commands(found["push"])
+    workflow = jobs(ROOT / ".github" / "workflows" / "images.yml")
+    run = commands(workflow["push"])
     assert run == ["containers/build.sh", 'containers/push.sh "$REGISTRY"', "containers/sbom.sh"]
-    assert sorted(found["vulnerabilities"]["strategy"]["matrix"]["step"]) == STEPS
+    assert sorted(workflow["vulnerabilities"]["strategy"]["matrix"]["step"]) == STEPS
 
 
 def test_cloud_build_runs_the_same_scripts() -> None:

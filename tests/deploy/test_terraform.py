@@ -1,4 +1,4 @@
-"""The Terraform files, read by a parser and, where it is installed, by Terraform."""
+"""The Terraform files, read by a parser and, if it is installed, by Terraform."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from components.extract.columns import find_columns
 from pipeline.platforms.environments import Vertex
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "terraform"
-wants_terraform = pytest.mark.skipif(not shutil.which("terraform"), reason="no Terraform here")
+requires_terraform = pytest.mark.skipif(not shutil.which("terraform"), reason="Terraform is not installed")
 
 
 def unquoted(value: Any) -> Any:
@@ -32,8 +32,8 @@ def parsed() -> dict[str, list[Any]]:
     """The blocks of all files by kind."""
     blocks: dict[str, list[Any]] = {}
     for file in sorted(FOLDER.glob("*.tf")):
-        for kind, found in unquoted(hcl2.loads(file.read_text("utf-8"))).items():
-            blocks.setdefault(kind, []).extend(found)
+        for kind, values in unquoted(hcl2.loads(file.read_text("utf-8"))).items():
+            blocks.setdefault(kind, []).extend(values)
     return blocks
 
 
@@ -60,17 +60,17 @@ def test_no_project_is_named(text: str) -> None:
     assert set(re.findall(r"\bproject\s*=\s*(.+)", text)) == {"var.project"}
 
 
-def test_every_reference_is_to_a_resource_there_is(parsed: dict[str, list[Any]], text: str) -> None:
-    there = {
+def test_every_reference_is_to_an_existing_resource(parsed: dict[str, list[Any]], text: str) -> None:
+    resources = {
         f"{kind}.{name}" for block in parsed["resource"] for kind, body in block.items() for name in body
     }
-    assert set(re.findall(r"\b(google_\w+\.\w+)", text)) - {"google_project.this"} <= there
+    assert set(re.findall(r"\b(google_\w+\.\w+)", text)) - {"google_project.this"} <= resources
 
 
 def granted(parsed: dict[str, list[Any]]) -> set[tuple[str, str]]:
-    """Return who gets which role."""
+    """Return who is granted which role."""
     lists = {name: body for block in parsed["locals"] for name, body in block.items()}
-    given = set()
+    grants = set()
     for block in parsed["resource"]:
         for kind, bodies in block.items():
             if not kind.endswith("_iam_member"):
@@ -86,13 +86,13 @@ def granted(parsed: dict[str, list[Any]]) -> set[tuple[str, str]]:
                     }.items()
                     if re.search(words, expressions)
                 }
-                assert people, f"{kind}.{name} names nobody that the test knows"
+                assert people, f"{kind}.{name} is for none of the members in this test"
                 roles = lists["steps_roles"] if body["role"] == "${each.value}" else [body["role"]]
-                given |= {(who, role) for who in people for role in roles}
-    return given
+                grants |= {(who, role) for who in people for role in roles}
+    return grants
 
 
-def test_the_table_of_rights_lists_who_is_given_which_role_and_no_other(
+def test_the_table_of_roles_lists_exactly_the_granted_ones(
     parsed: dict[str, list[Any]],
 ) -> None:
     table = (FOLDER / "README.md").read_text("utf-8")
@@ -102,14 +102,14 @@ def test_the_table_of_rights_lists_who_is_given_which_role_and_no_other(
     assert not {"roles/owner", "roles/editor", "roles/viewer"} & {role for _, role in listed}
 
 
-def test_the_output_is_an_environment_that_wals_takes(parsed: dict[str, list[Any]]) -> None:
+def test_the_output_is_the_platform_of_an_environment(parsed: dict[str, list[Any]]) -> None:
     (platform,) = [body for name, body in named(parsed["output"]).items() if name == "platform"]
     assert set(platform["value"]) <= set(Vertex.model_fields)
     required = {name for name, field in Vertex.model_fields.items() if field.is_required()}
     assert required <= set(platform["value"]), json.dumps(platform)
 
 
-def test_the_bucket_is_closed_and_forgets_old_runs(parsed: dict[str, list[Any]]) -> None:
+def test_the_bucket_is_private_and_deletes_old_runs(parsed: dict[str, list[Any]]) -> None:
     (bucket,) = [
         block["google_storage_bucket"]["pipeline"]
         for block in parsed["resource"]
@@ -120,14 +120,14 @@ def test_the_bucket_is_closed_and_forgets_old_runs(parsed: dict[str, list[Any]])
     assert actions == ["Delete", "AbortIncompleteMultipartUpload"]
 
 
-def test_the_default_source_has_columns_that_extraction_finds(text: str) -> None:
+def test_the_default_source_has_columns_that_the_extraction_detects(text: str) -> None:
     schema = dict(re.findall(r'{ name = "(\w+)", type = "(\w+)"', text))
     columns = find_columns(schema)
     assert [columns.user, columns.item, columns.rating] == list(schema)
 
 
 def terraform(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run Terraform in a folder, without waiting long for a registry out of reach."""
+    """Run Terraform in a folder, without waiting long for an unreachable registry."""
     return subprocess.run(
         ["terraform", f"-chdir={folder}", *arguments, "-no-color"],
         env={**os.environ, "TF_REGISTRY_CLIENT_TIMEOUT": "10", "TF_REGISTRY_DISCOVERY_RETRY": "0"},
@@ -137,20 +137,20 @@ def terraform(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     )
 
 
-@wants_terraform
+@requires_terraform
 def test_the_files_are_formatted() -> None:
     result = terraform(FOLDER, "fmt", "-check", "-diff", "-recursive")
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@wants_terraform
-def test_terraform_takes_the_files_with_the_provider_that_they_name(tmp_path: Path) -> None:
+@requires_terraform
+def test_terraform_validates_the_files_with_their_provider(tmp_path: Path) -> None:
     for file in FOLDER.glob("*.tf"):
         shutil.copy(file, tmp_path)
-    made = terraform(tmp_path, "init", "-backend=false", "-input=false")
-    told = " ".join(made.stderr.split())
-    if "could not connect to registry.terraform.io" in told:
-        pytest.skip(told[told.index("Could not retrieve") :])
-    assert made.returncode == 0, told
+    initialised = terraform(tmp_path, "init", "-backend=false", "-input=false")
+    message = " ".join(initialised.stderr.split())
+    if "could not connect to registry.terraform.io" in message:
+        pytest.skip(message[message.index("Could not retrieve") :])
+    assert initialised.returncode == 0, message
     result = terraform(tmp_path, "validate")
     assert result.returncode == 0, result.stdout + result.stderr

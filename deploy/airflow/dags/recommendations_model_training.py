@@ -1,8 +1,8 @@
-"""Retrain the recommendations every evening, once the table they come from is fresh.
+"""Retrain the recommendations every evening, once their source table is fresh.
 
-The first DAG runs the template that `wals upload` put into Artifact Registry, on Vertex AI. The second runs
-`wals submit` from an environment of its own, for an open-source Kubeflow Pipelines server. Both are set up
-by the Airflow variable ``wals``, a JSON object; docs/operations.md lists its keys. For Airflow 2.9 and later.
+The first DAG runs a template that `wals upload` uploaded, on Vertex AI. The second runs `wals submit` from a
+separate Python environment, for an open-source Kubeflow Pipelines server. Both are configured by the Airflow
+variable ``wals``, a JSON object; docs/operations.md lists its keys. Requires Airflow 2.9 or later.
 """
 
 import json
@@ -15,10 +15,9 @@ from urllib.error import HTTPError
 try:
     from airflow.sdk import DAG, PokeReturnValue, task
 except ImportError:  # Airflow 2
+    from airflow import DAG
     from airflow.decorators import task
     from airflow.sensors.base import PokeReturnValue
-
-    from airflow import DAG
 try:
     from airflow.sdk.exceptions import AirflowFailException
 except ImportError:  # Airflow 2 and 3.0
@@ -33,13 +32,13 @@ DAG_ARGUMENTS = {
     "start_date": datetime(2026, 1, 1, tzinfo=UTC),
     "catchup": False,
     "max_active_runs": 1,
-    # Most want one of the two.
+    # Most deployments use only one of the DAGs.
     "is_paused_upon_creation": True,
     "default_args": {
         "retries": 5,
         "retry_delay": timedelta(minutes=10),
         "on_failure_callback": send_smtp_notification(
-            # As the connection or the configuration says; providers of Airflow 2.9 want it told.
+            # From the connection or the configuration. Providers for Airflow 2.9 require the argument.
             from_email=None,
             to="{{ var.json.wals.alert_email }}",
             subject="{{ dag.dag_id }}: {{ ti.task_id }} failed",
@@ -55,11 +54,11 @@ DAG_ARGUMENTS = {
 
 @task(multiple_outputs=True)
 def settings(required: list[str], var: Any = None) -> dict[str, Any]:
-    """Return the variable that sets the DAG up, and fail at once if it lacks anything."""
-    given = var["json"].get("wals", {})
-    if missing := [key for key in (*required, "alert_email") if not given.get(key)]:
+    """Return the variable that configures the DAG, and fail without retries if keys are missing."""
+    variable = var["json"].get("wals", {})
+    if missing := [key for key in (*required, "alert_email") if not variable.get(key)]:
         raise AirflowFailException(f"the Airflow variable wals lacks {', '.join(missing)}")
-    return {"parameters": {}, "window_days": 0, **given}
+    return {"parameters": {}, "window_days": 0, **variable}
 
 
 @task.sensor(poke_interval=600, timeout=6 * 3600, mode="reschedule")
@@ -70,16 +69,16 @@ def fresh_rows(
     parameters: dict[str, Any],
     data_interval_end: datetime | None = None,
 ) -> PokeReturnValue:
-    """Wait until the table was written to in the day before the scheduled time, or after.
+    """Wait until the table's last change is at most a day before the scheduled time, or after it.
 
     Returns:
-        The pipeline's parameters. They pin the moment at which the table was found fresh, so that every retry
-        of the training reads the same rows, and a new run never meets the cached extraction of an old one.
+        The pipeline's parameters. They pin the time of the check that found the table fresh, so that retries
+        of the training read the same rows, and a new run never reuses the cached extraction of an old one.
     """
     from airflow.providers.google.cloud.hooks.bigquery import BigQueryHook
 
     now = datetime.now(UTC)
-    # A run that was triggered by hand may have no interval.
+    # Runs that are triggered by hand may have no interval.
     end = data_interval_end or now
     modified = BigQueryHook(use_legacy_sql=False).get_client(project_id=project).get_table(table).modified
     values = {"source": f"bq://{table}", "snapshot": now.isoformat(timespec="seconds")}
@@ -90,17 +89,17 @@ def fresh_rows(
 
 
 class TemplateHook(PipelineJobHook):
-    """The provider's hook, which leaves unsaid which template it is that cannot be read."""
+    """The provider's hook, whose errors do not name a template that cannot be read."""
 
-    def get_pipeline_job_object(self, *, template_path: str, **more: Any) -> Any:
-        """Return the job, and fail at once, with the reason, if its template is gone or closed."""
+    def get_pipeline_job_object(self, *, template_path: str, **options: Any) -> Any:
+        """Return the job, and fail without retries if its template does not exist or cannot be read."""
         try:
-            return super().get_pipeline_job_object(template_path=template_path, **more)
-        # From Artifact Registry and from Cloud Storage.
+            return super().get_pipeline_job_object(template_path=template_path, **options)
+        # The errors of Artifact Registry and of Cloud Storage.
         except (HTTPError, ClientError) as error:
             reasons = {
-                403: "may not be read by Airflow's account: it wants the roles in deploy/terraform/README.md",
-                404: "is not there: set `template` to what `wals upload` prints",
+                403: "cannot be read by Airflow's account; grant it the roles in deploy/terraform/README.md",
+                404: "does not exist; set `template` to the location that `wals upload` prints",
             }
             if error.code not in reasons:
                 raise
@@ -108,7 +107,7 @@ class TemplateHook(PipelineJobHook):
 
 
 class TrainOnVertex(RunPipelineJobOperator):
-    """The provider's operator, which takes templates in all of these only since its later versions."""
+    """The provider's operator, which does not render all of these fields in its earlier versions."""
 
     template_fields = sorted(
         {
@@ -119,13 +118,13 @@ class TrainOnVertex(RunPipelineJobOperator):
 
     @cached_property
     def hook(self) -> TemplateHook:
-        """Return what sends the job."""
+        """Return the hook that submits the job."""
         return TemplateHook(gcp_conn_id=self.gcp_conn_id, impersonation_chain=self.impersonation_chain)
 
 
 @task.bash
 def train_on_kubeflow(command: str, config: str, parameters: dict[str, Any]) -> str:
-    """Return the command, which has packages of its own: Airflow's and Kubeflow's do not fit together."""
+    """Return the command, whose packages are separate: Airflow's and Kubeflow's conflict."""
     values = (
         f"{name}={value if isinstance(value, str) else json.dumps(value)}"
         for name, value in parameters.items()
@@ -134,9 +133,9 @@ def train_on_kubeflow(command: str, config: str, parameters: dict[str, Any]) -> 
     return shlex.join([command, "submit", "--config", config, "--wait", *options])
 
 
-def parameters_of(given: Any) -> Any:
-    """Return what the sensor will know of the fresh rows."""
-    return fresh_rows(*(given[key] for key in ("project", "table", "window_days", "parameters")))
+def pipeline_parameters(variable: Any) -> Any:
+    """Return the output of the sensor, the pipeline's parameters."""
+    return fresh_rows(*(variable[key] for key in ("project", "table", "window_days", "parameters")))
 
 
 with DAG("recommendations_model_training", **DAG_ARGUMENTS):
@@ -149,11 +148,11 @@ with DAG("recommendations_model_training", **DAG_ARGUMENTS):
         template_path=vertex["template"],
         pipeline_root=vertex["pipeline_root"],
         service_account=vertex["service_account"],
-        parameter_values=parameters_of(vertex),
+        parameter_values=pipeline_parameters(vertex),
         deferrable=True,
         poll_interval=60,
     )
 
 with DAG("recommendations_model_training_kubeflow", **DAG_ARGUMENTS):
     kubeflow = settings(["project", "table", "command", "config"])
-    train_on_kubeflow(kubeflow["command"], kubeflow["config"], parameters_of(kubeflow))
+    train_on_kubeflow(kubeflow["command"], kubeflow["config"], pipeline_parameters(kubeflow))

@@ -1,4 +1,4 @@
-"""Run by Airflow's interpreter: import the DAGs and print what they are, as JSON."""
+"""Run by Airflow's interpreter: import the DAGs and print their properties as JSON."""
 
 import json
 import os
@@ -24,5 +24,6 @@ dags = {
     }
     for name, dag in bag.dags.items()
 }
-told = [f"{warning.filename}: {warning.message}" for warning in caught if warning.filename.startswith(folder)]
-print(json.dumps({"errors": bag.import_errors, "warnings": told, "dags": dags}))
+own = [warning for warning in caught if warning.filename.startswith(folder)]
+messages = [f"{warning.filename}: {warning.message}" for warning in own]
+print(json.dumps({"errors": bag.import_errors, "warnings": messages, "dags": dags}))

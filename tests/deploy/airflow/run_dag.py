@@ -1,7 +1,7 @@
-"""Run by Airflow's interpreter: run a DAG to its end, with Vertex AI at the address given.
+"""Run by Airflow's interpreter: run a DAG to its end, with Vertex AI at the given address.
 
-Only this differs from a deployment: the addresses, as Airflow's hook makes its clients for Google's own, and
-the number of the project that owns the bucket, which is asked of Cloud Resource Manager.
+Only two things differ from a deployment: the addresses, because Airflow's hook creates its clients for
+Google's, and the number of the project that owns the bucket, which Cloud Resource Manager would look up.
 """
 
 import re
@@ -29,7 +29,7 @@ aiplatform.init(api_endpoint=endpoint, api_transport="rest", credentials=anonymo
 
 
 class _AsyncClient:
-    """The REST client, which has no asynchronous one, behind the method that the hook awaits."""
+    """The REST client behind the method that the hook awaits; it has no asynchronous version."""
 
     def __init__(self):
         self._client = PipelineServiceClient(
@@ -50,7 +50,7 @@ async def _client(self, region=None):
 PipelineJobAsyncHook.get_pipeline_service_client = _client
 
 yaml_utils._VALID_AR_URL = re.compile(re.escape(endpoint))
-# As the local object store numbers the owner of its buckets.
+# The number that the local object store gives the owner of its buckets.
 resource_manager_utils.get_project_number = lambda _: "0"
 
 dag = DagBag().dags[dag_id]
@@ -58,7 +58,7 @@ for task in dag.tasks:
     task.retries = 0
     if hasattr(task, "poll_interval"):
         task.poll_interval = 0
-    # A sensor that would look again gives up instead.
+    # A sensor fails instead of checking again.
     if hasattr(task, "timeout"):
         task.timeout = 0
 run = dag.test(**{date_name: datetime.fromisoformat(scheduled)})

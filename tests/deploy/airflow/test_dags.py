@@ -29,7 +29,7 @@ GOOGLE = json.dumps(
 )
 
 
-def variable(**more: Any) -> str:
+def variable(**others: Any) -> str:
     return json.dumps(
         {
             "project": PROJECT,
@@ -38,13 +38,13 @@ def variable(**more: Any) -> str:
             "pipeline_root": f"gs://{BUCKET}/runs",
             "service_account": f"trainer@{PROJECT}.iam.gserviceaccount.com",
             "alert_email": "team@example.com",
-            **more,
+            **others,
         }
     )
 
 
 class _Mailbox(socketserver.StreamRequestHandler):
-    """As much of SMTP as it takes to be sent a mail."""
+    """The part of SMTP that is needed to receive a mail."""
 
     mails: ClassVar[list[str]] = []
 
@@ -60,7 +60,7 @@ class _Mailbox(socketserver.StreamRequestHandler):
 
 @pytest.fixture
 def mailbox() -> Iterator[tuple[str, list[str]]]:
-    """Airflow's connection to a mail server, and the mails that were sent there."""
+    """Airflow's connection to a mail server, and the mails that it received."""
     _Mailbox.mails.clear()
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Mailbox) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -82,10 +82,10 @@ def html_of(mail: str) -> str:
 def test_the_dags_import_without_errors_or_warnings(airflow: Airflow) -> None:
     result = airflow("import_dags.py")
     assert result.returncode == 0, result.stderr
-    told = json.loads(result.stdout.splitlines()[-1])
-    assert told["errors"] == {}
-    assert told["warnings"] == []
-    assert told["dags"] == {
+    properties = json.loads(result.stdout.splitlines()[-1])
+    assert properties["errors"] == {}
+    assert properties["warnings"] == []
+    assert properties["dags"] == {
         f"recommendations_model_training{suffix}": {
             "schedule": "0 21 * * *",
             "catchup": False,
@@ -99,7 +99,7 @@ def test_the_dags_import_without_errors_or_warnings(airflow: Airflow) -> None:
 
 
 @pytest.mark.parametrize(("failing_step", "ends"), [("", "success"), ("train", "failed")])
-def test_the_template_is_run_on_vertex_to_its_end(
+def test_the_template_runs_on_vertex_to_its_end(
     airflow: Airflow, mailbox: tuple[str, list[str]], tmp_path: Path, failing_step: str, ends: str
 ) -> None:
     started = datetime.now(UTC).replace(microsecond=0)
@@ -134,13 +134,13 @@ def test_the_template_is_run_on_vertex_to_its_end(
         "row_filter": "rating > 0",
     }
     assert job["serviceAccount"] == f"trainer@{PROJECT}.iam.gserviceaccount.com"
-    # The client would only log it, with a traceback, if it could not look at the bucket.
+    # If the client cannot look up the bucket, it only logs that, with a traceback.
     assert "Error when trying to get or create a GCS bucket" not in result.stdout + result.stderr
     mails = [mail for mail in mailbox[1] if "train_on_vertex failed" in mail and "team@example.com" in mail]
     assert len(mails) == (1 if failing_step else 0)
 
 
-def test_the_pipeline_is_run_on_kubeflow_to_its_end(airflow: Airflow, tmp_path: Path) -> None:
+def test_the_pipeline_runs_on_kubeflow_to_its_end(airflow: Airflow, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     with vertex_server() as google, kubeflow_server() as server:
         google.table_modified = SCHEDULED
@@ -172,7 +172,7 @@ def test_the_pipeline_is_run_on_kubeflow_to_its_end(airflow: Airflow, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("given", "age", "fails", "tells"),
+    ("changes", "age", "failing_task", "message"),
     [
         ({}, timedelta(days=1, seconds=1), "fresh_rows", "Sensor has timed out"),
         (
@@ -185,28 +185,28 @@ def test_the_pipeline_is_run_on_kubeflow_to_its_end(airflow: Airflow, tmp_path: 
             {"template": f"gs://{BUCKET}/gone.yaml"},
             timedelta(),
             "train_on_vertex",
-            f"the template gs://{BUCKET}/gone.yaml is not there",
+            f"the template gs://{BUCKET}/gone.yaml does not exist",
         ),
         (
             {"template": "REGISTRY/wals-train/sha256:0a1b"},
             timedelta(),
             "train_on_vertex",
-            "/wals-train/sha256:0a1b is not there",
+            "/wals-train/sha256:0a1b does not exist",
         ),
     ],
 )
-def test_nothing_runs_on_old_rows_or_half_the_settings_or_without_the_template(
+def test_nothing_runs_with_stale_rows_missing_settings_or_a_missing_template(
     airflow: Airflow,
     mailbox: tuple[str, list[str]],
-    given: dict[str, str],
+    changes: dict[str, str],
     age: timedelta,
-    fails: str,
-    tells: str,
+    failing_task: str,
+    message: str,
 ) -> None:
     with vertex_server() as server, FakeGCSServer() as buckets:
         server.table_modified = SCHEDULED - age
         storage.Client(project=PROJECT, credentials=AnonymousCredentials()).create_bucket(BUCKET)
-        settings = variable(**{"template": f"gs://{BUCKET}/wals-train.yaml", **given})
+        settings = variable(**{"template": f"gs://{BUCKET}/wals-train.yaml", **changes})
         result = airflow(
             *("run_dag.py", "recommendations_model_training", SCHEDULED.isoformat(), server.url),
             AIRFLOW_VAR_WALS=settings.replace("REGISTRY", server.url),
@@ -217,7 +217,7 @@ def test_nothing_runs_on_old_rows_or_half_the_settings_or_without_the_template(
         )
         assert not server.jobs
     assert "ended failed" in result.stdout, result.stdout[-9000:] + result.stderr[-3000:]
-    assert any(tells in line for line in (result.stdout + result.stderr).splitlines())
-    assert f"{fails} failed" in result.stdout
-    (mail,) = (mail for mail in mailbox[1] if f"{fails} failed" in mail)
-    assert tells in html_of(mail)
+    assert any(message in line for line in (result.stdout + result.stderr).splitlines())
+    assert f"{failing_task} failed" in result.stdout
+    (mail,) = (mail for mail in mailbox[1] if f"{failing_task} failed" in mail)
+    assert message in html_of(mail)
