@@ -33,22 +33,29 @@ _COMMANDS = {
 class _LazyGroup(click.RichGroup):
     """A group that imports a command's module only when that command is called.
 
-    Importing kfp takes more than a second, which only the commands that use it should spend.
+    Importing kfp takes more than a second, which only the commands that use it should spend. Help and
+    completion list the commands by the texts above.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command to list, without its options."""
         if cmd_name not in _COMMANDS:
             return None
-        command = importlib.import_module(_COMMANDS[cmd_name][0]).command
-        assert isinstance(command, click.Command)  # noqa: S101 - narrows the type for the checker
-        return command
+        return click.RichCommand(name=cmd_name, help=_COMMANDS[cmd_name][1])
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, help_text) for name, (_, help_text) in _COMMANDS.items()])
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command to call."""
+        name, listed, rest = super().resolve_command(ctx, args)
+        if not listed:
+            return name, None, rest
+        command = importlib.import_module(_COMMANDS[str(name)][0]).command
+        assert isinstance(command, click.Command)  # noqa: S101 - narrows the type for the checker
+        return name, command, rest
 
 
 @click.group(
@@ -61,7 +68,7 @@ def wals(debug: bool) -> None:
 
     \b
     Try it on the sample ratings:
-      wals run --source data/ml-latest-small/ratings.csv
+    wals run --source data/ml-latest-small/ratings.csv
     """
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(message)s")
     if not debug:

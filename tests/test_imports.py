@@ -1,4 +1,4 @@
-"""The rules of docs/architecture.md: imports point one way, from layer to layer and within the pipeline's own."""
+"""The rules of docs/architecture.md: imports point one way, between the layers and within them."""
 
 import ast
 from collections.abc import Iterator

@@ -63,7 +63,7 @@ def with_flags(command: Command) -> Command:
 
     @functools.wraps(command)
     def call(*arguments: Any, **values: Any) -> object:
-        platform = {name: values.pop(_option(name), None) for name in _PLATFORM_SETTINGS}
+        platform = {name: values.pop(_option(name), None) for name in _PLATFORM_SETTINGS if name != "labels"}
         flags = Flags(
             platform={name: value for name, value in platform.items() if value is not None},
             **{name: values.pop(name) for name in names if name in values},
@@ -82,21 +82,19 @@ def _flag(setting: str) -> str:
     return f"--{_option(setting).replace('_', '-')}"
 
 
-_PLATFORM_SETTINGS = dict.fromkeys(
-    ["target", *(name for model in PLATFORMS.values() for name in model.model_fields if name != "labels")]
-)
+_PLATFORM_SETTINGS = tuple(dict.fromkeys(name for model in PLATFORMS.values() for name in model.model_fields))
 _PLATFORM = "Platform"
 _PIPELINE = "Pipeline"
 
 
 def platform_options(command: Command) -> Command:
     """Give a command ``--config`` and an option for each setting of the platforms."""
-    settings = {name: info for model in PLATFORMS.values() for name, info in model.model_fields.items()}
-    del settings["target"]
-    for name, info in reversed(settings.items()):
-        owners = [platform for platform, model in PLATFORMS.items() if name in model.model_fields]
-        only = f" [{owners[0]}]" if len(owners) == 1 else ""
-        help_text = f"{info.description}{only}"
+    for name in reversed([name for name in _PLATFORM_SETTINGS if name != "target"]):
+        help_text = " ".join(
+            f"{model.model_fields[name].description} [{platform}]"
+            for platform, model in PLATFORMS.items()
+            if name in model.model_fields
+        )
         if name == "labels":
             option = click.option(
                 "--label", name, multiple=True, metavar="KEY=VALUE", help=help_text, panel=_PLATFORM

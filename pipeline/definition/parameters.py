@@ -91,9 +91,13 @@ def parameters_of(models: Models) -> dict[str, Parameter]:
     for model in models:
         for name, field in model.model_fields.items():
             known = parameters.setdefault(name, Parameter(name, field))
-            if repr(known.field) != repr(field):
+            if _declaration(known.field) != _declaration(field):
                 raise TypeError(f"{model.__name__}.{name} differs from another step's {name}")
     return parameters
+
+
+def _declaration(field: FieldInfo) -> tuple[object, ...]:
+    return field.annotation, field.default, field.metadata, field.description, field.json_schema_extra
 
 
 def parameter_problems(models: Models, values: Mapping[str, Any]) -> Iterator[InputError]:

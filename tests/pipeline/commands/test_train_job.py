@@ -209,7 +209,11 @@ def test_without_its_flag_tune_is_the_pipeline(wals: Wals) -> None:
     ("kind", "flags", "told"),
     [
         ("train", [], "--train-file None: is missing"),
-        ("train", ["--train-file", "ratings.csv"], "--train-file 'ratings.csv': cannot be reached from Vertex AI"),
+        (
+            "train",
+            ["--train-file", "ratings.csv"],
+            "--train-file 'ratings.csv': cannot be reached from Vertex AI",
+        ),
         ("train", [*DATA, "--job-dir", "jobs"], "--job-dir 'jobs': cannot be reached from Vertex AI"),
         ("train", [*DATA, "--warm_start", "model"], "--warm_start 'model': cannot be reached from Vertex AI"),
         (
