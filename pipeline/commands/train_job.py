@@ -113,11 +113,7 @@ def train(
     """
     environment, platform = _environment(flags)
     job = _job("wals-train-job", environment, platform, arguments, flags, _Machine(**machine))
-    request = custom_job_request(platform, job)
-    if dry_run:
-        print_json(request)
-    else:
-        _send(platform, request, flags, wait=wait, as_json=as_json)
+    _send(platform, custom_job_request(platform, job), flags, wait=wait, dry_run=dry_run, as_json=as_json)
 
 
 @command.command(context_settings=_PASSING_ON)
@@ -158,10 +154,7 @@ def tune(
     environment, platform = _environment(flags)
     job = _job("wals-tune-job", environment, platform, arguments, flags, _Machine(**machine))
     request = hyperparameter_request(platform, job, max_trials=max_trials, parallel_trials=parallel_trials)
-    if dry_run:
-        print_json(request)
-    else:
-        _send(platform, request, flags, wait=wait, as_json=as_json)
+    _send(platform, request, flags, wait=wait, dry_run=dry_run, as_json=as_json)
 
 
 def _environment(flags: Flags) -> tuple[Environment, Vertex]:
@@ -213,8 +206,13 @@ def _job(
     )
 
 
-def _send(platform: Vertex, request: dict[str, Any], flags: Flags, *, wait: bool, as_json: bool) -> None:
-    """Send a request and show the job."""
+def _send(
+    platform: Vertex, request: dict[str, Any], flags: Flags, *, wait: bool, dry_run: bool, as_json: bool
+) -> None:
+    """Send a request and show the job, or print the request."""
+    if dry_run:
+        print_json(request)
+        return
     # Slow to import, which should not delay the error of a bad flag.
     from pipeline.platforms.vertex.backend import VertexBackend
 
