@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numba
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from trainer.errors import InputError
 from trainer.matrix import Shard
 from trainer.solvers.simd import LANES, ROWS, add_rows, dot_rows, prefetch_row
+from trainer.weighting import HalfProblem
 
 
 def _compiled_kernels() -> str:
@@ -97,6 +98,82 @@ def chunk_bounds(shard: Shard) -> NDArray[np.int64]:
     return np.searchsorted(cost, np.linspace(0, cost[-1], _CHUNKS + 1)).astype(np.int64)
 
 
+class ShardProblem(NamedTuple):
+    """The problems of a shard's rows and the factors of both sides, as one argument of a kernel.
+
+    Attributes:
+        indptr: (rows + 1,) int64, offsets of each row's entries.
+        indices: (entries,) int32 or int64, the minor row of each entry.
+        values: (entries,) float32.
+        major_weight: (rows,) float32.
+        minor_weight: (minors,) float32.
+        value_weight: float32, alpha.
+        binary: bool, whether targets are 1 for positive values and 0 for others.
+        unobs_weight: float32, w0.
+        regularization: (rows,) float32, the lambda of each row.
+        minor: (minors, d) float32, the fixed factors.
+        major: (rows, d) float32, the factors that the kernel overwrites.
+        bounds: (chunks + 1,) int64, the rows between which the chunks of work lie.
+    """
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[Any]
+    values: NDArray[np.float32]
+    major_weight: NDArray[np.float32]
+    minor_weight: NDArray[np.float32]
+    value_weight: np.float32
+    binary: bool
+    unobs_weight: np.float32
+    regularization: NDArray[np.float32]
+    minor: NDArray[np.float32]
+    major: NDArray[np.float32]
+    bounds: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls, shard: Shard, half: HalfProblem, minor: NDArray[np.float32], major: NDArray[np.float32]
+    ) -> Self:
+        """Return the part of a side's problems that is about a shard.
+
+        Args:
+            shard: rows of the major side.
+            half: weights and regularisation of all its rows.
+            minor: (minors, d) float32.
+            major: (majors, d) float32, factors of all its rows.
+        """
+        rows = slice(shard.first, shard.first + shard.rows)
+        return cls(
+            shard.indptr,
+            shard.indices,
+            shard.values,
+            half.major_weight[rows],
+            half.minor_weight,
+            np.float32(half.value_weight),
+            half.binary,
+            np.float32(half.unobs_weight),
+            half.regularization[rows],
+            minor,
+            major[rows],
+            chunk_bounds(shard),
+        )
+
+
+class Entries(NamedTuple):
+    """A row's entries, padded to whole groups by entries of no weight.
+
+    Attributes:
+        rows: (padded,) int32 or int64, the minor row of each entry.
+        excess: (padded,) float32, e, the weight beyond w0.
+        weighted: (padded,) float32, (w0 + e) t.
+        sums: (padded,) float32, a result for each entry.
+    """
+
+    rows: NDArray[Any]
+    excess: NDArray[np.float32]
+    weighted: NDArray[np.float32]
+    sums: NDArray[np.float32]
+
+
 @compiled(inlined=True)
 def padded(count: Any) -> Any:
     """Return ``count`` rounded up to whole groups of rows."""
@@ -110,30 +187,34 @@ def tile_of(d: Any) -> Any:
 
 
 @compiled(inlined=True)
-def longest_row(indptr: Any, first: Any, last: Any) -> Any:
-    """Return the most entries that a row from ``first`` up to ``last`` has, padded."""
+def room_for_entries(problem: Any, first: Any, last: Any) -> Any:
+    """Return uninitialised `Entries` in which any row from ``first`` up to ``last`` fits."""
+    indptr = problem.indptr
     longest = 0
     for i in range(first, last):
         longest = max(longest, indptr[i + 1] - indptr[i])
-    return padded(longest)
+    size = padded(longest)
+    return Entries(
+        np.empty(size, problem.indices.dtype),
+        np.empty(size, np.float32),
+        np.empty(size, np.float32),
+        np.empty(size, np.float32),
+    )
 
 
 @compiled(inlined=True)
-def read_entries(
-    indices: Any, values: Any, start: Any, stop: Any,
-    major_weight: Any, minor_weight: Any, value_weight: Any, binary: Any, w0: Any,
-    rows: Any, excess: Any, weighted: Any,
-) -> Any:  # fmt: skip
-    """Read a row's entries; see `trainer.weighting` for the weights.
-
-    Fills ``rows`` with the minor rows, ``excess`` with e and ``weighted`` with (w0 + e) t, all padded to
-    whole groups by entries of no weight.
+def read_entries(problem: Any, i: Any, entries: Any) -> Any:
+    """Set a row's entries, all but their sums; see `trainer.weighting` for the weights.
 
     Returns:
         The row's sum of (w0 + e) t^2, float32.
     """
+    start, stop = problem.indptr[i], problem.indptr[i + 1]
+    indices, values = problem.indices[start:stop], problem.values[start:stop]
+    major_weight, minor_weight = problem.major_weight[i], problem.minor_weight
+    value_weight, binary, w0 = problem.value_weight, problem.binary, problem.unobs_weight
+    rows, excess, weighted = entries.rows, entries.excess, entries.weighted
     constant = np.float32(0)
-    indices, values = indices[start:stop], values[start:stop]
     for k in range(len(indices)):
         j, value = indices[k], values[k]
         e = major_weight * minor_weight[j] + value_weight * abs(value)
