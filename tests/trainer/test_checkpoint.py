@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.trainer.test_fit import random_matrix
+from tests.trainer.test_training import random_matrix
 from trainer.checkpoint import Checkpoints
 from trainer.config import TrainConfig
 from trainer.errors import InputError
-from trainer.fit import fit
 from trainer.matrix import InteractionMatrix
+from trainer.training import fit
 
 CONFIG = TrainConfig(latent_factors=8, num_iters=6)
 
@@ -21,7 +21,7 @@ import os, signal, sys
 from pathlib import Path
 from tests.trainer.test_checkpoint import CONFIG, interactions
 from trainer.checkpoint import Checkpoints
-from trainer.fit import fit
+from trainer.training import fit
 
 left, rename = int(sys.argv[2]), Path.replace
 

@@ -19,7 +19,7 @@ import hashlib
 import numpy as np
 from scipy import sparse
 from trainer.config import TrainConfig
-from trainer.fit import fit
+from trainer.training import fit
 from trainer.matrix import InteractionMatrix
 
 matrix = InteractionMatrix.from_scipy(sparse.random_array((60, 40), density=0.3, rng=0, dtype=np.float32))

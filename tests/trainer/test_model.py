@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from tests.trainer.reference import regularization, solve, weights_and_targets
-from tests.trainer.test_fit import CONFIGS, random_matrix
+from tests.trainer.test_training import CONFIGS, random_matrix
 from trainer.config import TrainConfig
 from trainer.errors import InputError
-from trainer.fit import fit
 from trainer.matrix import InteractionMatrix, Shard
 from trainer.model import Model
+from trainer.training import fit
 from trainer.vocabulary import Vocabulary
 
 

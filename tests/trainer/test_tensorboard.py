@@ -6,10 +6,10 @@ import pytest
 from scipy import sparse
 
 from trainer.config import TrainConfig
-from trainer.fit import fit
 from trainer.matrix import InteractionMatrix
 from trainer.model import Iteration, Model
 from trainer.tensorboard import Scalars
+from trainer.training import fit
 
 
 def read(folder: Path) -> dict[str, dict[int, float]]:

@@ -13,12 +13,12 @@ from tests.trainer.reference import objective, regularization, solve, weights_an
 from trainer import extras
 from trainer.config import TrainConfig
 from trainer.errors import InputError
-from trainer.fit import fit
 from trainer.matrix import InteractionMatrix, Shard
 from trainer.solvers import Solver, make_solver
 from trainer.solvers import tensorflow as tensorflow_solver
 from trainer.solvers.cg import ConjugateGradients
 from trainer.solvers.tensorflow import TensorFlowCholesky
+from trainer.training import fit
 from trainer.weighting import Problem
 
 
@@ -144,7 +144,7 @@ def test_auto_takes_tensorflow_where_it_sees_a_gpu(monkeypatch: pytest.MonkeyPat
 
 def test_training_on_the_cpu_does_not_import_tensorflow() -> None:
     program = (
-        "import sys, trainer.fit, trainer.task, trainer.serving.export\n"
+        "import sys, trainer.training, trainer.task, trainer.serving.export\n"
         "from trainer.config import TrainConfig\n"
         "from trainer.solvers import make_solver\n"
         "make_solver(TrainConfig(solver='cholesky'))\n"

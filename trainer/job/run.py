@@ -14,7 +14,6 @@ from trainer.checkpoint import Checkpoints
 from trainer.config import TrainConfig
 from trainer.errors import InputError
 from trainer.files import make_writable
-from trainer.fit import fit
 from trainer.job import flags
 from trainer.job.output import METRICS_FILE, metrics_of, scalars_of, write_output
 from trainer.job.reading import FIELD, Interactions, read_interactions
@@ -22,6 +21,7 @@ from trainer.matrix import InteractionMatrix
 from trainer.model import Iteration, Model
 from trainer.splitting import Split
 from trainer.storage import deliver, is_remote, local_copy
+from trainer.training import fit
 
 HYPERPARAMETER_METRIC_TAG = "training/hptuning/metric"
 """The tag under which the RMSE of the held-out entries is reported; the old job's."""

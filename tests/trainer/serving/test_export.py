@@ -12,10 +12,10 @@ from scipy import sparse
 from trainer.config import TrainConfig
 from trainer.errors import InputError
 from trainer.files import read_manifest, sha256
-from trainer.fit import fit
 from trainer.matrix import InteractionMatrix, Shard
 from trainer.model import Model
 from trainer.serving.export import SCHEMA, export
+from trainer.training import fit
 from trainer.vocabulary import Vocabulary
 
 USERS, ITEMS = 30, 25

@@ -8,8 +8,8 @@ from scipy import sparse
 from tests.trainer.reference import objective, regularization, solve, weights_and_targets
 from trainer.config import TrainConfig
 from trainer.errors import InputError
-from trainer.fit import fit
 from trainer.matrix import InteractionMatrix, MatrixWriter
+from trainer.training import fit
 from trainer.vocabulary import Vocabulary
 
 CONFIGS = {
