@@ -1,4 +1,4 @@
-"""Exact solves of blocks of coordinates: iALS++, and with one block for all of them, Cholesky.
+"""Exact solves for blocks of coordinates: iALS++, or Cholesky if one block holds all of them.
 
 For a block B of a row's coordinates x, with s_k = v_k . x of its entries (Rendle et al. 2021, sec. 3),
 
@@ -32,7 +32,7 @@ from trainer.weighting import HalfProblem
 
 
 class BlockDescent:
-    """Solves each row block by block; exactly, when one block holds all coordinates."""
+    """Solves each row block by block; exactly if one block holds all coordinates."""
 
     def __init__(self, block: int, threads: int) -> None:
         self._block = block
@@ -45,7 +45,7 @@ class BlockDescent:
         minor: NDArray[np.float32],
         major: NDArray[np.float32],
     ) -> float:
-        """Solve the blocks of every row in turn; see `trainer.solvers.Solver`.
+        """Solve the blocks of every row one after the other; see `trainer.solvers.Solver`.
 
         Raises:
             InputError: a row's system is singular in float32.
@@ -107,7 +107,7 @@ def _sweep(counter: Any, problem: Any, shared: Any, block: Any, losses: Any, sin
             prefetch(minor, problem.indices, stop, stop + count)
             x = major[i]
             if block >= d:
-                # An exact solution needs no start, and from 0 there is nothing to cancel.
+                # An exact solution needs no starting point, and from 0 nothing cancels.
                 x[:] = np.float32(0)
             dots(minor, rows, 0, count, x, sums)
             for k in range(count):
@@ -173,7 +173,7 @@ def _assemble(
 
 @compiled(inlined=True)
 def _factorize(system: Any, size: Any, pivots: Any) -> Any:
-    """Replace the upper triangle by R with R'R = system, row by row; return whether it is definite."""
+    """Replace the upper triangle with R, where R'R = system, row by row; return whether it is definite."""
     coefficients = np.empty(ROWS, np.float32)
     tail = system.shape[1] - system.shape[1] % LANES
     for i in range(size):
@@ -185,7 +185,7 @@ def _factorize(system: Any, size: Any, pivots: Any) -> Any:
             for g in range(tail, size):
                 for k in range(min(ROWS, i - group)):
                     system[i, g] += coefficients[k] * system[group + k, g]
-        # What cancellation leaves of a singular pivot is rounding, not a number to divide by.
+        # Cancellation leaves only rounding of a singular pivot, which must not be divided by.
         if not system[i, i] > np.float32(1e-7) * scale:
             return False
         inverse = np.float32(1) / np.sqrt(system[i, i])
@@ -196,7 +196,7 @@ def _factorize(system: Any, size: Any, pivots: Any) -> Any:
 
 @compiled(inlined=True)
 def _solve(factor: Any, size: Any, right: Any) -> Any:
-    """Replace ``right``, g, by H^-1 g with H = R'R; return g'H^-1 g."""
+    """Replace ``right``, g, with H^-1 g, where H = R'R; return g'H^-1 g."""
     gain = np.float32(0)
     for i in range(size):
         right[i] /= factor[i, i]
