@@ -45,6 +45,6 @@ class Split:
         return cls.by(matrix, held_out)
 
 
-def _entries(matrix: sparse.csr_array[np.float32], kept: NDArray[np.bool_]) -> sparse.csr_array[np.float32]:
-    indptr = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
-    return sparse.csr_array((matrix.data[kept], matrix.indices[kept], indptr), shape=matrix.shape)
+def _entries(matrix: sparse.csr_array[np.float32], chosen: NDArray[np.bool_]) -> sparse.csr_array[np.float32]:
+    indptr = np.concatenate([[0], np.cumsum(chosen)])[matrix.indptr]
+    return sparse.csr_array((matrix.data[chosen], matrix.indices[chosen], indptr), shape=matrix.shape)
