@@ -18,12 +18,12 @@ import optuna
 
 from pipeline.platforms.vertex.training_jobs import SEARCH_SPACES
 from trainer.config import DEFAULT_SEED, TrainConfig
-from trainer.fit import fit
 from trainer.job import flags
 from trainer.job.reading import read_interactions
 from trainer.matrix import InteractionMatrix
 from trainer.metrics import rmse
 from trainer.splitting import Split
+from trainer.training import fit
 
 SAMPLE = Path(__file__).parents[1] / "data" / "ml-latest-small" / "ratings.csv"
 SPACE = SEARCH_SPACES[flags.RATINGS]
@@ -39,7 +39,7 @@ def main() -> None:
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # Otherwise every trial logs the items that have all their ratings held out.
-    logging.getLogger("trainer.fit").setLevel(logging.ERROR)
+    logging.getLogger("trainer.training").setLevel(logging.ERROR)
     data = read_interactions(SAMPLE, delimiter=",", headers=True)
     outer = Split.exact(data.matrix, 0.1, DEFAULT_SEED)
     inner = Split.exact(outer.train, 0.1, given.seed)

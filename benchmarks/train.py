@@ -89,7 +89,7 @@ import json, sys, time
 began = time.perf_counter()
 from pathlib import Path
 from trainer.config import TrainConfig
-from trainer.fit import fit
+from trainer.training import fit
 from trainer.matrix import InteractionMatrix
 imported = time.perf_counter()
 matrix = InteractionMatrix.open(Path({folder!r}))

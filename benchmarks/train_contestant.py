@@ -51,9 +51,9 @@ def ours(
     """Train with this project's library."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from trainer.config import TrainConfig
-    from trainer.fit import fit
     from trainer.matrix import InteractionMatrix
     from trainer.model import Model
+    from trainer.training import fit
 
     matrix = InteractionMatrix.from_scipy(train)
     config = TrainConfig(

@@ -1,7 +1,45 @@
-"""Weighted alternating least squares: matrices and factors in files, no pipelines and no cloud."""
+"""Weighted alternating least squares on sparse matrices: training, recommending and their files.
 
+    from trainer import InteractionMatrix, Model, TrainConfig, fit
+
+    model = fit(InteractionMatrix.from_scipy(ratings), TrainConfig(latent_factors=64))
+
+It does not know pipelines. These names are imported on first use, so that a command that needs a light module
+such as `trainer.errors` does not load NumPy and Numba.
+"""
+
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
 
-# Training alternates between the threads of BLAS and those of the kernels. BLAS' wait in a loop by default
-# and keep the cores from the others: five times slower where anything else runs. Read when NumPy is loaded.
+if TYPE_CHECKING:
+    from trainer.config import TrainConfig
+    from trainer.matrix import InteractionMatrix
+    from trainer.model import Model
+    from trainer.training import fit
+
+__all__ = ["InteractionMatrix", "Model", "TrainConfig", "fit"]
+
+_MODULES = {
+    "InteractionMatrix": "trainer.matrix",
+    "Model": "trainer.model",
+    "TrainConfig": "trainer.config",
+    "fit": "trainer.training",
+}
+
+# Training alternates between the threads of BLAS and those of the kernels. By default BLAS threads wait in a
+# loop and keep the cores busy, which is five times slower when anything else runs. NumPy reads it on import.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+
+if not TYPE_CHECKING:  # so that type checkers refuse unknown names
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name on first use."""
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

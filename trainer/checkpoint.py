@@ -1,9 +1,9 @@
-"""Checkpoints of a training run, which survive the end of the process at any moment.
+"""Checkpoints of a training run, which survive if the process dies at any moment.
 
 A checkpoint is a folder ``iteration-00008`` with ``user_factors.npy``, ``item_factors.npy`` and a manifest
 (schema ``wals.checkpoint`` v1) that is written last and holds the files' SHA-256, the history, the
-parameters, and a digest of the training matrix. The one before is removed only after that, so that there is
-a whole one from the first on.
+parameters, and a digest of the training matrix. The previous checkpoint is removed only after that, so that
+a complete one always remains.
 """
 
 import dataclasses
@@ -17,16 +17,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.arrays import load_array, save_array
 from trainer.config import TrainConfig
 from trainer.errors import InputError
-from trainer.files import MANIFEST, Schema, begin_artifact, finish_artifact, read_manifest, replacing, sha256
-from trainer.matrix import InteractionMatrix, load_array
+from trainer.files import MANIFEST, Schema, begin_artifact, finish_artifact, read_manifest
+from trainer.matrix import InteractionMatrix
 from trainer.model import Iteration
 
 SCHEMA = Schema("wals.checkpoint", 1)
 
 _FILES = ("user_factors.npy", "item_factors.npy")
-# What may differ between the run that wrote a checkpoint and the one that goes on from it.
+# Parameters that may differ between the run that wrote a checkpoint and the run that resumes from it.
 _FREE_PARAMETERS = {"num_iters", "num_threads", "min_rel_progress"}
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class State:
-    """Where a training run stands after an iteration."""
+    """State of a training run after an iteration."""
 
     user_factors: NDArray[np.float32]
     item_factors: NDArray[np.float32]
@@ -45,46 +46,46 @@ class Checkpoints:
     """The checkpoints of one training run in a folder."""
 
     def __init__(self, folder: Path, every: int) -> None:
-        """Name the folder.
+        """Set where and how often to save.
 
         Args:
-            folder: kept for this run alone.
+            folder: used by this run only.
             every: iterations between checkpoints, at least 1.
 
         Raises:
             InputError: ``every`` is below 1.
         """
         if every < 1:
-            raise InputError("checkpoint_every", every, "is below 1", "give a number of iterations")
+            raise InputError("checkpoint_every", every, "is below 1", "give an integer of at least 1")
         self._folder = folder
         self._every = every
 
     def due(self, iteration: int) -> bool:
-        """Tell whether the iteration of this number, from 1, ends with a checkpoint."""
+        """Return whether the iteration with this number, from 1, ends with a checkpoint."""
         return iteration % self._every == 0
 
     def save(self, state: State, config: TrainConfig, data: str) -> None:
-        """Write a checkpoint and then remove the earlier ones.
+        """Write a checkpoint, then remove the earlier ones.
 
         Args:
-            state: to go on from.
+            state: to resume from.
             config: parameters of the run.
-            data: `fingerprint` of its matrix.
+            data: `fingerprint` of the run's matrix.
 
         Raises:
             InputError: the folder cannot be written.
         """
         folder = self._folder / f"iteration-{len(state.history):05d}"
-        earlier = self._whole()
+        earlier = self._complete()
         begin_artifact(folder)
-        for name, factors in zip(_FILES, (state.user_factors, state.item_factors), strict=True):
-            with replacing(folder / name) as temporary, temporary.open("wb") as file:
-                np.save(file, factors, allow_pickle=False)
         content = {
             "config": config.model_dump(),
             "data": data,
             "history": [dataclasses.asdict(iteration) for iteration in state.history],
-            "sha256": {name: sha256(folder / name) for name in _FILES},
+            "sha256": {
+                name: save_array(folder / name, factors)
+                for name, factors in zip(_FILES, (state.user_factors, state.item_factors), strict=True)
+            },
         }
         finish_artifact(folder, SCHEMA, content)
         for old in earlier:
@@ -93,46 +94,42 @@ class Checkpoints:
                 shutil.rmtree(old)
 
     def load(self, config: TrainConfig, data: str) -> State | None:
-        """Return the newest whole checkpoint, or None when there is none.
+        """Return the newest complete checkpoint, or None if there is none.
 
         Raises:
-            InputError: it is of other parameters or other data, or a file of it was damaged.
+            InputError: it has other parameters or other data, or one of its files is damaged.
         """
-        whole = self._whole()
-        if not whole:
+        complete = self._complete()
+        if not complete:
             return None
-        folder = whole[-1]
+        folder = complete[-1]
         manifest = read_manifest(folder, SCHEMA)
         self._refuse_other(manifest, config, data, folder)
         users, items = (load_array(folder / name, manifest["sha256"][name]) for name in _FILES)
         history = tuple(Iteration(**iteration) for iteration in manifest["history"])
-        logger.info("going on from the checkpoint of iteration %d", len(history))
+        logger.info("resuming from the checkpoint of iteration %d", len(history))
         return State(np.array(users), np.array(items), history)
 
-    def _whole(self) -> list[Path]:
+    def _complete(self) -> list[Path]:
         return sorted(path.parent for path in self._folder.glob(f"iteration-*/{MANIFEST}"))
 
     @staticmethod
     def _refuse_other(manifest: dict[str, Any], config: TrainConfig, data: str, folder: Path) -> None:
         for name, value in config.model_dump().items():
-            if name not in _FREE_PARAMETERS and manifest["config"].get(name) != value:
-                raise InputError(
-                    name,
-                    value,
-                    f"is not the {manifest['config'].get(name)!r} of the checkpoint {folder}",
-                    "give the same parameters or remove the checkpoint",
-                )
+            saved = manifest["config"].get(name)
+            if name not in _FREE_PARAMETERS and saved != value:
+                problem = f"differs from {saved!r} in the checkpoint {folder}"
+                raise InputError(name, value, problem, "give the same parameters or remove the checkpoint")
         if manifest["data"] != data:
-            raise InputError(
-                "checkpoint", str(folder), "is of another matrix", "give the same data or remove it"
-            )
+            problem = "belongs to another matrix"
+            raise InputError("checkpoint", str(folder), problem, "give the same data or remove it")
 
 
 def fingerprint(matrix: InteractionMatrix) -> str:
-    """Return a digest of the matrix that does not depend on how it is cut into shards."""
+    """Return a digest of the matrix that does not depend on how it is split into shards."""
     digest = hashlib.sha256(f"{matrix.rows} {matrix.columns}".encode())
-    for counts_then in ("counts", "indices", "values"):
+    for part in ("counts", "indices", "values"):
         for shard in matrix.by_row:
-            array = np.diff(shard.indptr) if counts_then == "counts" else getattr(shard, counts_then)
+            array = np.diff(shard.indptr) if part == "counts" else getattr(shard, part)
             digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -33,15 +33,15 @@ class TrainConfig(Options):
 
         sum_ij W_ij (T_ij - u_i . v_j)^2 + sum_i l_i |u_i|^2 + sum_j l_j |v_j|^2
 
-    where the sum runs over every pair of a user and an item. ``docs/trainer.md`` derives all of it: the
-    weights W and targets T of both kinds of feedback, and the regularisation l of each row. The defaults are
-    for ranking from implicit feedback (Rendle et al. 2021, "iALS++").
+    where the sum runs over every pair of a user and an item. ``docs/trainer.md`` derives the weights W and
+    targets T of both kinds of feedback, and the regularisation l of each row. The defaults are for ranking
+    from implicit feedback (Rendle et al. 2021, "iALS++").
     """
 
     latent_factors: int = Field(
         default=64,
         ge=1,
-        description="Length of a factor; more find finer tastes, and cost more.",
+        description="Length of a factor; larger values capture finer tastes and cost more.",
         json_schema_extra=_MODEL,
     )
     num_iters: int = Field(
@@ -59,7 +59,7 @@ class TrainConfig(Options):
     regularization_exponent: float = Field(
         default=1.0,
         description="How lambda grows with a row's n interactions: (n + w0 N)^nu, with N the rows of the "
-        "other side; 0 is the same for all.",
+        "other side; 0 gives all rows the same lambda.",
         json_schema_extra=_MODEL,
     )
     unobs_weight: float = Field(
@@ -70,19 +70,19 @@ class TrainConfig(Options):
     )
     feedback: Feedback = Field(
         default="implicit",
-        description='Either "implicit" (an interaction is a liking, its value a confidence) or "explicit" '
-        "(the value is the target).",
+        description='Either "implicit" (an interaction is a preference, its value a confidence) or '
+        '"explicit" (the value is the target).',
         json_schema_extra=_MODEL,
     )
     alpha: float = Field(
         default=0.0,
         ge=0,
-        description="Confidence per unit of value, of implicit feedback.",
+        description="Confidence per unit of value, for implicit feedback.",
         json_schema_extra=_MODEL,
     )
     wt_type: Weighting = Field(
         default=LINEAR,
-        description="Weighting by an item's frequency, of explicit feedback; 0 is linear, 1 is log.",
+        description="Weighting by an item's frequency, for explicit feedback; 0 is linear, 1 is log.",
         json_schema_extra=_MODEL,
     )
     feature_wt_factor: float = Field(
@@ -106,7 +106,7 @@ class TrainConfig(Options):
     solver: SolverName = Field(
         default="auto",
         description='Either "cg" (conjugate gradients), "cholesky" (exact), "ialspp" (block coordinate '
-        'descent), "tensorflow" (exact, for GPUs), or "auto": tensorflow where it sees a GPU, else cg.',
+        'descent), "tensorflow" (exact, for GPUs), or "auto": tensorflow if it sees a GPU, else cg.',
         json_schema_extra=_SOLVER,
     )
     cg_steps: int = Field(

@@ -1,4 +1,4 @@
-"""The two kinds of error a user meets: input that must be changed, and a world that did not cooperate."""
+"""The two kinds of errors that users see: input that must be changed, and failures of the environment."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,8 +9,8 @@ class WalsError(Exception):
     """A failure with one clear line for the user. Its text never spans lines.
 
     Attributes:
-        exit_code: what a command that stops with this error returns; 1, a failure of the world
-            (network, disk, permissions of a service), unless a subclass says otherwise.
+        exit_code: of a command that stops with this error; 1, a failure of the environment (network, disk,
+            permissions of a service), unless a subclass overrides it.
     """
 
     exit_code = 1
@@ -20,7 +20,7 @@ class WalsError(Exception):
 
 
 class InputError(WalsError):
-    """What the user gave cannot be used; the line names the field, the value and the remedy."""
+    """Input that cannot be used; the line names the field, the value and the remedy."""
 
     exit_code = 2
 
@@ -29,8 +29,8 @@ class InputError(WalsError):
 
         Args:
             field: the parameter, option, column or file part at fault, by the name the user knows.
-            value: what was given; shown with ``repr`` and shortened past 120 characters.
-            problem: what is wrong with it, without a capital or a full stop.
+            value: shown with ``repr`` and shortened beyond 120 characters.
+            problem: what is wrong with the value, without a capital or a full stop.
             remedy: what to do instead, as an imperative.
         """
         shown = repr(value)
@@ -41,10 +41,10 @@ class InputError(WalsError):
 
 
 class CombinedInputError(InputError):
-    """Several problems with what the user gave, told in one line.
+    """Several problems with the input, reported in one line.
 
     Attributes:
-        problems: each with a line of its own.
+        problems: one error each.
     """
 
     def __init__(self, problems: Iterable[InputError]) -> None:
@@ -58,12 +58,12 @@ class CombinedInputError(InputError):
 
 
 def problems_in(error: InputError) -> tuple[InputError, ...]:
-    """Return the problems that an error stands for."""
+    """Return the problems that an error reports."""
     return error.problems if isinstance(error, CombinedInputError) else (error,)
 
 
 def problems_of(check: Callable[[], object]) -> tuple[InputError, ...]:
-    """Return the problems that a check raises; none where it passes."""
+    """Return the problems that a check raises; none if it passes."""
     try:
         check()
     except InputError as error:
@@ -72,20 +72,20 @@ def problems_of(check: Callable[[], object]) -> tuple[InputError, ...]:
 
 
 Rule = tuple[type[Exception] | tuple[type[Exception], ...], Callable[[Any], WalsError]]
-"""Exceptions of a library, and what makes the error for the user out of one."""
+"""Exceptions of a library, and the function that turns one into an error for the user."""
 
 
 @contextlib.contextmanager
 def translated(*rules: Rule) -> Iterator[None]:
-    """Replace a library's exception with the error that the first rule for it makes.
+    """Replace a library's exception with the error that the first matching rule returns.
 
-    A `WalsError` passes as it is, and so does an exception that no rule is for, which is a bug.
+    A `WalsError` passes unchanged, and so does an exception that no rule matches, which is a bug.
 
     Args:
         rules: in order of precedence.
 
     Raises:
-        WalsError: what a rule made.
+        WalsError: returned by a rule.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""TensorFlow, which is an optional dependency and slow to import: only when it is needed."""
+"""TensorFlow, an optional dependency that takes seconds to import: loaded only where it is needed."""
 
 import importlib.util
 import os
@@ -7,12 +7,12 @@ from typing import Any
 
 from trainer.errors import InputError
 
-# Made by the drivers of NVIDIA, of AMD, and of Windows' Linux subsystem.
+# Created by the drivers of NVIDIA, AMD and the Windows Subsystem for Linux.
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
 def tensorflow_is_installed() -> bool:
-    """Tell whether `tensorflow` would succeed, without importing it."""
+    """Return whether TensorFlow is installed, without importing it."""
     return importlib.util.find_spec("tensorflow") is not None
 
 
@@ -24,7 +24,7 @@ def tensorflow() -> Any:
     """
     if not tensorflow_is_installed():
         raise InputError("tensorflow", None, "is not installed", "pip install 'wals-pipeline[tensorflow]'")
-    # What it logs about a machine without a GPU is nothing that went wrong; what does go wrong is raised.
+    # Its log messages about a missing GPU are harmless, and real failures raise.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow
 
@@ -32,9 +32,9 @@ def tensorflow() -> Any:
 
 
 def tensorflow_sees_gpu() -> bool:
-    """Tell whether TensorFlow is installed and finds a GPU.
+    """Return whether TensorFlow is installed and finds a GPU.
 
-    A machine without a GPU's driver is told at once, without the seconds that importing TensorFlow takes.
+    Without a GPU driver the answer is immediate, as TensorFlow is not imported.
     """
     if not tensorflow_is_installed() or not any(Path(device).exists() for device in _GPU_DEVICES):
         return False

@@ -1,9 +1,8 @@
-"""Artifacts on disk: folders of documented files made whole by a manifest that is written last.
+"""Artifacts on disk: folders of documented files, completed by a manifest that is written last.
 
-A folder is an artifact only once its ``_manifest.json`` exists. Writers remove an old manifest first,
-write every other file, and then put the manifest in place in one step, so that a reader never takes a
-half-written folder for a whole one, also on file systems that cannot rename folders (Cloud Storage
-mounts).
+A folder is an artifact only once its ``_manifest.json`` exists. Writers remove an old manifest first, write
+every other file, and then put the manifest in place in one step. So a reader never takes a half-written
+folder for a complete one, even on file systems that cannot rename folders (Cloud Storage mounts).
 """
 
 import contextlib
@@ -15,17 +14,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trainer.errors import InputError
+from trainer.errors import InputError, translated
 
 MANIFEST = "_manifest.json"
-"""Readers of Parquet folders pass over names that begin with an underscore."""
+"""Readers of Parquet folders skip names that begin with an underscore."""
 
-_CHUNK = 16 << 20
-"""Bytes at a time: after each the interpreter's lock has to be had again, which others may hold for 5 ms."""
+# Each read ends by taking the interpreter's lock, which other threads may hold for 5 ms.
+_BYTES_AT_ONCE = 16 << 20
+_OPEN_FILES = 10_240  # the maximum on macOS
+_RESTORE = "run the step that wrote its folder again"
+
+Later = Callable[[Callable[[], None]], object]
+"""Takes the function that finishes a file, and calls it at once or in another thread."""
 
 
 class Schema(NamedTuple):
-    """Kind and version of an artifact; readers refuse other versions.
+    """Kind and version of an artifact; readers refuse all others.
 
     Attributes:
         name: such as ``wals.matrix``.
@@ -36,14 +40,10 @@ class Schema(NamedTuple):
     version: int
 
 
-_OPEN_FILES = 10_240  # macOS takes no more
-_RESTORE = "run the step that wrote its folder again"
-
-
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    chunk = memoryview(bytearray(min(_CHUNK, path.stat().st_size + 1)))
+    chunk = memoryview(bytearray(min(_BYTES_AT_ONCE, path.stat().st_size + 1)))
     with path.open("rb", buffering=0) as file:
         while length := file.readinto(chunk):
             digest.update(chunk[:length])
@@ -51,7 +51,7 @@ def sha256(path: Path) -> str:
 
 
 def check_file(path: Path, digest: str) -> None:
-    """Make sure that a file of an artifact has the bytes that were written.
+    """Check that a file of an artifact holds the bytes that were written.
 
     Args:
         path: of the file.
@@ -60,26 +60,29 @@ def check_file(path: Path, digest: str) -> None:
     Raises:
         InputError: it is missing, truncated or changed.
     """
-    try:
-        whole = sha256(path) == digest
-    except OSError as error:
-        raise InputError("file", str(path), f"cannot be read ({error.strerror})", _RESTORE) from error
-    if not whole:
-        raise InputError("file", str(path), "is not what its manifest says (checksum)", _RESTORE)
+    with translated(
+        (OSError, lambda e: InputError("file", str(path), f"cannot be read ({e.strerror})", _RESTORE))
+    ):
+        actual = sha256(path)
+    if actual != digest:
+        raise InputError("file", str(path), "does not match the checksum in its manifest", _RESTORE)
+
+
+def settle_now(settle: Callable[[], None]) -> None:
+    """Finish a file at once; the default of `replacing`."""
+    settle()
 
 
 @contextlib.contextmanager
-def replacing(
-    path: Path, later: Callable[[Callable[[], None]], object] = lambda settle: settle()
-) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that becomes ``path`` when the block ends well.
+def replacing(path: Path, later: Later = settle_now) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that replaces ``path`` when the block succeeds.
 
-    The bytes are on disk (fsync) before the rename, so that after a crash ``path`` holds either its old
-    or its new content. When the block raises, the temporary file is removed and ``path`` is untouched.
+    The bytes are on disk (fsync) before the rename, so that after a crash ``path`` holds either its old or
+    its new content. When the block raises, the temporary file is removed and ``path`` is untouched.
 
     Args:
         path: to replace.
-        later: is given what waits for the disk and renames, to call it now or in another thread.
+        later: is called with the function that waits for the disk and renames.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
@@ -106,51 +109,49 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def make_writable(folder: Path) -> None:
-    """Make ``folder`` if it is not there, and make sure that it can be written.
+    """Create ``folder`` if it does not exist, and check that it can be written to.
 
     Raises:
-        InputError: it cannot be made or written.
+        InputError: it cannot be created or written to.
     """
-    try:
+
+    def refused(error: OSError) -> InputError:
+        problem = f"cannot be written ({error.strerror})"
+        return InputError("output folder", str(folder), problem, "give a writable folder")
+
+    with translated((OSError, refused)):
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".{os.getpid()}.probe"
         probe.touch()
         probe.unlink()
-    except OSError as error:
-        raise InputError(
-            "output folder",
-            str(folder),
-            f"cannot be written ({error.strerror})",
-            "give a folder you may write",
-        ) from error
 
 
 def allow_open_files() -> None:
-    """Raise the soft limit of open files, which is often 1,024: some hundred shards already need more.
+    """Raise the soft limit of open files, which is often 1,024: a few hundred shards need more.
 
-    A memory-mapped file counts, too.
+    Memory-mapped files count as well.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    limit = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def begin_artifact(folder: Path) -> None:
-    """Make ``folder`` ready for writing: it exists, and no manifest of an earlier attempt is left.
+    """Prepare ``folder`` for writing: create it, and remove the manifest of an earlier attempt.
 
     Raises:
-        InputError: ``folder`` cannot be made or written.
+        InputError: ``folder`` cannot be created or written to.
     """
     make_writable(folder)
     (folder / MANIFEST).unlink(missing_ok=True)
 
 
 def finish_artifact(folder: Path, schema: Schema, content: dict[str, Any]) -> None:
-    """Write the manifest that makes ``folder`` a whole artifact.
+    """Write the manifest, which completes the artifact.
 
     Args:
-        folder: where the artifact's files already are.
+        folder: already holds the artifact's other files.
         schema: of the artifact.
         content: the other keys of the manifest; JSON values only.
     """
@@ -161,31 +162,30 @@ def read_manifest(folder: Path, schema: Schema) -> dict[str, Any]:
     """Return the manifest of the artifact in ``folder``.
 
     Raises:
-        InputError: there is no folder or no manifest (not an artifact, or one never finished), it is not
-            JSON, or it is of another schema or version.
+        InputError: the folder or its manifest does not exist (not an artifact, or an unfinished one), the
+            manifest is not JSON, or it has another schema or version.
     """
     path = folder / MANIFEST
-    try:
+
+    def missing(_: Exception) -> InputError:
+        remedy = "give a folder that a finished run wrote"
+        return InputError(schema.name, str(folder), f"has no {MANIFEST}", remedy)
+
+    def damaged(_: Exception) -> InputError:
+        return InputError(schema.name, str(path), "is not valid JSON", "run the step that wrote it again")
+
+    with translated((FileNotFoundError, missing), (ValueError, damaged)):
         manifest = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(
-            schema.name, str(folder), f"has no {MANIFEST}", "give a folder that a finished run wrote"
-        ) from error
-    except ValueError as error:
-        raise InputError(
-            schema.name, str(path), "is not valid JSON", "run the step that wrote it again"
-        ) from error
-    found = (manifest.get("schema"), manifest.get("schema_version")) if isinstance(manifest, dict) else None
-    if found != schema:
-        raise InputError(
-            schema.name, str(path), f"is {found}, not {tuple(schema)}", "give the right artifact"
-        )
+    actual = (manifest.get("schema"), manifest.get("schema_version")) if isinstance(manifest, dict) else None
+    if actual != schema:
+        problem = f"is {actual}, not {tuple(schema)}"
+        raise InputError(schema.name, str(path), problem, "give an artifact of that kind")
     return dict(manifest)
 
 
 def identity(folder: Path, schema: Schema) -> dict[str, Any]:
-    """Return what tells an artifact from another of its kind, as metadata: checksum and schema_version.
+    """Return the metadata that identifies an artifact: checksum and schema_version.
 
-    The checksum is the SHA-256 of the manifest, which has those of the files.
+    The checksum is the SHA-256 of the manifest, which holds the checksums of the files.
     """
     return {"checksum": sha256(folder / MANIFEST), "schema_version": schema.version}

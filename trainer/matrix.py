@@ -9,8 +9,6 @@ As an artifact (schema ``wals.matrix`` v1) it is a folder with both orientations
     _manifest.json               rows, columns, entries; first row, rows, entries and SHA-256 of each shard
 """
 
-import hashlib
-import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,16 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.arrays import load_array, save_array
 from trainer.errors import InputError
-from trainer.files import (
-    Schema,
-    allow_open_files,
-    begin_artifact,
-    check_file,
-    finish_artifact,
-    read_manifest,
-    replacing,
-)
+from trainer.files import Schema, allow_open_files, begin_artifact, finish_artifact, read_manifest
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -40,8 +31,8 @@ Orientation = Literal["by_row", "by_column"]
 
 _PARTS = ("indptr", "indices", "values")
 _INT32_LIMIT = 2**31
-_CHECKED_AT_ONCE = 1 << 17
-"""Entries whose masks stay in the processor's cache."""
+_CHECKED_AT_ONCE = 1 << 17  # entries, whose masks then stay in the processor's cache
+_REBUILD = "build the matrix again"
 
 
 @dataclass(frozen=True)
@@ -50,7 +41,7 @@ class Shard:
 
     Attributes:
         first: index in the whole matrix of the shard's first row.
-        indptr: (rows + 1,) int64; entries of row ``first + i`` are ``indptr[i]`` up to ``indptr[i + 1]``.
+        indptr: (rows + 1,) int64; the entries of row ``first + i`` are ``indptr[i]:indptr[i + 1]``.
         indices: (entries,) int32 or int64, the columns, strictly ascending within a row.
         values: (entries,) float32.
     """
@@ -71,14 +62,14 @@ class Shard:
         return len(self.indices)
 
     def check(self, columns: int) -> None:
-        """Make sure that solvers can trust the arrays.
+        """Check that solvers can trust the arrays.
 
         Args:
             columns: width of the whole matrix.
 
         Raises:
-            InputError: offsets that do not match the entries, an index out of range, unsorted or duplicate
-                entries in a row, or a value that is not finite; the message gives the row.
+            InputError: offsets do not match the entries, an index is out of range, entries of a row are
+                unsorted or duplicate, or a value is not finite; the message names the row.
         """
         indptr = self.indptr
         if (
@@ -96,9 +87,9 @@ class Shard:
 
     def _check_entries(self, start: int, stop: int, columns: int) -> None:
         indices, values = self.indices[start:stop], self.values[start:stop]
-        self._refuse(start, ~np.isfinite(values), values, "is not a finite value", "remove or mend the entry")
+        self._refuse(start, ~np.isfinite(values), values, "is not a finite value", "fix or remove the entry")
         self._refuse(
-            start, (indices < 0) | (indices >= columns), indices, f"is no index below {columns}", _REBUILD
+            start, (indices < 0) | (indices >= columns), indices, f"is not an index below {columns}", _REBUILD
         )
         before = max(start - 1, 0)
         rising = np.zeros(stop - before, bool)
@@ -122,12 +113,9 @@ class Shard:
             raise InputError(f"matrix row {row}", shown[at].item(), problem, remedy)
 
 
-_REBUILD = "build the matrix again"
-
-
 @dataclass(frozen=True)
 class InteractionMatrix:
-    """Users (rows) by items (columns), with float32 values, readable by row and by column.
+    """Users (rows) by items (columns), with float32 values, stored by row and by column.
 
     Attributes:
         rows: number of users.
@@ -156,10 +144,10 @@ class InteractionMatrix:
 
     @classmethod
     def from_scipy(cls, matrix: Any) -> Self:
-        """Make a matrix of a SciPy sparse matrix or array of any format, without copying a canonical CSR.
+        """Return the matrix of a SciPy sparse matrix or array of any format; a canonical CSR is not copied.
 
         Raises:
-            InputError: unsorted or duplicate entries in a row, or values that are not finite.
+            InputError: a row has unsorted or duplicate entries, or a value is not finite.
         """
         by_row = matrix.tocsr()
         rows, columns = by_row.shape
@@ -172,8 +160,8 @@ class InteractionMatrix:
         """Open the artifact in ``folder``; its arrays are memory-mapped.
 
         Raises:
-            InputError: it is no whole ``wals.matrix`` artifact, a file is truncated or was changed, or its
-                entries cannot be trusted (see `Shard.check`).
+            InputError: it is not a complete ``wals.matrix`` artifact, a file is truncated or changed, or the
+                entries are invalid (see `Shard.check`).
         """
         allow_open_files()
         manifest = read_manifest(folder, SCHEMA)
@@ -187,7 +175,7 @@ class InteractionMatrix:
 
     def to_scipy(self) -> "sparse.csr_array[np.float32]":
         """Return the matrix as one CSR array in memory."""
-        from scipy import sparse  # slow to import, and preparation has no use for it
+        from scipy import sparse  # slow to import, and preparation does not need it
 
         indptr = np.concatenate([[0], np.cumsum(self.row_counts())])
         indices = np.concatenate([shard.indices for shard in self.by_row])
@@ -204,17 +192,17 @@ class InteractionMatrix:
 
 
 class MatrixWriter:
-    """Writes a ``wals.matrix`` artifact shard by shard, so that it never has to fit in memory.
+    """Writes a ``wals.matrix`` artifact shard by shard, so that the matrix need not fit in memory.
 
-    Call `add_rows` for all shards of rows, and `add_columns` for those of the transposed matrix, in any order
-    and in any thread, and then `finish`.
+    Call `add_rows` for all shards of rows and `add_columns` for all shards of the transposed matrix, in any
+    order and from any thread, then `finish`.
     """
 
     def __init__(self, folder: Path, rows: int, columns: int) -> None:
         """Begin the artifact.
 
         Args:
-            folder: to write; an earlier artifact there is no longer one from now on.
+            folder: to write; an artifact that is already there becomes invalid at once.
             rows: number of users.
             columns: number of items.
 
@@ -230,7 +218,7 @@ class MatrixWriter:
         self._shards: dict[str, dict[int, dict[str, Any]]] = {"by_row": {}, "by_column": {}}
         for orientation in self._shards:
             (folder / orientation).mkdir(exist_ok=True)
-        # While one file is on its way to the disk, the next ones can be written.
+        # While one file is being flushed to disk, the next ones can be written.
         self._executor = ThreadPoolExecutor(2)
         self._settling: list[Future[None]] = []
 
@@ -247,7 +235,7 @@ class MatrixWriter:
             values: (entries,).
 
         Raises:
-            InputError: the arrays cannot be trusted; see `Shard.check`.
+            InputError: the arrays are invalid; see `Shard.check`.
         """
         self._add("by_row", number, first, indptr, indices, values)
 
@@ -258,28 +246,28 @@ class MatrixWriter:
         self._add("by_column", number, first, indptr, indices, values)
 
     def finish(self) -> dict[str, Any]:
-        """Write the manifest, which makes the artifact whole, and return it.
+        """Write the manifest, which completes the artifact, and return it.
 
         Raises:
-            InputError: rows or columns are missing, or the orientations do not have the same entries.
+            InputError: rows or columns are missing, or the orientations differ in their number of entries.
         """
         with self._executor:
             for settling in self._settling:
                 settling.result()
-        shards = {name: [found[number] for number in sorted(found)] for name, found in self._shards.items()}
+        shards = {name: [part[number] for number in sorted(part)] for name, part in self._shards.items()}
         for orientation, (major, _) in self._shape.items():
             written = 0
             for shard in shards[orientation]:
                 written += shard["rows"] if shard["first"] == written else 0
             if written != major:
+                problem = f"does not cover the {major} rows of {orientation}"
                 raise InputError(
-                    "matrix", written, f"is not the {major} rows of {orientation}", "write them all"
+                    "matrix", written, problem, "write every row once, numbering shards in row order"
                 )
-        entries = {name: sum(shard["entries"] for shard in found) for name, found in shards.items()}
+        entries = {name: sum(shard["entries"] for shard in part) for name, part in shards.items()}
         if entries["by_row"] != entries["by_column"]:
-            raise InputError(
-                "matrix", entries, "differ in their entries", "write one matrix in both orientations"
-            )
+            problem = "has different numbers of entries by row and by column"
+            raise InputError("matrix", entries, problem, "write the same matrix in both orientations")
         rows, columns = self._shape["by_row"]
         content = {"rows": rows, "columns": columns, "entries": entries["by_row"], **shards}
         finish_artifact(self._folder, SCHEMA, content)
@@ -302,9 +290,9 @@ class MatrixWriter:
             np.asarray(values, np.float32),
         )
         shard.check(columns)
+        paths = {part: _part_path(self._folder, orientation, number, part) for part in _PARTS}
         digests = {
-            part: self._save(_part_path(self._folder, orientation, number, part), getattr(shard, part))
-            for part in _PARTS
+            part: save_array(path, getattr(shard, part), self._settle_later) for part, path in paths.items()
         }
         self._shards[orientation][number] = {
             "first": first,
@@ -313,34 +301,8 @@ class MatrixWriter:
             "sha256": digests,
         }
 
-    def _save(self, path: Path, array: NDArray[Any]) -> str:
-        """Write a contiguous array as ``.npy`` and return its SHA-256."""
-        header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
-        digest = hashlib.sha256()
-        with replacing(path, self._settle_later) as temporary, temporary.open("wb") as file:
-            for content in (header.getbuffer(), array.data):
-                digest.update(content)
-                file.write(content)
-        return digest.hexdigest()
-
     def _settle_later(self, settle: Callable[[], None]) -> None:
         self._settling.append(self._executor.submit(settle))
-
-
-def load_array(path: Path, digest: str) -> NDArray[Any]:
-    """Memory-map a ``.npy`` file after checking its bytes.
-
-    Args:
-        path: of the file.
-        digest: its SHA-256, from the manifest.
-
-    Raises:
-        InputError: it is missing, truncated or changed.
-    """
-    check_file(path, digest)
-    # Copy on write, as the type of array for which kernels are compiled is the writable one.
-    return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
 
 
 def _open_orientation(

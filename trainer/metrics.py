@@ -1,4 +1,4 @@
-"""Quality of predicted values and of ranked lists."""
+"""Metrics of predicted values and of ranked lists."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def rmse(actual: ArrayLike, predicted: ArrayLike) -> float:
     """
     error = np.subtract(actual, predicted, dtype=np.float64)
     if error.size == 0:
-        raise InputError("entries", 0, "give no root mean squared error", "hold out at least one entry")
+        raise InputError("entries", 0, "have no root mean squared error", "hold out at least one entry")
     return float(np.sqrt(np.mean(error * error)))
 
 
@@ -43,9 +43,9 @@ def recall_at_k(recommended: NDArray[Any], indptr: NDArray[Any], indices: NDArra
 
 
 def ndcg_at_k(recommended: NDArray[Any], indptr: NDArray[Any], indices: NDArray[Any]) -> float:
-    """Return the mean NDCG@k with binary gains and the ideal cut at k (Liang et al. 2018, sec. 4.2).
+    """Return the mean NDCG@k with binary gains, the ideal cut off at k (Liang et al. 2018, sec. 4.2).
 
-    Takes, returns and raises what `recall_at_k` does.
+    Arguments, range and errors are those of `recall_at_k`.
     """
     hits, held_out = _hits(recommended, indptr, indices)
     k = recommended.shape[1]
@@ -57,14 +57,14 @@ def ndcg_at_k(recommended: NDArray[Any], indptr: NDArray[Any], indices: NDArray[
 def _hits(
     recommended: NDArray[Any], indptr: NDArray[Any], indices: NDArray[Any]
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Return, for users with held-out items, which recommendations are held out, and how many items are."""
+    """Return which recommendations are held-out items, and how many those are, of users with any."""
     held_out = np.diff(indptr).astype(np.int64)
     counted = np.flatnonzero(held_out)
     if counted.size == 0:
         raise InputError("holdout", 0, "has no held-out entries", "hold out at least one entry")
-    # One ascending key for each (user, item) makes membership a single binary search.
+    # With one ascending key per (user, item), one binary search decides membership.
     width = int(max(recommended.max(initial=0), indices.max(initial=0))) + 1
     keys = np.repeat(np.arange(len(held_out), dtype=np.int64) * width, held_out) + indices
-    wanted = counted[:, None] * width + recommended[counted]
-    found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return (keys[found] == wanted) & (recommended[counted] >= 0), held_out[counted]
+    sought = counted[:, None] * width + recommended[counted]
+    nearest = keys[np.minimum(np.searchsorted(keys, sought), len(keys) - 1)]
+    return (nearest == sought) & (recommended[counted] >= 0), held_out[counted]

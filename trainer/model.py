@@ -1,4 +1,4 @@
-"""The trained model: factors with the ids they belong to, on disk and at work.
+"""The trained model: factors and their ids, saving and loading, recommending.
 
 As an artifact (schema ``wals.model`` v1) it is a folder of
 
@@ -21,18 +21,21 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from trainer.arrays import load_array, save_array
 from trainer.config import TrainConfig
 from trainer.errors import InputError
-from trainer.files import Schema, begin_artifact, finish_artifact, read_manifest, replacing, sha256
-from trainer.matrix import Shard, load_array
+from trainer.files import Schema, begin_artifact, check_file, finish_artifact, read_manifest, sha256
+from trainer.matrix import Shard
 from trainer.ranking import top_k
 from trainer.solvers import make_solver
 from trainer.vocabulary import ITEMS_FILE, USERS_FILE, Vocabulary
-from trainer.weighting import HalfProblem, entry_weights, scaled_regularization
+from trainer.weighting import HalfProblem
 
 SCHEMA = Schema("wals.model", 1)
 
 _ARRAYS = ("user_factors", "item_factors", "seen.indptr", "seen.indices")
+_PAIRS_AT_ONCE = 1 << 17
+_USERS_AT_ONCE = 1 << 13
 
 
 @dataclass(frozen=True)
@@ -77,13 +80,13 @@ class Model:
     """Factors of users and items.
 
     Attributes:
-        config: that the model was trained with.
+        config: parameters of the training.
         user_factors: (users, d) float32.
         item_factors: (items, d) float32.
         users: ids of the users.
         items: ids of the items.
         seen: training items of each user.
-        history: of the training, an entry for each iteration.
+        history: one entry for each iteration of the training.
     """
 
     config: TrainConfig
@@ -103,12 +106,13 @@ class Model:
         begin_artifact(folder)
         arrays: list[NDArray[Any]]
         arrays = [self.user_factors, self.item_factors, self.seen.indptr, self.seen.indices]
-        for name, array in zip(_ARRAYS, arrays, strict=True):
-            with replacing(folder / f"{name}.npy") as temporary, temporary.open("wb") as file:
-                np.save(file, array, allow_pickle=False)
-        self.users.save(folder / USERS_FILE)
-        self.items.save(folder / ITEMS_FILE)
-        files = [f"{name}.npy" for name in _ARRAYS] + [USERS_FILE, ITEMS_FILE]
+        digests = {
+            f"{name}.npy": save_array(folder / f"{name}.npy", array)
+            for name, array in zip(_ARRAYS, arrays, strict=True)
+        }
+        for name, vocabulary in ((USERS_FILE, self.users), (ITEMS_FILE, self.items)):
+            vocabulary.save(folder / name)
+            digests[name] = sha256(folder / name)
         content = {
             "config": self.config.model_dump(),
             "users": len(self.users),
@@ -116,7 +120,7 @@ class Model:
             "latent_factors": self.config.latent_factors,
             "entries": len(self.seen.indices),
             "history": [dataclasses.asdict(iteration) for iteration in self.history],
-            "sha256": {name: sha256(folder / name) for name in files},
+            "sha256": digests,
         }
         finish_artifact(folder, SCHEMA, content)
         return content
@@ -126,17 +130,14 @@ class Model:
         """Open the model in ``folder``; its arrays are memory-mapped.
 
         Raises:
-            InputError: it is no whole ``wals.model`` artifact, a file is truncated or was changed, or the
-                factors are not finite numbers of the right shape.
+            InputError: it is not a complete ``wals.model`` artifact, a file is truncated or changed, or the
+                factors have the wrong shape or are not finite.
         """
         manifest = read_manifest(folder, SCHEMA)
         digests = manifest["sha256"]
         arrays = [load_array(folder / f"{name}.npy", digests[f"{name}.npy"]) for name in _ARRAYS]
         for name in (USERS_FILE, ITEMS_FILE):
-            if sha256(folder / name) != digests[name]:
-                raise InputError(
-                    "file", str(folder / name), "was changed (checksum)", "train the model again"
-                )
+            check_file(folder / name, digests[name])
         model = cls(
             TrainConfig(**manifest["config"]),
             arrays[0],
@@ -152,12 +153,12 @@ class Model:
     def recommend(
         self, user_indices: ArrayLike, k: int, *, mask_seen: bool = True
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Return the k items that each user scores highest.
+        """Return the k items with the highest scores for each user.
 
         Args:
             user_indices: (n,) indices of users.
             k: at least 1.
-            mask_seen: leave out the user's training items.
+            mask_seen: omit the user's training items.
 
         Returns:
             (n, k) item indices, best first, and their (n, k) scores; -1 and -inf where fewer than k remain.
@@ -172,8 +173,8 @@ class Model:
         for start in range(0, len(users), _USERS_AT_ONCE):
             block = slice(start, start + _USERS_AT_ONCE)
             masked = self.seen.rows(users[block]) if mask_seen else None
-            found = top_k(self.user_factors[users[block]], self.item_factors, k, masked=masked)
-            indices[block], scores[block] = found
+            best = top_k(self.user_factors[users[block]], self.item_factors, k, masked=masked)
+            indices[block], scores[block] = best
         return indices, scores
 
     def recommend_for(
@@ -182,21 +183,21 @@ class Model:
         """Return the k best items for users who were not in training, from their histories.
 
         Args:
-            history: a row for each user, as `fold_in` takes it.
+            history: a row for each user, as for `fold_in`.
             k: at least 1.
-            mask_seen: leave out the items of the history.
+            mask_seen: omit the items of the history.
 
         Returns:
-            As `recommend` does.
+            As `recommend`.
 
         Raises:
-            InputError: k below 1, or a history that cannot be used.
+            InputError: k is below 1, or the history is invalid.
         """
         _check_k(k)
         return top_k(self.fold_in(history), self.item_factors, k, masked=history if mask_seen else None)
 
     def similar_items(self, item_indices: ArrayLike, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Return the k items nearest to each item by the cosine of their factors, without the item itself.
+        """Return the k items nearest to each item by cosine similarity of factors, without the item itself.
 
         Args:
             item_indices: (n,) indices of items.
@@ -214,7 +215,7 @@ class Model:
         return top_k(self._directions[items], self._directions, k, masked=itself)
 
     def fold_in(self, history: Shard) -> NDArray[np.float32]:
-        """Solve the factors of users who were not in training, exactly and with training's regularisation.
+        """Solve exactly for the factors of users who were not in training, regularised as in training.
 
         Args:
             history: a row for each user with the indices of the items and the values.
@@ -223,20 +224,11 @@ class Model:
             (rows, d) float32; 0 for a user without items.
 
         Raises:
-            InputError: the history's entries cannot be used (see `Shard.check`).
+            InputError: the history is invalid (see `Shard.check`).
         """
         history.check(len(self.items))
         shard = dataclasses.replace(history, first=0)
-        counts = np.diff(shard.indptr)
-        user_weight, item_weight = entry_weights(self.config, shard.rows, self._item_counts)
-        problem = HalfProblem(
-            self.config.unobs_weight,
-            user_weight,
-            item_weight,
-            self.config.alpha if self.config.feedback == "implicit" else 0.0,
-            self.config.feedback == "implicit",
-            scaled_regularization(self.config, counts, len(self.items)),
-        )
+        problem = HalfProblem.of_users(self.config, np.diff(shard.indptr), self.item_counts)
         factors = np.zeros((shard.rows, self.config.latent_factors), np.float32)
         exact = self.config.replace(solver="cholesky")
         make_solver(exact).sweep([shard], problem, self.item_factors, factors)
@@ -269,7 +261,8 @@ class Model:
         return predicted
 
     @cached_property
-    def _item_counts(self) -> NDArray[np.int64]:
+    def item_counts(self) -> NDArray[np.int64]:
+        """Number of training entries of each item, (items,) int64."""
         return np.bincount(self.seen.indices, minlength=len(self.items)).astype(np.int64)
 
     @cached_property
@@ -285,21 +278,16 @@ class Model:
             ("item_factors", self.item_factors, self.items),
         ):
             if factors.shape != (len(ids), d):
-                raise InputError(
-                    name, factors.shape, f"is not {(len(ids), d)} in {folder}", "train the model again"
-                )
+                problem = f"is not the shape {(len(ids), d)} in {folder}"
+                raise InputError(name, factors.shape, problem, "train the model again")
             check_finite(name, factors)
-
-
-_PAIRS_AT_ONCE = 1 << 17
-_USERS_AT_ONCE = 1 << 13
 
 
 def check_finite(name: str, factors: NDArray[np.float32]) -> None:
     """Refuse factors with NaN or infinite numbers.
 
     Raises:
-        InputError: naming the first row at fault.
+        InputError: naming the first such row.
     """
     for start in range(0, len(factors), _PAIRS_AT_ONCE):
         wrong = ~np.isfinite(factors[start : start + _PAIRS_AT_ONCE]).all(axis=1)
@@ -309,7 +297,7 @@ def check_finite(name: str, factors: NDArray[np.float32]) -> None:
 
 
 def seen_of(shards: Sequence[Shard]) -> Seen:
-    """Return the entries of a matrix's rows as one piece; a single shard is not copied."""
+    """Return the entries of all shards of rows together; a single shard is not copied."""
     if len(shards) == 1:
         return Seen(shards[0].indptr, shards[0].indices)
     counts = np.concatenate([np.diff(shard.indptr) for shard in shards])
@@ -318,14 +306,13 @@ def seen_of(shards: Sequence[Shard]) -> Seen:
 
 def _check_k(k: int) -> None:
     if k < 1:
-        raise InputError("k", k, "is below 1", "ask for at least one item")
+        raise InputError("k", k, "is below 1", "give an integer of at least 1")
 
 
 def _indices(side: str, indices: ArrayLike, size: int) -> NDArray[np.int64]:
     checked = np.asarray(indices, np.int64).reshape(-1)
     wrong = (checked < 0) | (checked >= size)
     if wrong.any():
-        raise InputError(
-            f"{side} index", int(checked[wrong][0]), f"is not in the model's {size}", f"give a known {side}"
-        )
+        problem = f"is out of range for {size} {side}s"
+        raise InputError(f"{side} index", int(checked[wrong][0]), problem, f"give a known {side}")
     return checked

@@ -1,4 +1,4 @@
-"""Validated options: one declaration per option, and one line for each problem with the values given."""
+"""Validated options: one declaration per option, and one line for each problem with a value."""
 
 import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -17,20 +17,20 @@ class Options(pydantic.BaseModel):
     """Base of the options models: immutable, strictly typed, without unknown names or infinite numbers.
 
     A field declares everything about an option: type, default, bounds, choices (a ``Literal``), a description
-    in one sentence and the group that help texts list it in. The pipeline's parameters, the command line, the
-    checks and the reference documentation are derived from these declarations.
+    in one sentence and its group in help texts. The pipeline's parameters, the command line, the checks and
+    the reference documentation are derived from these declarations.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    if not TYPE_CHECKING:  # so that type checkers take the fields for the arguments
+    if not TYPE_CHECKING:  # so that type checkers derive the arguments from the fields
 
         def __init__(self, **values: Any) -> None:
             """Validate the values.
 
             Raises:
                 InputError: naming the field, the value and the remedy.
-                CombinedInputError: several values cannot be used, or do not go together.
+                CombinedInputError: several values cannot be used, or conflict with each other.
             """
             try:
                 super().__init__(**values)
@@ -41,11 +41,11 @@ class Options(pydantic.BaseModel):
                 raise CombinedInputError.of(conflicts)
 
     def conflicts(self) -> Iterator[InputError]:
-        """Yield the problems of values that are valid one by one but not together."""
+        """Yield the problems of values that are valid individually but not in combination."""
         yield from ()
 
     def replace(self, **changes: Any) -> Self:
-        """Return a validated copy with other values for some fields.
+        """Return a validated copy in which some fields have other values.
 
         Raises:
             InputError: a value cannot be used.
@@ -54,7 +54,7 @@ class Options(pydantic.BaseModel):
 
     @classmethod
     def select(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the value of each of this model's fields out of the values of several models.
+        """Return the values of this model's fields from the values of several models.
 
         Raises:
             KeyError: a field has no value.
@@ -63,17 +63,17 @@ class Options(pydantic.BaseModel):
 
 
 def fields_of(model: type[Options], names: Collection[str]) -> dict[str, Any]:
-    """Return some of a model's fields, as ``pydantic.create_model`` takes the fields of another model."""
+    """Return some of a model's fields in the form that ``pydantic.create_model`` takes."""
     return {name: (model.model_fields[name].annotation, model.model_fields[name]) for name in names}
 
 
 def group(name: str) -> dict[str, Any]:
-    """Return the ``json_schema_extra`` of a field that help texts list under the heading ``name``."""
+    """Return the ``json_schema_extra`` that lists a field under the heading ``name`` in help texts."""
     return {"group": name}
 
 
 def invalid(problem: str, remedy: str) -> PydanticCustomError:
-    """Return the error that a field's own validator raises.
+    """Return the error for a field's own validator to raise.
 
     Args:
         problem: what is wrong with the value, without a capital or a full stop.
@@ -116,7 +116,7 @@ class Bounds:
 
     @property
     def interval(self) -> str:
-        """The bounds as an interval of x, such as "0<x<=1"; "" where there are none."""
+        """The bounds as an interval of x, such as "0<x<=1"; "" without bounds."""
         low = "" if self.low is None else f"{self.low:g}{'<' if self.open_low else '<='}"
         high = "" if self.high is None else f"{'<' if self.open_high else '<='}{self.high:g}"
         if low and not high:
@@ -124,7 +124,7 @@ class Bounds:
         return f"{low}x{high}" if high else ""
 
     def __str__(self) -> str:
-        """Return the bounds in words, such as "of at least 1"; "" where there are none."""
+        """Return the bounds in words, such as "of at least 1"; "" without bounds."""
         low = high = ""
         if self.low is not None:
             low = f"above {self.low:g}" if self.open_low else f"of at least {self.low:g}"
@@ -134,12 +134,12 @@ class Bounds:
 
 
 def choices_of(annotation: Any) -> tuple[Any, ...]:
-    """Return the values that a ``Literal`` type allows; none of any other type."""
+    """Return the values that a ``Literal`` type allows; none for any other type."""
     return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
 def value_type(field: FieldInfo) -> type:
-    """Return the type of a field's values, which of a ``Literal`` is that of its choices."""
+    """Return the type of a field's values; for a ``Literal``, the type of its choices."""
     choices = choices_of(field.annotation)
     kind = type(choices[0]) if choices else field.annotation
     if not isinstance(kind, type):
@@ -154,19 +154,19 @@ def input_errors(
     prefix: str = "",
     missing: str = "give a value",
 ) -> list[InputError]:
-    """Return a line for each problem that pydantic found.
+    """Return an error for each problem that pydantic found.
 
     Args:
         error: raised by the model.
-        model: whose fields give the remedies.
+        model: its fields determine the remedies.
         prefix: of the fields' names, such as ``"platform."``.
-        missing: remedy where a required field has no value; ``{option}`` stands for the field's option.
+        missing: remedy if a required field has no value; ``{option}`` stands for the field's option.
     """
     return [_input_error(detail, model, prefix, missing) for detail in error.errors()]
 
 
 def unknown_field(name: str, value: object, known: Collection[str]) -> InputError:
-    """Return the problem of a name that is not among those known."""
+    """Return the error for an unknown name."""
     return InputError(name, value, _PROBLEMS["extra_forbidden"], _nearest(name, known))
 
 
@@ -246,7 +246,7 @@ def _remedy(
 def _find(
     model: type[pydantic.BaseModel], place: Sequence[str]
 ) -> tuple[type[pydantic.BaseModel], FieldInfo | None]:
-    """Return the model that has, or should have, the last field of a path, and that field if it exists."""
+    """Return the model that owns the last field of a path, and the field, or None if it does not exist."""
     for name in place[:-1]:
         field = model.model_fields.get(name)
         nested = (

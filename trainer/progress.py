@@ -1,4 +1,4 @@
-"""Telling how far a long piece of work is: a bar on a terminal, plain lines in a log elsewhere."""
+"""Progress of long work: a bar on a terminal, plain log lines elsewhere."""
 
 import contextlib
 import logging
@@ -13,14 +13,14 @@ def progress(what: str, total: int, logger: logging.Logger, done: int = 0) -> It
     Args:
         what: name of a piece, such as "iteration".
         total: number of pieces.
-        logger: where lines go when there is no terminal.
-        done: pieces that an earlier run did.
+        logger: receives the lines if stderr is not a terminal.
+        done: number of pieces that an earlier run finished.
     """
     if not sys.stderr.isatty():
         counter = iter(range(done + 1, total + 1))
         yield lambda note: logger.info("%s %d of %d: %s", what, next(counter), total, note)
         return
-    # Slow to import, and a step in a container has no terminal.
+    # Slow to import, and steps in containers have no terminal.
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

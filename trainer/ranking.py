@@ -1,4 +1,4 @@
-"""The best k columns of each row of a product of factors."""
+"""Ranking: the k best items of each query, by the inner products of factors."""
 
 from typing import Any
 
@@ -22,17 +22,17 @@ def top_k(
     *,
     masked: Shard | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return the k items of the largest inner product with each query.
+    """Return the k items with the largest inner products with each query.
 
     Args:
-        queries: (n, d) factors.
-        items: (items, d) factors.
+        queries: (n, d) float32 factors.
+        items: (items, d) float32 factors.
         k: at least 1.
         masked: n rows of items that must not be returned.
 
     Returns:
-        (n, k) indices, best first and the smaller index first among equals, and their (n, k) scores;
-        -1 and -inf where fewer than k items remain.
+        (n, k) int32 indices, best first and among equals the smaller index first, and their (n, k) float32
+        scores; -1 and -inf where fewer than k items remain.
     """
     count = len(queries)
     indices = np.full((count, k), -1, np.int32)
@@ -66,7 +66,7 @@ def _rank(
 
 @compiled(inlined=True, infinities=True)
 def _select(row: Any, indices: Any, scores: Any) -> None:
-    """Insert what beats the worst of the best so far; most strides are passed over by their maximum."""
+    """Insert each score above the worst of the best so far; most strides are skipped by their maximum."""
     worst = scores[len(scores) - 1]
     for begin in range(0, len(row), _STRIDE):
         stride = row[begin : begin + _STRIDE]

@@ -37,7 +37,7 @@ class Split:
         Args:
             matrix: (users, items) of all entries.
             fraction: 0 up to but not 1.
-            seed: of the choice; the same seed chooses the same entries.
+            seed: the same seed chooses the same entries.
         """
         held_out = np.zeros(matrix.nnz, bool)
         chosen = np.random.default_rng(seed).choice(matrix.nnz, int(matrix.nnz * fraction), replace=False)
@@ -45,6 +45,6 @@ class Split:
         return cls.by(matrix, held_out)
 
 
-def _entries(matrix: sparse.csr_array[np.float32], kept: NDArray[np.bool_]) -> sparse.csr_array[np.float32]:
-    indptr = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
-    return sparse.csr_array((matrix.data[kept], matrix.indices[kept], indptr), shape=matrix.shape)
+def _entries(matrix: sparse.csr_array[np.float32], chosen: NDArray[np.bool_]) -> sparse.csr_array[np.float32]:
+    indptr = np.concatenate([[0], np.cumsum(chosen)])[matrix.indptr]
+    return sparse.csr_array((matrix.data[chosen], matrix.indices[chosen], indptr), shape=matrix.shape)

@@ -1,4 +1,4 @@
-"""Files on this machine and on Cloud Storage (``gs://``), by one set of functions."""
+"""One set of functions for files on this machine and on Cloud Storage (``gs://``)."""
 
 import contextlib
 import shutil
@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from trainer.errors import InputError, WalsError
+from trainer.errors import InputError, WalsError, translated
 from trainer.files import replacing
 
 _COPIED_AT_ONCE = 16 << 20
 
 
 def is_remote(path: str) -> bool:
-    """Tell whether ``path`` is on Cloud Storage."""
+    """Return whether ``path`` is on Cloud Storage."""
     return path.startswith("gs://")
 
 
@@ -24,7 +24,7 @@ def joined(folder: str, name: str) -> str:
 
 
 def exists(field: str, path: str) -> bool:
-    """Tell whether there is a file or a folder at ``path``.
+    """Return whether a file or a folder exists at ``path``.
 
     Args:
         field: the option that gave the path.
@@ -33,20 +33,20 @@ def exists(field: str, path: str) -> bool:
     Raises:
         WalsError: Cloud Storage cannot be read.
     """
-    with _told(field, path):
+    with _storage_errors(field, path):
         return bool(_cloud_storage().exists(path)) if is_remote(path) else Path(path).exists()
 
 
 @contextlib.contextmanager
 def local_copy(field: str, path: str) -> Iterator[Path]:
-    """Yield a local path with what is at ``path``: the same if it is local, else a copy while the block runs.
+    """Yield a local path: ``path`` itself if it is local, else a copy that lasts as long as the block.
 
     Args:
         field: the option that gave the path.
         path: of a file or a folder.
 
     Raises:
-        InputError: there is nothing at a remote path.
+        InputError: the remote path does not exist.
         WalsError: Cloud Storage cannot be read.
     """
     if not is_remote(path):
@@ -54,7 +54,7 @@ def local_copy(field: str, path: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / path.rstrip("/").rpartition("/")[2]
-        with _told(field, path):
+        with _storage_errors(field, path):
             filesystem = _cloud_storage()
             if filesystem.isfile(path):
                 filesystem.get_file(path, str(target))
@@ -64,20 +64,20 @@ def local_copy(field: str, path: str) -> Iterator[Path]:
 
 
 def deliver(folder: Path, field: str, destination: str, last: str) -> None:
-    """Copy a folder to ``destination``, in place of what an earlier delivery left there.
+    """Copy a folder to ``destination``, replacing what an earlier delivery left there.
 
-    The file ``last`` is removed first and copied last, so that the destination is whole when it is there.
+    The file ``last`` is removed first and copied last: while it exists, the destination is complete.
 
     Args:
         folder: local, with ``last`` among its files.
         field: the option that gave the destination.
-        destination: local or remote folder; what else is in it stays.
+        destination: local or remote folder; its other contents stay.
         last: name of a file in ``folder``.
 
     Raises:
         WalsError: the destination cannot be written.
     """
-    with _told(field, destination):
+    with _storage_errors(field, destination):
         store = _RemoteStore(destination) if is_remote(destination) else _LocalStore(Path(destination))
         store.remove(last)
         for entry in folder.iterdir():
@@ -88,15 +88,15 @@ def deliver(folder: Path, field: str, destination: str, last: str) -> None:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file, making the folders above ``target`` and replacing it in one step."""
+    """Copy a file, creating the folders above ``target`` and replacing it in one step."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as temporary, source.open("rb") as read, temporary.open("wb") as written:
-        shutil.copyfileobj(read, written, _COPIED_AT_ONCE)
+    with replacing(target) as temporary, source.open("rb") as reader, temporary.open("wb") as writer:
+        shutil.copyfileobj(reader, writer, _COPIED_AT_ONCE)
 
 
 class _Store(Protocol):
     def remove(self, name: str) -> None:
-        """Remove a file or a folder if it is there."""
+        """Remove a file or a folder if it exists."""
 
     def put(self, path: Path, name: str) -> None:
         """Copy a local file to ``name``."""
@@ -137,13 +137,10 @@ def _cloud_storage() -> Any:
     return fsspec.filesystem("gs")
 
 
-@contextlib.contextmanager
-def _told(field: str, path: str) -> Iterator[None]:
-    """Turn the failures of file systems into one line."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise InputError(field, path, "does not exist", "check the path") from error
-    # Cloud Storage's clients raise errors of several libraries, of no common kind.
-    except Exception as error:
-        raise WalsError(f"{path}: {type(error).__name__}: {error}") from error
+def _storage_errors(field: str, path: str) -> contextlib.AbstractContextManager[None]:
+    """Return a context that turns the failures of file systems into one line."""
+    return translated(
+        (FileNotFoundError, lambda _: InputError(field, path, "does not exist", "check the path")),
+        # Cloud Storage's clients raise errors of several libraries, which share no base class.
+        (Exception, lambda error: WalsError(f"{path}: {type(error).__name__}: {error}")),
+    )

@@ -1,7 +1,7 @@
 """``python -m trainer.task``: train on one file, as a stand-alone job.
 
-The flags, their defaults and the files of the result are those of the TensorFlow 1 job that this one
-replaces; docs/trainer-task.md describes them all.
+The flags, their defaults and the output files are those of the TensorFlow 1 job that this one replaces;
+docs/trainer-task.md describes them all.
 """
 
 import logging
@@ -29,7 +29,7 @@ def _configure_logging(*, verbose: bool) -> None:
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=level)
     logging.getLogger("trainer").setLevel(logging.INFO)
-    # Logs where it wrote a SavedModel at any level of the root logger.
+    # Otherwise it logs the path of each SavedModel, whatever the level of the root logger.
     logging.getLogger("tensorflow").setLevel(level)
 
 

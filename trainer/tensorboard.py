@@ -1,7 +1,7 @@
-"""A training's progress as scalars that TensorBoard shows, written without TensorFlow.
+"""Training progress as scalars for TensorBoard, written without TensorFlow.
 
-An event file is a TFRecord file of ``Event`` messages, of which four fields are needed; TensorFlow, which has
-a writer, takes seconds to import, and most trainings run without it.
+An event file is a TFRecord file of ``Event`` messages, of which four fields are needed. TensorFlow has a
+writer, but takes seconds to import and is an optional dependency.
 """
 
 import logging
@@ -17,7 +17,7 @@ from trainer.model import Iteration
 _POLYNOMIAL = 0x82F63B78
 _MASK = 0xA282EAD8
 _VERSION = b"brain.Event:2"
-# Fields of the messages Event, Summary and Summary.Value, by number and wire type.
+# Keys (number and wire type) of fields of the messages Event, Summary and Summary.Value.
 _WALL_TIME, _STEP, _FILE_VERSION, _SUMMARY = b"\x09", b"\x10", b"\x1a", b"\x2a"
 _VALUE, _TAG, _SIMPLE_VALUE = b"\x0a", b"\x0a", b"\x15"
 
@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 class Scalars:
     """Writes the objective, the seconds and the validation metric of each iteration it is called with.
 
-    Each is on disk before the next begins. A folder that cannot be written costs the scalars, which is
-    logged, but not the training.
+    Each iteration is written to the file before the next begins. If the folder cannot be written to, a
+    warning is logged and training goes on without scalars.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Name the folder, which TensorBoard takes as ``--logdir``; a file of its own is made in it."""
+        """Set the folder, TensorBoard's ``--logdir``; each object writes its own file there."""
         self._path = folder / f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
         self._broken = False
 
@@ -86,7 +86,7 @@ def _record(content: bytes) -> bytes:
 
 
 def _checksum(content: bytes) -> bytes:
-    """Return the CRC-32C, masked as TFRecord files have it."""
+    """Return the CRC-32C, masked as in TFRecord files."""
     crc = 0xFFFFFFFF
     for byte in content:
         crc = crc >> 8 ^ _CRCS[(crc ^ byte) & 0xFF]

@@ -1,4 +1,4 @@
-"""How many threads may work."""
+"""Number of threads to use."""
 
 import os
 
@@ -6,15 +6,15 @@ from trainer.errors import InputError
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def threads_of(count: int) -> int:
-    """Return how many threads a ``num_threads`` asks for; 0 is one for each core.
+    """Return the number of threads that ``num_threads`` stands for; 0 is one for each core.
 
     Raises:
-        InputError: there are not so many cores.
+        InputError: there are fewer cores.
     """
     cores = usable_cores()
     if count > cores:

@@ -2,7 +2,7 @@
 
 As an artifact (schema ``wals.vocabulary`` v1) the two are a folder with ``users.parquet`` and
 ``items.parquet``, one column ``id`` each, int64 or string, strictly ascending (strings by their UTF-8
-bytes). The place of an id is its index in the matrix.
+bytes). The position of an id is its index in the matrix.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from trainer.errors import InputError
+from trainer.errors import InputError, translated
 from trainer.files import Schema, begin_artifact, finish_artifact, read_manifest, replacing, sha256
 
 SCHEMA = Schema("wals.vocabulary", 1)
@@ -25,7 +25,7 @@ ITEMS_FILE = "items.parquet"
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Ids in ascending order; the index of an id is its place.
+    """Ids in ascending order; the index of an id is its position.
 
     Attributes:
         ids: int64 or string, without nulls, strictly ascending.
@@ -42,7 +42,7 @@ class Vocabulary:
         if not (pa.types.is_int64(self.ids.type) or pa.types.is_string(self.ids.type)):
             raise InputError("ids", str(self.ids.type), "is neither int64 nor string", "convert the ids")
         if self.ids.null_count:
-            raise InputError("ids", None, "is no id", "remove the rows without one")
+            raise InputError("ids", None, "is not an id", "remove the rows without one")
         rising = pc.less(self.ids[:-1], self.ids[1:])
         if len(self.ids) > 1 and not pc.all(rising).as_py():
             at = pc.index(rising, False).as_py()
@@ -52,7 +52,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, ids: Any) -> Self:
-        """Make a vocabulary of ids in any order with any number of repeats.
+        """Return the vocabulary of ids in any order with any number of repeats.
 
         Args:
             ids: integers or strings: a sequence, or a NumPy, pandas or Arrow array.
@@ -64,7 +64,7 @@ class Vocabulary:
 
     @classmethod
     def of_range(cls, size: int) -> Self:
-        """Make the vocabulary in which each id is its own index."""
+        """Return the vocabulary in which each id is its own index."""
         return cls(pa.array(np.arange(size, dtype=np.int64)))
 
     def __len__(self) -> int:
@@ -77,12 +77,13 @@ class Vocabulary:
         Raises:
             InputError: the file is missing or damaged, has no such column, or its ids cannot be used.
         """
-        try:
+
+        def damaged(_: Exception) -> InputError:
+            problem = "is not a Parquet file with a column id"
+            return InputError("vocabulary", str(path), problem, "run the step that wrote it again")
+
+        with translated(((OSError, KeyError, pa.ArrowException), damaged)):
             column = pq.read_table(path, columns=["id"]).column("id")
-        except (OSError, KeyError, pa.ArrowException) as error:
-            raise InputError(
-                "vocabulary", str(path), "is no Parquet file with a column id", "write it again"
-            ) from error
         return cls(column.combine_chunks())
 
     def save(self, path: Path) -> None:
@@ -102,13 +103,13 @@ class Vocabulary:
         Raises:
             InputError: the ids are not of the vocabulary's type.
         """
-        try:
-            found = pc.index_in(_arrow(ids).cast(self.ids.type), value_set=self.ids)
-        except pa.ArrowException as error:
-            raise InputError(
-                "ids", ids, f"are not of type {self.ids.type}", "give ids of that type"
-            ) from error
-        return np.asarray(found.fill_null(-1), np.int64)
+
+        def mistyped(_: Exception) -> InputError:
+            return InputError("ids", ids, f"are not of type {self.ids.type}", "give ids of that type")
+
+        with translated((pa.ArrowException, mistyped)):
+            indices = pc.index_in(_arrow(ids).cast(self.ids.type), value_set=self.ids)
+        return np.asarray(indices.fill_null(-1), np.int64)
 
     def take(self, indices: NDArray[Any]) -> list[Any]:
         """Return the ids at ``indices`` as Python integers or strings."""
@@ -116,17 +117,17 @@ class Vocabulary:
         return taken
 
     def parse(self, text: str) -> int | str:
-        """Return the id that a user wrote as ``text``, of the vocabulary's type.
+        """Return the id that a user wrote as ``text``, converted to the vocabulary's type.
 
         Raises:
-            InputError: the ids are integers and ``text`` is none.
+            InputError: the ids are integers and ``text`` is not.
         """
         if pa.types.is_string(self.ids.type):
             return text
         try:
             return int(text)
         except ValueError as error:
-            raise InputError("id", text, "is not an integer as the ids are", "give an integer") from error
+            raise InputError("id", text, "is not an integer like the other ids", "give an integer") from error
 
 
 def _arrow(ids: Any) -> Any:
@@ -152,7 +153,7 @@ def load_vocabularies(folder: Path) -> tuple[Vocabulary, Vocabulary]:
     """Read the users and the items of a vocabulary artifact.
 
     Raises:
-        InputError: it is no whole ``wals.vocabulary`` artifact, or a file of it cannot be used.
+        InputError: it is not a complete ``wals.vocabulary`` artifact, or one of its files cannot be used.
     """
     read_manifest(folder, SCHEMA)
     return Vocabulary.load(folder / USERS_FILE), Vocabulary.load(folder / ITEMS_FILE)

@@ -1,4 +1,4 @@
-"""Weights, targets and regularisation: what turns a matrix into least-squares problems.
+"""Weights, targets and regularisation, which turn a matrix into least-squares problems.
 
 The objective's weight is ``W_ij = w0 + e_ij`` on entries and w0 elsewhere, so that the normal equations of
 row i split into a part that all rows share and a part of its entries (Hu et al. 2008):
@@ -6,6 +6,7 @@ row i split into a part that all rows share and a part of its entries (Hu et al.
     (w0 V'V + sum_j e_ij v_j v_j' + l_i I) u_i = sum_j (w0 + e_ij) t_ij v_j
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Self
 
@@ -28,7 +29,7 @@ class HalfProblem:
         major_weight: (majors,) float32.
         minor_weight: (minors,) float32.
         value_weight: alpha.
-        binary: targets are 1 for positive values and 0 for others; else they are the values.
+        binary: whether targets are 1 for positive values and 0 for others, instead of the values.
         regularization: (majors,) float32, the lambda of each major row.
     """
 
@@ -38,6 +39,28 @@ class HalfProblem:
     value_weight: float
     binary: bool
     regularization: NDArray[np.float32]
+
+    @classmethod
+    def of_users(
+        cls, config: TrainConfig, user_counts: NDArray[np.int64], item_counts: NDArray[np.int64]
+    ) -> Self:
+        """Return the users' problem.
+
+        Args:
+            config: parameters.
+            user_counts: (users,) entries of each user, who may not have been in training.
+            item_counts: (items,) training entries of each item.
+
+        Raises:
+            InputError: as `Problem.of`.
+        """
+        return cls(
+            config.unobs_weight,
+            *entry_weights(config, len(user_counts), item_counts),
+            value_weight(config),
+            config.feedback == "implicit",
+            scaled_regularization(config, user_counts, len(item_counts)),
+        )
 
 
 @dataclass(frozen=True)
@@ -55,16 +78,19 @@ class Problem:
             InputError: without regularisation, a user or item without entries has no unique factor; or the
                 scaled regularisation or the weights overflow.
         """
-        user_weight, item_weight = entry_weights(config, len(user_counts), item_counts)
-        value_weight = config.alpha if config.feedback == "implicit" else 0.0
-        binary = config.feedback == "implicit"
-        user_reg = scaled_regularization(config, user_counts, len(item_counts))
-        item_reg = scaled_regularization(config, item_counts, len(user_counts))
-        w0 = config.unobs_weight
-        return cls(
-            HalfProblem(w0, user_weight, item_weight, value_weight, binary, user_reg),
-            HalfProblem(w0, item_weight, user_weight, value_weight, binary, item_reg),
+        users = HalfProblem.of_users(config, user_counts, item_counts)
+        items = dataclasses.replace(
+            users,
+            major_weight=users.minor_weight,
+            minor_weight=users.major_weight,
+            regularization=scaled_regularization(config, item_counts, len(user_counts)),
         )
+        return cls(users, items)
+
+
+def value_weight(config: TrainConfig) -> float:
+    """Return alpha, the weight of an entry per unit of its value; 0 with explicit feedback."""
+    return config.alpha if config.feedback == "implicit" else 0.0
 
 
 def entry_weights(
@@ -72,9 +98,9 @@ def entry_weights(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the weights r_i of users and c_j of items whose product is an entry's weight beyond w0.
 
-    Explicit feedback has r_i = 1 and c_j by the item's entries n_j: linear, ``feature_wt_factor / n_j``, or
-    log, ``(1 / n_j) ^ feature_wt_exp``. Implicit feedback has the total weight ``1 + alpha |x|`` instead, so
-    r_i c_j = 1 - w0 and the rest comes from the value.
+    With explicit feedback r_i = 1, and c_j depends on the item's number of entries n_j: linear,
+    ``feature_wt_factor / n_j``, or log, ``(1 / n_j) ^ feature_wt_exp``. With implicit feedback the total
+    weight is ``1 + alpha |x|``, so r_i c_j = 1 - w0 and the value adds the rest.
 
     Returns:
         (users,) and (items,) float32.
@@ -100,8 +126,8 @@ def scaled_regularization(config: TrainConfig, counts: NDArray[np.int64], others
         others: N, the number of rows of the other side.
 
     Raises:
-        InputError: lambda is 0 and a row has no entries, which leaves its factor undetermined; or the
-            result overflows.
+        InputError: lambda is 0 and a row has no entries, so that its factor is undetermined; or the result
+            overflows.
     """
     if config.regularization == 0 and np.any(counts == 0):
         raise InputError(
@@ -113,12 +139,12 @@ def scaled_regularization(config: TrainConfig, counts: NDArray[np.int64], others
     mass = counts + config.unobs_weight * others
     with np.errstate(divide="ignore", over="ignore"):
         scaled = config.regularization * mass**config.regularization_exponent
-    # A row without any weight has the factor 0 whatever its lambda.
+    # A row without any weight has the factor 0, whatever its lambda.
     scaled[mass == 0] = config.regularization
     return _finite("regularization_exponent", config.regularization_exponent, scaled)
 
 
 def _finite(field: str, value: float, result: NDArray[np.floating]) -> NDArray[np.float32]:
     if not np.all(np.abs(result) <= np.finfo(np.float32).max):
-        raise InputError(field, value, "makes weights overflow", "give a value nearer to 0")
+        raise InputError(field, value, "makes weights overflow", "give a value closer to 0")
     return result.astype(np.float32)

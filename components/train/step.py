@@ -6,10 +6,10 @@ from typing import Any
 
 from trainer.config import TrainConfig
 from trainer.files import identity
-from trainer.fit import fit
 from trainer.matrix import InteractionMatrix
 from trainer.model import SCHEMA
 from trainer.tensorboard import Scalars
+from trainer.training import fit
 from trainer.vocabulary import load_vocabularies
 
 

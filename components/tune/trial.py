@@ -13,11 +13,11 @@ from components.tune.options import training_config
 from components.tune.study import FIRST_RUNG, Pruner, parameters_of
 from trainer.config import TrainConfig
 from trainer.errors import InputError
-from trainer.fit import fit
 from trainer.matrix import InteractionMatrix
 from trainer.metrics import ndcg_at_k
 from trainer.model import Model
 from trainer.splitting import Split
+from trainer.training import fit
 
 _VALIDATION_FRACTION = 0.1
 
@@ -44,7 +44,7 @@ def run_trial(options: RankingOptions, *, matrix: Path, candidate: Mapping[str, 
         InputError: a parameter cannot be used, or the matrix is not the artifact it should be.
     """
     # A trial tells of its rungs, which the iterations between them would drown.
-    logging.getLogger("trainer.fit").setLevel(logging.WARNING)
+    logging.getLogger("trainer.training").setLevel(logging.WARNING)
     tuned = training_config(options, **parameters_of(candidate))
     split = _split(InteractionMatrix.open(matrix).to_scipy(), tuned.seed)
     number = int(candidate["number"])

@@ -1,4 +1,4 @@
-"""A dense float64 model of weighted alternating least squares, slow and obviously right."""
+"""A dense float64 reference for weighted alternating least squares, slow and obviously correct."""
 
 import numpy as np
 from scipy import sparse

@@ -6,22 +6,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.trainer.test_fit import random_matrix
+from tests.trainer.test_training import random_matrix
 from trainer.checkpoint import Checkpoints
 from trainer.config import TrainConfig
 from trainer.errors import InputError
-from trainer.fit import fit
 from trainer.matrix import InteractionMatrix
+from trainer.training import fit
 
 CONFIG = TrainConfig(latent_factors=8, num_iters=6)
 
-# Trains like `resumed`, and is killed as it is about to rename its n-th file.
+# Trains like `resumed`, and is killed just before it renames its n-th file.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tests.trainer.test_checkpoint import CONFIG, interactions
 from trainer.checkpoint import Checkpoints
-from trainer.fit import fit
+from trainer.training import fit
 
 left, rename = int(sys.argv[2]), Path.replace
 
@@ -52,7 +52,7 @@ def test_resumes_to_the_same_bytes_after_kill_9(tmp_path: Path, renames: int) ->
         checkpoints=Checkpoints(tmp_path, 2),
         on_iteration=lambda iteration: iterations.append(iteration.number),
     )
-    # Each checkpoint is three files, and a whole one is one whose manifest was renamed.
+    # A checkpoint is three files, and complete once its manifest is renamed.
     assert iterations[0] == 2 * ((renames - 1) // 3) + 1
     plain = fit(interactions(), CONFIG)
     assert resumed.user_factors.tobytes() == plain.user_factors.tobytes()
@@ -65,7 +65,7 @@ def test_only_the_last_checkpoint_is_kept(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["iteration-00006"]
 
 
-def test_a_finished_run_may_go_on_for_more_iterations(tmp_path: Path) -> None:
+def test_a_finished_run_can_resume_with_more_iterations(tmp_path: Path) -> None:
     fit(interactions(), CONFIG, checkpoints=Checkpoints(tmp_path, 2))
     longer = CONFIG.replace(num_iters=9)
     resumed = fit(interactions(), longer, checkpoints=Checkpoints(tmp_path, 2))
@@ -73,16 +73,16 @@ def test_a_finished_run_may_go_on_for_more_iterations(tmp_path: Path) -> None:
     assert resumed.item_factors.tobytes() == plain.item_factors.tobytes()
 
 
-def test_checkpoints_of_something_else_are_refused_by_name(tmp_path: Path) -> None:
+def test_checkpoints_of_other_parameters_or_data_are_refused_by_name(tmp_path: Path) -> None:
     fit(interactions(), CONFIG, checkpoints=Checkpoints(tmp_path, 2))
-    with pytest.raises(InputError, match=r"regularization 0\.5: is not the 0\.003 of the checkpoint"):
+    with pytest.raises(InputError, match=r"regularization 0\.5: differs from 0\.003 in the checkpoint"):
         fit(
             interactions(),
             CONFIG.replace(regularization=0.5),
             checkpoints=Checkpoints(tmp_path, 2),
         )
     other = InteractionMatrix.from_scipy(random_matrix(seed=5))
-    with pytest.raises(InputError, match="is of another matrix"):
+    with pytest.raises(InputError, match="belongs to another matrix"):
         fit(other, CONFIG, checkpoints=Checkpoints(tmp_path, 2))
 
 

@@ -19,7 +19,7 @@ import hashlib
 import numpy as np
 from scipy import sparse
 from trainer.config import TrainConfig
-from trainer.fit import fit
+from trainer.training import fit
 from trainer.matrix import InteractionMatrix
 
 matrix = InteractionMatrix.from_scipy(sparse.random_array((60, 40), density=0.3, rng=0, dtype=np.float32))
@@ -44,7 +44,7 @@ def test_products_with_gathered_rows(d: int, index_type: type) -> None:
     np.testing.assert_allclose(total, 1 + coefficients[8:] @ minor[rows[8:]], rtol=1e-4, atol=1e-5)
 
 
-def test_products_with_some_columns_of_a_matrix() -> None:
+def test_products_with_some_of_the_columns() -> None:
     random = np.random.default_rng(0)
     whole = random.standard_normal((10, 40), np.float32)
     part, rows = whole[:, 3:36], np.arange(8)
@@ -53,7 +53,7 @@ def test_products_with_some_columns_of_a_matrix() -> None:
     np.testing.assert_allclose(sums, part[:8].sum(axis=1), rtol=1e-4, atol=1e-5)
 
 
-def test_runs_of_rows_cover_each_row_once_and_share_the_work() -> None:
+def test_chunks_cover_each_row_once_and_share_the_work() -> None:
     counts = np.random.default_rng(0).zipf(1.6, 20_000).clip(0, 3000)
     indptr = np.concatenate([[0], np.cumsum(counts)])
     shard = Shard(0, indptr, np.zeros(indptr[-1], np.int32), np.zeros(indptr[-1], np.float32))
@@ -65,13 +65,13 @@ def test_runs_of_rows_cover_each_row_once_and_share_the_work() -> None:
     assert work.max() <= work.mean() * 2 + counts.max()
 
 
-def test_compiled_kernels_are_kept_where_it_is_possible(
+def test_compiled_kernels_are_cached_in_the_first_writable_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert Path(kernels._compiled_kernels()).is_relative_to(tmp_path / "cache")
-    # A file where the folder should be: nothing can be kept there.
+    # A file in place of the folder: nothing can be cached there.
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert Path(kernels._compiled_kernels()).is_relative_to(tempfile.gettempdir())
@@ -82,7 +82,7 @@ def test_compiled_kernels_are_kept_where_it_is_possible(
         kernels._compiled_kernels()
 
 
-def test_kernels_of_other_sources_are_kept_apart(tmp_path: Path) -> None:
+def test_each_version_of_the_sources_has_its_own_cache(tmp_path: Path) -> None:
     shutil.copytree(Path(trainer.__file__).parent, tmp_path / "trainer")
 
     def folder() -> str:
@@ -96,25 +96,25 @@ def test_kernels_of_other_sources_are_kept_apart(tmp_path: Path) -> None:
     before = folder()
     assert folder() == before
     with (tmp_path / "trainer" / "solvers" / "simd.py").open("a") as source:
-        source.write("# Another.\n")
+        source.write("# Changed.\n")
     assert folder() != before
 
 
-def test_a_process_that_compiles_the_kernels_computes_what_later_ones_do(tmp_path: Path) -> None:
-    kept = tmp_path / "kernels"
+def test_a_process_that_compiles_the_kernels_computes_the_same_as_later_ones(tmp_path: Path) -> None:
+    cache = tmp_path / "kernels"
 
     def train() -> str:
         command = [sys.executable, "-c", TRAIN]
         return subprocess.run(
             command,
-            env=os.environ | {"NUMBA_CACHE_DIR": str(kept)},
+            env=os.environ | {"NUMBA_CACHE_DIR": str(cache)},
             check=True,
             capture_output=True,
             text=True,
         ).stdout
 
     first = train()
-    assert list(kept.rglob("cg._sweep-*"))
+    assert list(cache.rglob("cg._sweep-*"))
     assert train() == first
 
 
@@ -132,13 +132,13 @@ def test_each_part_of_the_work_is_taken_once() -> None:
     assert (seen == 1).all()
 
 
-def test_as_many_threads_work_as_are_asked_for() -> None:
+def test_the_requested_number_of_threads_works() -> None:
     together = threading.Barrier(3, timeout=30)
     kernels.in_threads(3, lambda counter: together.wait())
     assert not together.broken
 
 
-def test_what_goes_wrong_in_a_thread_is_told() -> None:
+def test_an_error_in_a_thread_is_raised() -> None:
     def work(counter: np.ndarray) -> None:
         raise MemoryError("out of memory")
 

@@ -22,7 +22,7 @@ def write_in_two_shards(folder: Path) -> None:
     writer.finish()
 
 
-def test_shards_are_the_matrix(tmp_path: Path) -> None:
+def test_shards_make_up_the_matrix(tmp_path: Path) -> None:
     write_in_two_shards(tmp_path)
     opened = InteractionMatrix.open(tmp_path)
     np.testing.assert_array_equal(opened.to_scipy().toarray(), example().toarray())
@@ -45,15 +45,15 @@ def test_orientations_agree_after_saving_a_matrix_in_memory(tmp_path: Path) -> N
     [
         ([0, 2], [1, 1], [1, 1], "matrix row 0 1: is not above the index before it"),
         ([0, 1, 3], [0, 2, 1], [1, 1, 1], "matrix row 1 1: is not above the index before it"),
-        ([0, 1], [4], [1], "matrix row 0 4: is no index below 4"),
-        ([0, 1], [-1], [1], "matrix row 0 -1: is no index below 4"),
+        ([0, 1], [4], [1], "matrix row 0 4: is not an index below 4"),
+        ([0, 1], [-1], [1], "matrix row 0 -1: is not an index below 4"),
         ([0, 0, 1], [0], [np.nan], "matrix row 1 nan: is not a finite value"),
         ([0, 1], [0], [np.inf], "matrix row 0 inf: is not a finite value"),
         ([0, 2], [0], [1], "does not match the entries"),
         ([1, 1], [0], [1], "does not match the entries"),
     ],
 )
-def test_entries_that_cannot_be_trusted_are_refused_by_row(
+def test_invalid_entries_are_refused_by_row(
     tmp_path: Path, indptr: list[int], indices: list[int], values: list[float], message: str
 ) -> None:
     writer = MatrixWriter(tmp_path, 3, 4)
@@ -72,13 +72,13 @@ def test_missing_rows_leave_no_artifact(tmp_path: Path, firsts: tuple[int, ...])
     writer = MatrixWriter(tmp_path, 3, 4)
     for number, first in enumerate(firsts):
         writer.add_rows(number, first, np.array([0, 1]), np.array([1]), np.array([1.0]))
-    with pytest.raises(InputError, match="is not the 3 rows of by_row"):
+    with pytest.raises(InputError, match="does not cover the 3 rows of by_row"):
         writer.finish()
     with pytest.raises(InputError, match="has no _manifest"):
         InteractionMatrix.open(tmp_path)
 
 
-def test_a_disk_that_fails_while_files_are_on_their_way_leaves_no_artifact(
+def test_a_disk_failure_while_files_are_flushed_leaves_no_artifact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: int) -> None:

@@ -24,7 +24,7 @@ def test_ndcg_by_hand() -> None:
     assert ndcg_at_k(RECOMMENDED, INDPTR, INDICES) == pytest.approx(np.mean(expected))
 
 
-def test_padding_is_no_hit() -> None:
+def test_padding_is_not_a_hit() -> None:
     assert recall_at_k(np.full((4, 3), -1), INDPTR, INDICES) == 0
 
 

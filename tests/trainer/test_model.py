@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from tests.trainer.reference import regularization, solve, weights_and_targets
-from tests.trainer.test_fit import CONFIGS, random_matrix
+from tests.trainer.test_training import CONFIGS, random_matrix
 from trainer.config import TrainConfig
 from trainer.errors import InputError
-from trainer.fit import fit
 from trainer.matrix import InteractionMatrix, Shard
 from trainer.model import Model
+from trainer.training import fit
 from trainer.vocabulary import Vocabulary
 
 
@@ -45,7 +45,7 @@ def test_factors_that_are_not_finite_are_refused(model: Model, tmp_path: Path) -
         Model.load(tmp_path)
 
 
-def test_recommend_leaves_out_what_was_seen(model: Model) -> None:
+def test_recommend_omits_seen_items(model: Model) -> None:
     everyone = np.arange(40)
     masked, _ = model.recommend(everyone, 25)
     unmasked, scores = model.recommend(everyone, 25, mask_seen=False)
@@ -58,12 +58,12 @@ def test_recommend_leaves_out_what_was_seen(model: Model) -> None:
     np.testing.assert_allclose(scores[:, 0], model.predict(everyone, unmasked[:, 0]), rtol=1e-5)
 
 
-def test_similar_items_are_by_cosine_without_the_item_itself(model: Model) -> None:
+def test_similar_items_are_ranked_by_cosine_without_the_item_itself(model: Model) -> None:
     unit = model.item_factors / np.maximum(np.linalg.norm(model.item_factors, axis=1), 1e-30)[:, None]
     cosines = unit @ unit.T
     np.fill_diagonal(cosines, -2)
-    found, scores = model.similar_items(np.arange(25), 3)
-    np.testing.assert_array_equal(found, np.argsort(-cosines, axis=1, kind="stable")[:, :3])
+    items, scores = model.similar_items(np.arange(25), 3)
+    np.testing.assert_array_equal(items, np.argsort(-cosines, axis=1, kind="stable")[:, :3])
     np.testing.assert_allclose(scores, -np.sort(-cosines, axis=1)[:, :3], atol=1e-5)
 
 
@@ -93,7 +93,7 @@ def test_recommend_for_a_history_masks_it(model: Model) -> None:
         (lambda model: model.predict([0], [25]), "item index 25"),
         (
             lambda model: model.fold_in(Shard(0, np.array([0, 1]), np.array([25]), np.ones(1, np.float32))),
-            "is no index below 25",
+            "is not an index below 25",
         ),
     ],
 )

@@ -17,7 +17,7 @@ with progress("iteration", 3, logging.getLogger()) as report:
 """
 
 
-def test_lines_where_there_is_no_terminal(caplog: pytest.LogCaptureFixture) -> None:
+def test_lines_without_a_terminal(caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.getLogger("tests.progress")
     with caplog.at_level("INFO"), progress("iteration", 5, logger, done=3) as report:
         report("objective 7")

@@ -31,12 +31,12 @@ def test_matches_a_full_sort_with_ties_and_masks(
     indptr = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
     indices = np.concatenate(rows).astype(np.int32)
     masked = Shard(0, indptr, indices, np.ones(len(indices), np.float32))
-    found, scores = top_k(queries, items, k, masked=masked)
-    assert found.tolist() == brute_force(queries, items, k, [row.tolist() for row in rows])
-    for i, row in enumerate(found):
-        kept = row[row >= 0]
-        np.testing.assert_array_equal(scores[i, : len(kept)], items[kept] @ queries[i])
-        assert np.isneginf(scores[i, len(kept) :]).all()
+    ranked, scores = top_k(queries, items, k, masked=masked)
+    assert ranked.tolist() == brute_force(queries, items, k, [row.tolist() for row in rows])
+    for i, row in enumerate(ranked):
+        listed = row[row >= 0]
+        np.testing.assert_array_equal(scores[i, : len(listed)], items[listed] @ queries[i])
+        assert np.isneginf(scores[i, len(listed) :]).all()
 
 
 def test_more_queries_than_a_block_holds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ COPIES = {"user.json", "item.json", "row.json", "col.json", "user_item_w.json"}
 
 @pytest.fixture(autouse=True)
 def no_saved_model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exporting takes seconds; only tests that are about it do."""
+    """Skip the export, which takes seconds, except in tests of it."""
     if "saved_model" not in request.node.name:
         monkeypatch.setattr(extras, "tensorflow_is_installed", lambda: False)
 
@@ -89,7 +89,7 @@ def test_movielens_gives_a_model_a_saved_model_and_both_rmses(
     assert np.array_equal(user, np.unique(frame.userId))
     assert np.array_equal(item, np.unique(frame.movieId))
     assert (user.dtype, row.shape, col.shape) == (np.int64, (len(user), 6), (len(item), 6))
-    # The file's entries are the trained and the held-out ones, and the factors make the errors.
+    # The errors are those of the factors over all entries of the file, trained and held out.
     predicted = (row[np.searchsorted(user, frame.userId)] * col[np.searchsorted(item, frame.movieId)]).sum(1)
     squares = ((frame.rating - predicted) ** 2).sum()
     assert metrics["train_entries"] + metrics["test_entries"] == len(frame)
@@ -99,7 +99,7 @@ def test_movielens_gives_a_model_a_saved_model_and_both_rmses(
         + metrics["test_entries"] * metrics["test_rmse"] ** 2
     )
     assert weighed == pytest.approx(squares, rel=1e-4)
-    # As docs/trainer-task.md records of these parameters, beside 1.4521 of the defaults.
+    # As recorded in docs/trainer-task.md for these parameters; the defaults reach 1.4521.
     assert metrics["test_rmse"] == pytest.approx(1.4312, abs=2e-3)
     assert metrics["train_rmse"] < metrics["test_rmse"]
     assert len(metrics["objective"]) == len(metrics["iteration_seconds"]) == 20
@@ -136,7 +136,9 @@ def test_every_parameter_reaches_training(tmp_path: Path) -> None:
         "latent_factors": 3, "num_iters": 2, "regularization": 0.5, "unobs_weight": 0.2, "wt_type": 1,
         "feature_wt_factor": 2.0, "feature_wt_exp": 0.3, "feedback": "implicit", "alpha": 1.5,
         "regularization_exponent": 0.7, "solver": "ialspp", "seed": 9, "num_threads": 1,
+        "init_stddev": 0.2, "cg_steps": 3, "block_size": 2, "min_rel_progress": 1e-6,
     }  # fmt: skip
+    assert set(given) == set(TrainConfig.model_fields)
     flags = [f"--{name}={value}" for name, value in given.items()]
     data = ratings(tmp_path / "u.data", "", "\t")
     metrics = run(tmp_path / "job", "--train-file", data, "--verbose-logging", *flags)
@@ -168,7 +170,7 @@ def test_user_ratings_have_json_copies_and_the_items_of_each_user(tmp_path: Path
     ]
 
 
-def test_web_views_are_found_by_name_and_summed(tmp_path: Path) -> None:
+def test_columns_of_web_views_are_found_by_name_and_repeats_are_summed(tmp_path: Path) -> None:
     lines = [f"{10 * view},a{view % 4},v{view % 3}" for view in range(1, 25)]
     file = write(tmp_path / "views.csv", "timeOnPage,contentId,clientId", *lines)
     run(tmp_path / "first", "--train-file", file, "--data-type", "web_views", "--test_fraction", 0)
@@ -226,7 +228,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_split(tmp_p
     assert first["test_rmse"] == same["test_rmse"] != other["test_rmse"]
 
 
-def test_output_dir_counts_more_than_job_dir_and_replaces_what_was_there(tmp_path: Path) -> None:
+def test_output_dir_overrides_job_dir_and_replaces_earlier_output(tmp_path: Path) -> None:
     output = tmp_path / "output"
     file = ratings(tmp_path / "ratings.csv", "userId,itemId,rating")
     for data_type in ("user_ratings", "web_views"):
@@ -236,8 +238,8 @@ def test_output_dir_counts_more_than_job_dir_and_replaces_what_was_there(tmp_pat
     assert {path.name for path in (output / "model").iterdir()} == FILES
 
 
-def test_a_job_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It dies after training, is started again, and ends as one that never died."""
+def test_a_job_resumes_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that died after training and is started again ends like one that never died."""
     data = ratings(tmp_path / "u.data", "", "\t")
     flags = ["--train-file", data, "--num_iters", 6, "--checkpoint_every", 2]
     with monkeypatch.context() as dying:
@@ -252,7 +254,7 @@ def test_a_job_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.M
     assert resumed["objective"] == whole["objective"]
 
 
-def test_the_progress_is_there_for_tensorboard_but_not_that_of_an_earlier_job(tmp_path: Path) -> None:
+def test_tensorboard_gets_the_progress_of_this_job_only(tmp_path: Path) -> None:
     data = ratings(tmp_path / "u.data", "", "\t")
     for iterations in (3, 5):
         run(tmp_path / "job", "--train-file", data, "--num_iters", iterations)
@@ -304,7 +306,7 @@ def test_a_trial_reports_its_metric_and_writes_under_its_number(
         (["--train-file", "gs://a/b", "--gcs-bucket=c"], "--gcs-bucket 'c': cannot be combined with"),
     ],
 )
-def test_flags_that_cannot_be_used_are_told_in_one_line(
+def test_unusable_flags_are_reported_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str
 ) -> None:
     data = ratings(tmp_path / "u.data", "", "\t")
@@ -326,7 +328,7 @@ def test_flags_that_cannot_be_used_are_told_in_one_line(
         ([], "cannot be read"),
     ],
 )
-def test_data_that_cannot_be_used_are_told_in_one_line(
+def test_unusable_data_is_reported_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], lines: list[str], message: str
 ) -> None:
     line = refused(capsys, tmp_path / "job", "--train-file", write(tmp_path / "u.data", *lines))
@@ -340,7 +342,7 @@ def test_parquet_ids_of_another_type_are_refused(tmp_path: Path, capsys: pytest.
     assert re.search("has double in column userId; give ids that are integers or text", line), line
 
 
-def test_a_failed_job_leaves_the_earlier_output_whole(
+def test_a_failed_job_leaves_the_earlier_output_intact(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = ratings(tmp_path / "u.data", "", "\t")
@@ -371,7 +373,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
         port = str(listener.getsockname()[1])
     address = f"http://127.0.0.1:{port}"
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
-    # With it gcsfs asks the emulator for what it does not serve, and waits.
+    # Otherwise gcsfs waits for an API that the emulator does not serve.
     monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     command = [server, "-scheme", "http", "-host", "127.0.0.1", "-port", port, "-backend", "memory"]
     with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:

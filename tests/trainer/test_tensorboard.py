@@ -6,10 +6,10 @@ import pytest
 from scipy import sparse
 
 from trainer.config import TrainConfig
-from trainer.fit import fit
 from trainer.matrix import InteractionMatrix
 from trainer.model import Iteration, Model
 from trainer.tensorboard import Scalars
+from trainer.training import fit
 
 
 def read(folder: Path) -> dict[str, dict[int, float]]:
@@ -28,7 +28,7 @@ def read(folder: Path) -> dict[str, dict[int, float]]:
 
 
 @pytest.mark.parametrize("validation", [None, lambda model: float(np.abs(model.user_factors).sum())])
-def test_every_iteration_is_there_as_tensorflow_reads_it(tmp_path: Path, validation: object) -> None:
+def test_tensorflow_reads_every_iteration(tmp_path: Path, validation: object) -> None:
     matrix = sparse.random_array((30, 20), density=0.3, rng=np.random.default_rng(1), format="csr")
     config = TrainConfig(latent_factors=3, num_iters=130)
     model: Model = fit(
@@ -44,7 +44,7 @@ def test_every_iteration_is_there_as_tensorflow_reads_it(tmp_path: Path, validat
         assert by_step == expected
 
 
-def test_a_folder_that_cannot_be_written_costs_the_scalars_but_not_the_training(
+def test_training_goes_on_without_scalars_if_the_folder_cannot_be_written(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "logs").write_text("a file", "utf-8")

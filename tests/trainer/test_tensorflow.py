@@ -13,12 +13,12 @@ from tests.trainer.reference import objective, regularization, solve, weights_an
 from trainer import extras
 from trainer.config import TrainConfig
 from trainer.errors import InputError
-from trainer.fit import fit
 from trainer.matrix import InteractionMatrix, Shard
 from trainer.solvers import Solver, make_solver
 from trainer.solvers import tensorflow as tensorflow_solver
 from trainer.solvers.cg import ConjugateGradients
 from trainer.solvers.tensorflow import TensorFlowCholesky
+from trainer.training import fit
 from trainer.weighting import Problem
 
 
@@ -112,7 +112,7 @@ def test_the_solution_does_not_depend_on_batches_and_shards(
     assert not items[7].any()
 
 
-def test_training_ends_where_the_cpu_ends() -> None:
+def test_training_reaches_the_objectives_of_the_cpu() -> None:
     matrix = InteractionMatrix.from_scipy(random_matrix(80, 50, 0.2, seed=5))
     config: dict[str, Any] = {"latent_factors": 6, "num_iters": 8, "alpha": 1.0}
     models = [fit(matrix, TrainConfig(solver=solver, **config)) for solver in ("tensorflow", "cholesky")]
@@ -122,7 +122,7 @@ def test_training_ends_where_the_cpu_ends() -> None:
 
 
 def test_singular_equations_are_refused_by_row() -> None:
-    """Also where rounding leaves pivots above 0, as it does for some of these."""
+    """Even if rounding leaves pivots above 0, as it does for some of these."""
     config = TrainConfig(latent_factors=5, regularization=0.0, unobs_weight=0.0, alpha=1.0)
     for seed in range(20):
         values = np.random.default_rng(seed).random((4, 1)) + 0.5
@@ -131,12 +131,12 @@ def test_singular_equations_are_refused_by_row() -> None:
             sweep_items(TensorFlowCholesky(), matrix, config)
 
 
-def test_auto_solves_on_the_cpu_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_solves_on_the_cpu_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "_GPU_DEVICES", ("/dev/no-such-device",))
     assert isinstance(make_solver(TrainConfig(solver="auto")), ConjugateGradients)
 
 
-def test_auto_takes_tensorflow_where_it_sees_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_uses_tensorflow_if_it_sees_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "_GPU_DEVICES", ("/dev/null",))
     monkeypatch.setattr(extras.tensorflow().config, "list_physical_devices", lambda kind: [kind])
     assert isinstance(make_solver(TrainConfig(solver="auto")), TensorFlowCholesky)
@@ -144,7 +144,7 @@ def test_auto_takes_tensorflow_where_it_sees_a_gpu(monkeypatch: pytest.MonkeyPat
 
 def test_training_on_the_cpu_does_not_import_tensorflow() -> None:
     program = (
-        "import sys, trainer.fit, trainer.task, trainer.serving.export\n"
+        "import sys, trainer.training, trainer.task, trainer.serving.export\n"
         "from trainer.config import TrainConfig\n"
         "from trainer.solvers import make_solver\n"
         "make_solver(TrainConfig(solver='cholesky'))\n"
@@ -153,7 +153,7 @@ def test_training_on_the_cpu_does_not_import_tensorflow() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_a_missing_tensorflow_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_tensorflow_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "tensorflow_is_installed", lambda: False)
     with pytest.raises(InputError, match=r"pip install 'wals-pipeline\[tensorflow\]'"):
         extras.tensorflow()

@@ -4,7 +4,7 @@ from trainer.errors import InputError
 from trainer.threads import threads_of, usable_cores
 
 
-def test_no_threads_are_those_of_all_cores() -> None:
+def test_zero_threads_means_one_for_each_core() -> None:
     assert threads_of(0) == usable_cores()
     assert threads_of(1) == 1
 

@@ -17,9 +17,9 @@ def test_ids_are_unique_and_sorted_with_their_type() -> None:
 def test_index_of_and_take_are_inverse() -> None:
     for ids, unknown in ((["u1", "u10", "u2"], "u3"), ([5, 17, 4_000_000_000_000], 6)):
         vocabulary = Vocabulary.of(ids)
-        found = vocabulary.index_of([*reversed(ids), unknown])
-        assert found.tolist() == [2, 1, 0, -1]
-        assert vocabulary.take(found[:-1]) == ids[::-1]
+        indices = vocabulary.index_of([*reversed(ids), unknown])
+        assert indices.tolist() == [2, 1, 0, -1]
+        assert vocabulary.take(indices[:-1]) == ids[::-1]
 
 
 def test_parse_gives_the_type_of_the_ids() -> None:
@@ -34,7 +34,7 @@ def test_parse_gives_the_type_of_the_ids() -> None:
     [
         (pa.array([1, 3, 2]), "ids 2: is not above"),
         (pa.array(["a", "a"]), "ids 'a': is not above"),
-        (pa.array([1, None]), "is no id"),
+        (pa.array([1, None]), "is not an id"),
         (pa.array([1.5]), "neither int64 nor string"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The flags of the stand-alone training job, and what follows from them.
+"""Flags of the stand-alone training job, and the values derived from them.
 
 The flags and their defaults are those of the TensorFlow 1 job that this one replaces; docs/trainer-task.md
 describes them all.
@@ -30,7 +30,7 @@ _DEFAULTS: dict[str, Any] = {
     "feedback": "explicit",
 }
 _DEFAULTS_BY_TYPE: dict[str, dict[str, Any]] = {WEB_VIEWS: {"wt_type": LOG}}
-# Found by benchmarks/optimize_task.py on the sample; docs/trainer-task.md has the record.
+# Found by benchmarks/optimize_task.py on the sample; recorded in docs/trainer-task.md.
 _OPTIMIZED_RATINGS = {
     "latent_factors": 6,
     "regularization": 0.00186,
@@ -40,7 +40,7 @@ _OPTIMIZED_RATINGS = {
 _OPTIMIZED_BY_TYPE: dict[str, dict[str, Any]] = {
     RATINGS: _OPTIMIZED_RATINGS,
     USER_RATINGS: _OPTIMIZED_RATINGS,
-    # The old job's, which was tuned on data of this type; the sample has none.
+    # From the old job, which was tuned on data of this type; the sample has none.
     WEB_VIEWS: {
         "latent_factors": 30,
         "regularization": 7.27,
@@ -54,7 +54,7 @@ def make_parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -
     """Return the parser of the job's flags.
 
     Args:
-        kind: class of the parser, which may report errors in its own way.
+        kind: class of the parser; a subclass may report errors in its own way.
     """
     parser = kind(
         prog="python -m trainer.task",
@@ -66,7 +66,7 @@ def make_parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -
 
 
 def check(given: argparse.Namespace) -> None:
-    """Refuse flags that cannot be used, before anything is read or, for a remote job, sent.
+    """Refuse unusable flags before anything is read or, for a remote job, sent.
 
     Raises:
         InputError: naming the first such flag.
@@ -85,9 +85,9 @@ def check(given: argparse.Namespace) -> None:
 
 
 def config_of(given: argparse.Namespace) -> TrainConfig:
-    """Return the training parameters of the flags.
+    """Return the training parameters that the flags set.
 
-    A given flag takes precedence, then ``--use-optimized``, then the defaults of the data type, then those of
+    A flag takes precedence over ``--use-optimized``, then come the defaults of the data type, then those of
     the old job.
 
     Raises:
@@ -101,10 +101,10 @@ def config_of(given: argparse.Namespace) -> TrainConfig:
 
 
 def source_of(given: argparse.Namespace) -> str:
-    """Return where the train file is.
+    """Return the path of the train file.
 
     Raises:
-        InputError: the flags do not say, or say it twice.
+        InputError: the flags do not give it, or give its bucket twice.
     """
     if not given.train_file:
         raise InputError(FIELD, given.train_file, "is missing", "name the file to train on")
@@ -118,7 +118,7 @@ def source_of(given: argparse.Namespace) -> str:
 
 
 def output_of(given: argparse.Namespace) -> str:
-    """Return the folder of the output; a tuning trial has a folder of its own in it."""
+    """Return the folder of the output; a tuning trial has its own folder in it."""
     folder = given.output_dir or given.job_dir
     trial = os.environ.get("CLOUD_ML_TRIAL_ID", "") if given.hypertune else ""
     return joined(folder, trial) if trial else str(folder)
@@ -140,7 +140,7 @@ def checkpoint_folder(given: argparse.Namespace) -> Path:
 
 
 def checkpoints_of(given: argparse.Namespace) -> Checkpoints | None:
-    """Return the writer of checkpoints; None if there are to be none.
+    """Return the writer of checkpoints; None without checkpoints.
 
     Raises:
         InputError: the output is not on a file system, or the flag's value cannot be used.
@@ -152,31 +152,36 @@ def checkpoints_of(given: argparse.Namespace) -> Checkpoints | None:
             "--checkpoint_every",
             given.checkpoint_every,
             "cannot write to gs://",
-            "mount the bucket (/gcs/BUCKET on Vertex AI) and give that folder as --job-dir",
+            "mount the bucket (/gcs/BUCKET on Vertex AI) and give the mounted folder as --job-dir",
         )
     return Checkpoints(checkpoint_folder(given), given.checkpoint_every)
 
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--job-dir", required=True, help="folder of the output; local or gs://")
-    parser.add_argument("--output-dir", help="folder of the output, instead of the job's")
+    parser.add_argument("--job-dir", required=True, help="output folder; local or gs://")
+    parser.add_argument("--output-dir", help="output folder; overrides --job-dir")
     parser.add_argument("--train-file", help="CSV or Parquet; local or gs://, or in --gcs-bucket")
     parser.add_argument("--gcs-bucket", help="bucket of the train file, with or without gs://")
     parser.add_argument(
         "--data-type",
         choices=(RATINGS, USER_RATINGS, WEB_VIEWS),
         default=RATINGS,
-        help="what the file is: MovieLens-like ratings, ratings with a header, or time on pages",
+        help="MovieLens-like ratings, ratings with a header, or time on pages",
     )
-    parser.add_argument("--delimiter", help="delimiter of CSV; default: a tab for ratings, else a comma")
+    parser.add_argument("--delimiter", help="CSV delimiter; default: tab for ratings, else comma")
     parser.add_argument("--headers", action="store_true", help="the first line of a ratings file is a header")
-    parser.add_argument("--hypertune", action="store_true", help="report to Vertex AI's tuning as a trial")
-    parser.add_argument("--verbose-logging", action="store_true", help="also log messages of libraries")
-    parser.add_argument("--test_fraction", type=float, default=0.1, help="share of entries to hold out (0.1)")
+    parser.add_argument("--hypertune", action="store_true", help="run as a trial of Vertex AI's tuning")
+    parser.add_argument("--verbose-logging", action="store_true", help="also log the messages of libraries")
     parser.add_argument(
-        "--checkpoint_every", type=int, default=0, help="iterations between checkpoints; 0, the default: none"
+        "--test_fraction", type=float, default=0.1, help="share of entries to hold out (default: 0.1)"
     )
-    parser.add_argument("--warm_start", help="folder of a wals.model, such as wals_model/ of an earlier job")
+    parser.add_argument(
+        "--checkpoint_every",
+        type=int,
+        default=0,
+        help="iterations between checkpoints; 0 writes none (default: 0)",
+    )
+    parser.add_argument("--warm_start", help="model to start from, such as wals_model/ of an earlier job")
     parser.add_argument(
         "--use-optimized", action="store_true", help="use the parameters tuned for the data type"
     )

@@ -1,4 +1,4 @@
-"""The output of the stand-alone training job; docs/trainer-task.md describes its files."""
+"""Output of the stand-alone training job; docs/trainer-task.md describes its files."""
 
 import argparse
 import json
@@ -23,7 +23,7 @@ from trainer.tensorboard import Scalars
 from trainer.vocabulary import Vocabulary
 
 METRICS_FILE = "metrics.json"
-"""Written last: a job's output is whole when it exists."""
+"""Written last: once it exists, a job's output is complete."""
 
 LOGS_FOLDER = "logs"
 """Folder of the training's progress, for TensorBoard."""
@@ -32,7 +32,7 @@ METRICS_SCHEMA = Schema("wals.job_metrics", 1)
 
 
 def metrics_of(model: Model, split: Split) -> dict[str, Any]:
-    """Return the contents of the metrics file."""
+    """Return the content of the metrics file."""
     return {
         "schema": METRICS_SCHEMA.name,
         "schema_version": METRICS_SCHEMA.version,
@@ -56,8 +56,8 @@ def write_output(
     Args:
         folder: to write to.
         model: the trained model.
-        data: that it was trained on.
-        metrics: of `metrics_of`.
+        data: all interactions, trained and held out.
+        metrics: from `metrics_of`.
         with_json: whether to write JSON copies of the arrays, and every user's items.
     """
     sides = {
@@ -83,11 +83,11 @@ def write_output(
 
 
 def scalars_of(given: argparse.Namespace, scratch: Path) -> Scalars:
-    """Return the writer of the progress.
+    """Return the writer of the training's progress.
 
-    In a local output, the progress can be watched during training; for a remote one it is written to the
-    scratch folder and delivered with the rest. What an earlier job left is removed, unless this job resumes
-    from its checkpoint.
+    A local output shows the progress during training; for a remote one it is written to the scratch folder
+    and delivered with the rest. The progress of an earlier job is removed, unless this job resumes from its
+    checkpoint.
 
     Args:
         given: the parsed flags.
@@ -109,7 +109,7 @@ def _rmse(model: Model, entries: sparse.csr_array[np.float32]) -> float:
 
 
 def _ids(vocabulary: Vocabulary) -> NDArray[Any]:
-    """Return ids as int64 or fixed-width text, which need no pickle."""
+    """Return ids as int64 or fixed-width text, which NumPy saves without pickle."""
     return np.array(vocabulary.ids.to_pylist())
 
 
@@ -121,7 +121,7 @@ def _histories(data: Interactions) -> Iterable[dict[str, Any]]:
 
 
 def _write_array(path: Path, elements: Iterable[Any]) -> None:
-    """Write a JSON array an element at a time."""
+    """Write a JSON array one element at a time."""
     with path.open("w", encoding="utf-8") as file:
         separator = "["
         for element in elements:

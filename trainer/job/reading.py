@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy import sparse
 
-from trainer.errors import InputError
+from trainer.errors import InputError, translated
 from trainer.vocabulary import Vocabulary
 
 FIELD = "--train-file"
-"""The option that names the file; errors begin with it."""
+"""Option that names the file; errors begin with it."""
 
+_CSV_REMEDY = "check --delimiter, and give --headers if the first line names the columns"
 _USUAL_NAMES = (
     {"userid", "clientid", "subscriberid"},
     {"itemid", "contentid", "groupid", "movieid"},
@@ -29,12 +30,12 @@ _ID_IN_CSV = pa.dictionary(pa.int32(), pa.string())
 
 @dataclass(frozen=True)
 class Interactions:
-    """What a file holds.
+    """Contents of a file.
 
     Attributes:
         users: ids of the rows, ascending.
         items: ids of the columns, ascending.
-        matrix: (users, items) float32, canonical CSR; pairs that the file repeats are summed.
+        matrix: (users, items) float32, canonical CSR; repeated pairs are summed.
     """
 
     users: Vocabulary
@@ -45,31 +46,32 @@ class Interactions:
 def read_interactions(path: Path, *, delimiter: str, headers: bool) -> Interactions:
     r"""Read a file of users, items and values.
 
-    A file that ends in ``.parquet`` is Parquet, every other CSV. Where one column each has a usual name for
-    the user (``userId``, ``clientId``, ``subscriberId``), the item (``itemId``, ``movieId``, ``contentId``,
-    ``groupId``) and the value (``rating``, ``timeOnPage``), however its letters and underscores are written,
-    these are read; otherwise the first three columns are. Ids are integers (int64) when every one of them
-    is written as one, without leading zeros, and text otherwise.
+    A file that ends in ``.parquet`` is Parquet, any other CSV. If exactly one column each has a usual name
+    for the user (``userId``, ``clientId``, ``subscriberId``), the item (``itemId``, ``movieId``,
+    ``contentId``, ``groupId``) and the value (``rating``, ``timeOnPage``), regardless of case and
+    underscores, these are read; otherwise the first three columns are. Ids are integers (int64) if all of
+    them are written as integers without leading zeros, and text otherwise.
 
     Args:
-        path: of the file, not compressed or as pyarrow tells by the ending (``.gz``, ``.bz2``, ``.zst``).
+        path: of the file; pyarrow decompresses CSV by its ending (``.gz``, ``.bz2``, ``.zst``).
         delimiter: of CSV; one character, or ``\t`` spelled out.
         headers: whether the first line of CSV names the columns.
 
     Raises:
-        InputError: the file cannot be read, has fewer than three columns or no rows, or a row lacks an id
-            or has no finite number as its value; the message names the row.
+        InputError: the file cannot be read, has fewer than three columns or no rows, or a row has no id or
+            no finite number as its value; the message names the row.
     """
     read = _read_parquet if path.suffix == ".parquet" else _csv_reader(delimiter, headers)
-    try:
-        table = read(path)
-    except OSError as error:
-        raise InputError(
-            FIELD, str(path), error.strerror or str(error), "give a file that can be read"
-        ) from error
-    except pa.ArrowException as error:
+
+    def unreadable(error: OSError) -> InputError:
+        return InputError(FIELD, str(path), error.strerror or str(error), "give a readable file")
+
+    def malformed(error: pa.ArrowException) -> InputError:
         problem = str(error).partition("\n")[0]
-        raise InputError(FIELD, str(path), f"cannot be read: {problem}", _CSV_REMEDY) from error
+        return InputError(FIELD, str(path), f"cannot be read: {problem}", _CSV_REMEDY)
+
+    with translated((OSError, unreadable), (pa.ArrowException, malformed)):
+        table = read(path)
     if table.num_rows == 0:
         raise InputError(FIELD, str(path), "has no rows", "give a file with interactions")
     users, rows = _encode(table, 0, path)
@@ -77,9 +79,6 @@ def read_interactions(path: Path, *, delimiter: str, headers: bool) -> Interacti
     values = _values(table, path)
     shape = (len(users), len(items))
     return Interactions(users, items, sparse.coo_array((values, (rows, columns)), shape).tocsr())
-
-
-_CSV_REMEDY = "check --delimiter, and give --headers if the first line names the columns"
 
 
 def _csv_reader(delimiter: str, headers: bool) -> Any:
@@ -108,14 +107,14 @@ def _chosen(names: Sequence[str], path: Path) -> list[str]:
     """Return the columns of the user, the item and the value."""
     if len(names) < 3:
         raise InputError(FIELD, str(path), f"has {len(names)} columns, not user, item and value", _CSV_REMEDY)
-    found = [[name for name in names if name.lower().replace("_", "") in usual] for usual in _USUAL_NAMES]
-    if all(len(matches) == 1 for matches in found):
-        return [name for (name,) in found]
+    matches = [[name for name in names if name.lower().replace("_", "") in usual] for usual in _USUAL_NAMES]
+    if all(len(match) == 1 for match in matches):
+        return [name for (name,) in matches]
     return list(names[:3])
 
 
 def _encode(table: Any, column: int, path: Path) -> tuple[Vocabulary, NDArray[np.int64]]:
-    """Return the ids of a column, and the index of each row's."""
+    """Return the ids of a column, and the index of each row's id."""
     chunks = table.column(column)
     if not pa.types.is_dictionary(chunks.type):
         chunks = chunks.dictionary_encode()
@@ -129,7 +128,7 @@ def _encode(table: Any, column: int, path: Path) -> tuple[Vocabulary, NDArray[np
 
 
 def _typed(ids: Any, name: str, path: Path) -> Any:
-    """Return unique ids as int64 if they are integers, else as strings."""
+    """Return unique ids as int64 if all are integers, else as strings."""
     if pa.types.is_integer(ids.type):
         return ids.cast(pa.int64())
     if not (pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type)):
@@ -146,12 +145,13 @@ def _typed(ids: Any, name: str, path: Path) -> Any:
 
 def _values(table: Any, path: Path) -> NDArray[np.float32]:
     column = table.column(2)
-    try:
+
+    def mistyped(_: Exception) -> InputError:
+        problem = f"has {column.type} in column {table.column_names[2]}"
+        return InputError(FIELD, str(path), problem, "give numbers there")
+
+    with translated(((pa.ArrowInvalid, pa.ArrowNotImplementedError), mistyped)):
         values = column.cast(pa.float64())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise InputError(
-            FIELD, str(path), f"has {column.type} in column {table.column_names[2]}", "give numbers there"
-        ) from error
     with np.errstate(over="ignore"):
         numbers = np.asarray(values.fill_null(np.nan)).astype(np.float32)
     _refuse(table, 2, path, pa.array(~np.isfinite(numbers)), "has no finite float32 value")
@@ -165,5 +165,5 @@ def _refuse(table: Any, column: int, path: Path, wrong: Any, problem: str) -> No
             FIELD,
             str(path),
             f"{problem} in row {row + 1}, column {table.column_names[column]}",
-            "mend or remove the row",
+            "fix or remove the row",
         )

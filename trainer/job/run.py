@@ -12,9 +12,8 @@ from typing import Any
 from trainer import extras
 from trainer.checkpoint import Checkpoints
 from trainer.config import TrainConfig
-from trainer.errors import InputError
+from trainer.errors import InputError, translated
 from trainer.files import make_writable
-from trainer.fit import fit
 from trainer.job import flags
 from trainer.job.output import METRICS_FILE, metrics_of, scalars_of, write_output
 from trainer.job.reading import FIELD, Interactions, read_interactions
@@ -22,9 +21,10 @@ from trainer.matrix import InteractionMatrix
 from trainer.model import Iteration, Model
 from trainer.splitting import Split
 from trainer.storage import deliver, is_remote, local_copy
+from trainer.training import fit
 
 HYPERPARAMETER_METRIC_TAG = "training/hptuning/metric"
-"""The tag under which the RMSE of the held-out entries is reported; the old job's."""
+"""Tag under which the RMSE of the held-out entries is reported, as by the old job."""
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def run(given: argparse.Namespace) -> None:
     config, output = flags.config_of(given), flags.output_of(given)
     tuner = _tuner() if given.hypertune else None
     if not extras.tensorflow_is_installed():
-        logger.warning("no SavedModel will be written, because TensorFlow is not installed")
+        logger.warning("TensorFlow is not installed; no SavedModel will be written")
     with local_copy(FIELD, flags.source_of(given)) as path:
         data = read_interactions(path, delimiter=flags.delimiter_of(given), headers=flags.has_headers(given))
     split = _split(data, given.test_fraction, config.seed)
@@ -79,7 +79,7 @@ def _split(data: Interactions, fraction: float, seed: int) -> Split:
             "--test_fraction",
             fraction,
             f"holds out none of {data.matrix.nnz} entries",
-            "raise it, or give 0",
+            "raise it, or set it to 0",
         )
     return split
 
@@ -108,11 +108,8 @@ def _train(
 
 
 def _tuner() -> Any:
-    """Return the reporter of the metric to Vertex AI's hyperparameter tuning."""
-    try:
+    """Return the client that reports the metric to Vertex AI's hyperparameter tuning."""
+    missing = InputError("--hypertune", True, "requires cloudml-hypertune", "pip install cloudml-hypertune")
+    with translated((ImportError, lambda _: missing)):
         import hypertune
-    except ImportError as error:
-        raise InputError(
-            "--hypertune", True, "requires cloudml-hypertune", "pip install cloudml-hypertune"
-        ) from error
     return hypertune.HyperTune()

@@ -1,1 +1,1 @@
-"""Serving: the TensorFlow graph and its export as a SavedModel."""
+"""Serving: a TensorFlow graph of a model and its export as a SavedModel."""

@@ -1,12 +1,12 @@
 """Export of a model to a TensorFlow SavedModel that serves by the original ids, without this package.
 
-As an artifact (schema ``wals.saved_model`` v1) it is a folder that TensorFlow Serving loads as it is:
+As an artifact (schema ``wals.saved_model`` v1) it is a folder that TensorFlow Serving loads directly:
 
     saved_model.pb          the signatures of `trainer.serving.recommender`
     variables/              factors, ids of the items, and each user's training items
-    assets/users.txt        an id a line, in the order of the factors
+    assets/users.txt        one id per line, in the order of the factors
     assets/items.txt        likewise
-    _manifest.json          counts, and the SHA-256 of each file; servers pass over it
+    _manifest.json          counts, and the SHA-256 of each file; servers ignore it
 """
 
 import tempfile
@@ -25,32 +25,32 @@ _GRAPH = "saved_model.pb"
 def export(model: Model, folder: Path) -> dict[str, Any]:
     """Write a model as a SavedModel and return its manifest.
 
-    The signatures and their limits are those of `trainer.serving.recommender.Recommender`. Exporting holds a
-    second copy of the factors in memory, and a third on the disk of the temporary folder.
+    The signatures and their limits are those of `trainer.serving.recommender.Recommender`. Exporting needs
+    memory for a second copy of the factors, and room for a third in the temporary folder.
 
     Args:
         model: to serve.
-        folder: to write. It is no SavedModel until all of it is there, as the graph is written last.
+        folder: to write. It becomes a SavedModel only at the end, as the graph is written last.
 
     Raises:
-        InputError: TensorFlow is not installed, the folder cannot be written, or an id has a line break.
+        InputError: TensorFlow is not installed, the folder cannot be written to, or an id has a line break.
     """
     from trainer.serving.recommender import Recommender
 
     with tempfile.TemporaryDirectory() as scratch:
-        assets, whole = Path(scratch, "assets"), Path(scratch, "whole")
+        assets, complete = Path(scratch, "assets"), Path(scratch, "complete")
         assets.mkdir()
-        Recommender(model, assets).save(whole)
+        Recommender(model, assets).save(complete)
         begin_artifact(folder)
         (folder / _GRAPH).unlink(missing_ok=True)
-        written = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
-        for name in sorted(written, key=lambda name: name == Path(_GRAPH)):
-            copy_file(whole / name, folder / name)
+        files = sorted(path.relative_to(complete) for path in complete.rglob("*") if path.is_file())
+        for name in sorted(files, key=lambda name: name == Path(_GRAPH)):
+            copy_file(complete / name, folder / name)
     content = {
         "users": len(model.users),
         "items": len(model.items),
         "latent_factors": model.config.latent_factors,
-        "sha256": {name.as_posix(): sha256(folder / name) for name in written},
+        "sha256": {name.as_posix(): sha256(folder / name) for name in files},
     }
     finish_artifact(folder, SCHEMA, content)
     return content

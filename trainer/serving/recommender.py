@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from trainer.errors import InputError
 from trainer.extras import tensorflow
 from trainer.model import Model
 from trainer.vocabulary import Vocabulary
-from trainer.weighting import entry_weights, scaled_regularization
+from trainer.weighting import entry_weights, scaled_regularization, value_weight
 
 tf: Any = tensorflow()
 
@@ -21,38 +22,36 @@ _UNKNOWN = -1
 class Recommender:
     """The signatures of a model's SavedModel.
 
-    Ids are strings in every signature; integer ids are their decimal text, so that no client loses digits
-    of theirs. A list that has fewer than k items, also that of an unknown user or item, is filled up with
-    the empty id "" and the score 0. `k` is one number, or one for each row, as requests with "instances"
-    send it, of which the largest counts.
+    Ids are strings in every signature; integer ids are passed as decimal text, so that no client loses
+    digits. A list with fewer than k items, or that of an unknown user or item, is padded with the empty id
+    "" and the score 0. `k` is one number, or one for each row, as requests with "instances" send it; the
+    largest applies.
 
-    - ``recommend(user_ids (n,), k)``, also ``serving_default``: the k items of the largest inner product
+    - ``recommend(user_ids (n,), k)``, also ``serving_default``: the k items with the largest inner products
       with each user's factor, without the user's training items.
     - ``recommend_for_items(item_ids (n, m), k)``: the same for users who were not in training, from the
-      items of each; rows are padded with "". Repeated and unknown items are passed over. Each user's factor
-      is the exact solution with training's weights and regularisation, every item having the value 1. With
-      explicit feedback the scores are then in units of whatever value the items have in common; their
-      order is that of any such value.
-    - ``similar_items(item_ids (n,), k)``: the k items nearest by the cosine of their factors, without the
+      items of each; rows are padded with "". Repeated and unknown items are ignored. Each user's factor is
+      the exact solution with the weights and regularisation of training, where every item has the value 1.
+      With explicit feedback, any other common value would only scale the scores.
+    - ``similar_items(item_ids (n,), k)``: the k items nearest by cosine similarity of factors, without the
       item itself.
 
-    All return ``item_ids`` (n, k) string and ``scores`` (n, k) float32, best first and among equals in the
-    order of training. A request takes memory for n times all items, 4 bytes each, and
-    ``recommend_for_items`` for n d (d + m) numbers besides: send large ones in parts.
+    All return ``item_ids`` (n, k) string and ``scores`` (n, k) float32, best first, and among equals in the
+    order of the model's items. A request needs memory for n times all items, 4 bytes each, and
+    ``recommend_for_items`` for another n d (d + m) numbers: split large ones.
     """
 
     def __init__(self, model: Model, assets: Path) -> None:
-        """Take over a model.
+        """Copy a model into TensorFlow.
 
         Args:
-            model: its arrays are copied into TensorFlow variables.
+            model: its arrays become TensorFlow variables.
             assets: folder for files of the ids, which `save` copies.
 
         Raises:
             InputError: an id contains a line break, which the asset files cannot hold.
         """
         config = model.config
-        counts = np.bincount(model.seen.indices, minlength=len(model.items)).astype(np.int64)
         lengths = np.linalg.norm(model.item_factors, axis=1)
         self._module = tf.Module()
         self._users = self._index("users", model.users, assets / "users.txt")
@@ -65,7 +64,7 @@ class Recommender:
         )
         self._seen_indptr = self._variable("seen_indptr", model.seen.indptr)
         self._seen_indices = self._variable("seen_indices", model.seen.indices)
-        self._excess = self._variable("excess", _excess_of_value_one(model, counts))
+        self._excess = self._variable("excess", _excess_of_value_one(model))
         self._unobs_weight = np.float32(config.unobs_weight)
         # The lambda of a user with 1, 2, ... items.
         self._regularization = self._variable(
@@ -115,7 +114,7 @@ class Recommender:
         return self._best(cosines, items != _UNKNOWN, k)
 
     def _fold_in(self, items: Any, counted: Any) -> Any:
-        """Solve (w0 V'V + sum_j e_j v_j v_j' + l I) u = sum_j (w0 + e_j) v_j of each row's counted items."""
+        """Solve (w0 V'V + sum_j e_j v_j v_j' + l I) u = sum_j (w0 + e_j) v_j for each row's counted items."""
         excess = tf.where(counted, tf.gather(self._excess, items), 0.0)
         weights = tf.where(counted, self._unobs_weight + excess, 0.0)
         factors = tf.gather(self._item_factors, items)
@@ -131,33 +130,33 @@ class Recommender:
         return tf.matmul(queries, self._item_factors, transpose_b=True)
 
     def _best(self, scores: Any, known: Any, k: Any) -> Any:
-        """Return the ids and scores of the k best items of each row, none for rows that are not known."""
-        asked = tf.reduce_max(k)
-        tf.debugging.assert_positive(asked, "k must be at least 1")
-        best, items = tf.math.top_k(scores, tf.minimum(asked, tf.shape(scores)[1]))
+        """Return the ids and scores of the k best items of each row, none for unknown rows."""
+        largest_k = tf.reduce_max(k)
+        tf.debugging.assert_positive(largest_k, "k must be at least 1")
+        best, items = tf.math.top_k(scores, tf.minimum(largest_k, tf.shape(scores)[1]))
         listed = known[:, None] & (best > float("-inf"))
         ids = tf.where(listed, tf.gather(self._item_ids, items), "")
-        missing = [[0, 0], [0, asked - tf.shape(items)[1]]]
+        missing = [[0, 0], [0, largest_k - tf.shape(items)[1]]]
         return {
             "item_ids": tf.pad(ids, missing, constant_values=""),
             "scores": tf.pad(tf.where(listed, best, 0.0), missing),
         }
 
     def _variable(self, name: str, value: Any) -> Any:
-        # The module owns it, so that it is saved.
+        # An attribute of the module, so that it is saved.
         variable = tf.Variable(value, trainable=False, name=name)
         setattr(self._module, name, variable)
         return variable
 
     def _index(self, name: str, ids: Vocabulary, path: Path) -> Any:
-        """Return a table from ids to their indices, which reads a file with an id a line."""
+        """Write a file with one id per line and return the table from ids to indices that reads it."""
         texts = _texts(ids)
         broken = pc.match_substring_regex(texts, "[\r\n]")
         if pc.any(broken).as_py():
             raise InputError(
                 name,
                 texts[pc.index(broken, True).as_py()].as_py(),
-                "has a line break, which a SavedModel's ids cannot have",
+                "has a line break, which a SavedModel cannot store",
                 "rename the id",
             )
         path.write_text("".join(f"{text}\n" for text in texts.to_pylist()), "utf-8", newline="\n")
@@ -175,11 +174,10 @@ def _texts(ids: Vocabulary) -> "pa.Array[Any]":
     return ids.ids.cast(pa.string())
 
 
-def _excess_of_value_one(model: Model, item_counts: Any) -> Any:
+def _excess_of_value_one(model: Model) -> NDArray[np.float32]:
     """Return e_j, the weight beyond w0 of an entry of value 1 in each item, for a user of weight 1."""
-    value_weight = model.config.alpha if model.config.feedback == "implicit" else 0.0
-    _, item_weight = entry_weights(model.config, 1, item_counts)
-    return item_weight + np.float32(value_weight)
+    _, item_weight = entry_weights(model.config, 1, model.item_counts)
+    return item_weight + np.float32(value_weight(model.config))
 
 
 def _without(scores: Any, rows: Any, items: Any) -> Any:

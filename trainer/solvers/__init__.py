@@ -1,4 +1,4 @@
-"""Solvers of the alternating least-squares problems, behind one interface."""
+"""Solvers of the alternating least-squares problems, with a common interface."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -23,7 +23,7 @@ class Solver(Protocol):
         minor: NDArray[np.float32],
         major: NDArray[np.float32],
     ) -> float:
-        """Replace every row of ``major`` by its solution, or by a step towards it.
+        """Replace every row of ``major`` with its solution, or with a step towards it.
 
         Args:
             shards: the matrix, oriented so that its rows are the major side.
@@ -40,7 +40,7 @@ class Solver(Protocol):
 def make_solver(config: TrainConfig) -> Solver:
     """Return the solver that ``config.solver`` names, importing only what it needs.
 
-    ``auto`` is ``tensorflow`` where TensorFlow sees a GPU, and ``cg`` elsewhere.
+    ``auto`` is ``tensorflow`` if TensorFlow sees a GPU, else ``cg``.
 
     Raises:
         InputError: the solver is ``tensorflow`` and TensorFlow is not installed, or there are fewer cores

@@ -1,10 +1,10 @@
-"""Conjugate gradients in the eigenbasis of the Gramian.
+"""Preconditioned conjugate gradients in the eigenbasis of the Gramian.
 
-A row's system is ``w0 V'V + l I + sum e v v'``. Rotating both sides' factors by the eigenvectors Q of V'V
-changes no inner product and makes the part that all rows share diagonal: no multiplication by the Gramian
-remains, and the diagonal, with the entries' part estimated by their weight times the mean of v v', is a
-preconditioner under which two steps come as near as many plain ones. A step touches each entry twice while
-its tile of rows is in the nearest cache.
+A row's system A x = b has A = w0 V'V + l I + sum_k e_k v_k v_k'. Rotating both sides' factors by the
+eigenvectors of V'V changes no inner product and makes the part that all rows share diagonal, so that no
+multiplication by the Gramian remains. The preconditioner M is that diagonal plus an estimate of the entries'
+part, (sum_k e_k) times the mean of v v'. Under it two steps come as close as many plain ones. A step reads
+each entry twice while its tile of rows is in the nearest cache.
 """
 
 from collections.abc import Sequence
@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 
 from trainer.matrix import Shard
 from trainer.solvers.kernels import (
+    ShardProblem,
     adds,
-    chunk_bounds,
     compiled,
     dots,
     in_threads,
-    longest_row,
     padded,
     prefetch,
     read_entries,
+    room_for_entries,
     tile_of,
 )
 from trainer.solvers.simd import take
 from trainer.weighting import HalfProblem
 
 _ROTATED_AT_ONCE = 1 << 13
-# A squared residual that has fallen by this much is rounding; further steps would divide by nothing.
+# A squared residual that has fallen to this share is rounding; further steps would divide by zero.
 _ROUNDING = np.float32(1e-13)
 
 
@@ -48,27 +48,21 @@ class ConjugateGradients:
         minor: NDArray[np.float32],
         major: NDArray[np.float32],
     ) -> float:
-        """Step every row towards its solution; see `trainer.solvers.Solver`. Rotates ``minor`` in place."""
+        """Step every row towards its solution and rotate ``minor`` in place; see `trainer.solvers.Solver`."""
         eigenvalues = _to_eigenbasis(minor, major)
         shared = np.float32(problem.unobs_weight) * eigenvalues
         mean = eigenvalues / np.float32(len(minor))
         total = 0.0
         for shard in shards:
-            rows = slice(shard.first, shard.first + shard.rows)
-            bounds = chunk_bounds(shard)
-            losses = np.zeros(len(bounds) - 1)
-            in_threads(
-                self._threads, _sweep, shard.indptr, shard.indices, shard.values,
-                problem.major_weight[rows], problem.minor_weight, np.float32(problem.value_weight),
-                problem.binary, np.float32(problem.unobs_weight), problem.regularization[rows],
-                shared, mean, minor, major[rows], self._steps, bounds, losses,
-            )  # fmt: skip
+            part = ShardProblem.of(shard, problem, minor, major)
+            losses = np.zeros(len(part.bounds) - 1)
+            in_threads(self._threads, _sweep, part, shared, mean, self._steps, losses)
             total += float(losses.sum())
         return total
 
 
 def _to_eigenbasis(minor: NDArray[np.float32], major: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rotate both sides, in place, so that the Gramian of ``minor`` is diagonal; return its diagonal."""
+    """Rotate both sides in place so that the Gramian of ``minor`` is diagonal; return its diagonal."""
     eigenvalues, vectors = np.linalg.eigh(minor.T @ minor)
     for factors in (minor, major):
         for start in range(0, len(factors), _ROTATED_AT_ONCE):
@@ -79,112 +73,142 @@ def _to_eigenbasis(minor: NDArray[np.float32], major: NDArray[np.float32]) -> ND
 
 
 @compiled()
-def _sweep(
-    counter: Any, indptr: Any, indices: Any, values: Any, major_weight: Any, minor_weight: Any,
-    value_weight: Any, binary: Any, w0: Any, regularization: Any, shared: Any, mean: Any, minor: Any,
-    major: Any, steps: Any, bounds: Any, losses: Any,
-) -> None:  # fmt: skip
-    """Step the rows of the chunks that this thread takes, and set what their losses are."""
+def _sweep(counter: Any, problem: Any, shared: Any, mean: Any, steps: Any, losses: Any) -> None:
+    """Step the rows of the chunks that this thread takes.
+
+    Args:
+        counter: (1,) int64, the next chunk.
+        problem: `ShardProblem`.
+        shared: (d,) float32, the diagonal of w0 V'V.
+        mean: (d,) float32, the diagonal of the mean of v v'.
+        steps: for each row.
+        losses: (chunks,) float64, to set.
+    """
+    indptr, regularization, bounds = problem.indptr, problem.regularization, problem.bounds
+    minor, major = problem.minor, problem.major
     d = minor.shape[1]
     chunk = take(counter)
     while chunk < len(losses):
         first, last = bounds[chunk], bounds[chunk + 1]
-        longest = longest_row(indptr, first, last)
-        rows = np.empty(longest, indices.dtype)
-        excess, weighted = np.empty(longest, np.float32), np.empty(longest, np.float32)
-        sums = np.empty(longest, np.float32)
-        diagonal, scale = np.empty(d, np.float32), np.empty(d, np.float32)
+        entries = room_for_entries(problem, first, last)
+        diagonal, inverse = np.empty(d, np.float32), np.empty(d, np.float32)
         vectors = np.empty((3, d), np.float32)
         loss = 0.0
         for i in range(first, last):
-            start, stop = indptr[i], indptr[i + 1]
-            if start == stop:
+            count = indptr[i + 1] - indptr[i]
+            if count == 0:
                 major[i] = np.float32(0)
                 continue
-            loss += read_entries(
-                indices, values, start, stop, major_weight[i], minor_weight, value_weight, binary, w0,
-                rows, excess, weighted,
-            )  # fmt: skip
+            loss += read_entries(problem, i, entries)
             weight = np.float32(0)
-            for k in range(stop - start):
-                weight += excess[k]
+            for k in range(count):
+                weight += entries.excess[k]
+            # M = w0 V'V + l I + (sum_k e_k) mean(v v'), diagonal
             for f in range(d):
                 diagonal[f] = shared[f] + regularization[i]
-                scale[f] = np.float32(1) / (diagonal[f] + max(weight, np.float32(0)) * mean[f])
-            loss += _start(
-                minor, indices, start, rows, excess, weighted, sums, padded(stop - start),
-                diagonal, major[i], vectors[0],
-            )  # fmt: skip
-            loss -= _step(
-                minor, rows, excess, sums, padded(stop - start), diagonal, scale, major[i], vectors, steps
-            )
+                inverse[f] = np.float32(1) / (diagonal[f] + max(weight, np.float32(0)) * mean[f])
+            ahead = problem.indices[indptr[i] :]
+            loss += _start(minor, ahead, entries, padded(count), diagonal, major[i], vectors[0])
+            loss -= _step(minor, entries, padded(count), diagonal, inverse, major[i], vectors, steps)
         losses[chunk] = loss
         chunk = take(counter)
 
 
 @compiled(inlined=True)
-def _start(
-    minor: Any, indices: Any, start: Any, rows: Any, excess: Any, weighted: Any, sums: Any, count: Any,
-    diagonal: Any, solution: Any, residual: Any,
-) -> Any:  # fmt: skip
-    """Set the residual b - A x; return x'A x - 2 b'x."""
+def _start(minor: Any, ahead: Any, entries: Any, count: Any, diagonal: Any, x: Any, r: Any) -> Any:
+    """Set the residual r = b - A x.
+
+    Args:
+        minor: (minors, d) float32.
+        ahead: (n,) minor rows of the entries from the row's first to the shard's last, for prefetching.
+        entries: `Entries` of the row.
+        count: of the entries, padded.
+        diagonal: (d,) float32, of w0 V'V + l I.
+        x: (d,) float32, the factors so far.
+        r: (d,) float32, to set.
+
+    Returns:
+        x'A x - 2 b'x, float32.
+    """
+    rows, excess, weighted, sums = entries.rows, entries.excess, entries.weighted, entries.sums
     d, tile = minor.shape[1], tile_of(minor.shape[1])
     loss = np.float32(0)
     for f in range(d):
-        residual[f] = -diagonal[f] * solution[f]
-        loss -= residual[f] * solution[f]
+        r[f] = -diagonal[f] * x[f]
+        loss -= r[f] * x[f]
     for begin in range(0, count, tile):
         end = min(begin + tile, count)
-        prefetch(minor, indices, start + end, start + end + tile)
-        dots(minor, rows, begin, end, solution, sums)
+        prefetch(minor, ahead, end, end + tile)
+        dots(minor, rows, begin, end, x, sums)
         tile_excess, tile_weighted, tile_sums = excess[begin:end], weighted[begin:end], sums[begin:end]
         for k in range(len(tile_sums)):
             loss += (tile_excess[k] * tile_sums[k] - np.float32(2) * tile_weighted[k]) * tile_sums[k]
             tile_sums[k] = tile_weighted[k] - tile_excess[k] * tile_sums[k]
-        adds(minor, rows, begin, end, sums, residual)
+        adds(minor, rows, begin, end, sums, r)
     return loss
 
 
 @compiled(inlined=True)
 def _step(
-    minor: Any, rows: Any, excess: Any, sums: Any, count: Any, diagonal: Any, scale: Any, solution: Any,
-    vectors: Any, steps: Any,
-) -> Any:  # fmt: skip
-    """Take preconditioned steps from the residual in ``vectors[0]``; return how much they lower the loss."""
-    residual, direction, product = vectors[0], vectors[1], vectors[2]
+    minor: Any, entries: Any, count: Any, diagonal: Any, inverse: Any, x: Any, vectors: Any, steps: Any
+) -> Any:
+    """Take steps of preconditioned conjugate gradients (Saad 2003, alg. 9.1), whose letters these are.
+
+    Args:
+        minor: (minors, d) float32.
+        entries: `Entries` of the row.
+        count: of the entries, padded.
+        diagonal: (d,) float32, of w0 V'V + l I.
+        inverse: (d,) float32, the diagonal of M^-1.
+        x: (d,) float32, to improve.
+        vectors: (3, d) float32: the residual r of x, and room for p and q.
+        steps: how many.
+
+    Returns:
+        How much the steps lower x'A x - 2 b'x, float32.
+    """
+    rows, excess, sums = entries.rows, entries.excess, entries.sums
+    r, p, q = vectors[0], vectors[1], vectors[2]
     d, tile = minor.shape[1], tile_of(minor.shape[1])
     gain = np.float32(0)
-    slope = np.float32(0)
+    # z = M^-1 r,  p = z
+    rz = np.float32(0)
     for f in range(d):
-        direction[f] = scale[f] * residual[f]
-        slope += residual[f] * direction[f]
-    least = _ROUNDING * slope
+        z = inverse[f] * r[f]
+        p[f] = z
+        rz += r[f] * z
+    least = _ROUNDING * rz
     for step in range(steps):
-        if slope <= least:
+        if rz <= least:
             break
         final = step == steps - 1
-        curvature = np.float32(0)
+        # q = A p,  with A = w0 V'V + l I + sum_k e_k v_k v_k'
+        pq = np.float32(0)
         for f in range(d):
-            product[f] = diagonal[f] * direction[f]
-            curvature += product[f] * direction[f]
+            q[f] = diagonal[f] * p[f]
+            pq += q[f] * p[f]
         for begin in range(0, count, tile):
             end = min(begin + tile, count)
-            dots(minor, rows, begin, end, direction, sums)
+            dots(minor, rows, begin, end, p, sums)
             tile_excess, tile_sums = excess[begin:end], sums[begin:end]
             for k in range(len(tile_sums)):
-                curvature += tile_excess[k] * tile_sums[k] * tile_sums[k]
+                pq += tile_excess[k] * tile_sums[k] * tile_sums[k]
                 tile_sums[k] *= tile_excess[k]
-            # The last step needs its length but no residual after it.
+            # The last step needs p'q but no residual after it.
             if not final:
-                adds(minor, rows, begin, end, sums, product)
-        length = slope / curvature
-        gain += length * slope
-        ahead = np.float32(0)
+                adds(minor, rows, begin, end, sums, q)
+        # alpha = r'z / p'q,  which lowers the loss by alpha r'z
+        alpha = rz / pq
+        gain += alpha * rz
+        # x = x + alpha p,  r = r - alpha q,  z = M^-1 r
+        next_rz = np.float32(0)
         for f in range(d):
-            solution[f] += length * direction[f]
-            residual[f] -= length * product[f]
-            ahead += residual[f] * residual[f] * scale[f]
+            x[f] += alpha * p[f]
+            r[f] -= alpha * q[f]
+            next_rz += r[f] * r[f] * inverse[f]
+        # beta = next r'z / r'z,  p = z + beta p
+        beta = next_rz / rz
         for f in range(d):
-            direction[f] = scale[f] * residual[f] + ahead / slope * direction[f]
-        slope = ahead
+            p[f] = inverse[f] * r[f] + beta * p[f]
+        rz = next_rz
     return gain

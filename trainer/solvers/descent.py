@@ -1,4 +1,4 @@
-"""Exact solves of blocks of coordinates: iALS++, and with one block for all of them, Cholesky.
+"""Exact solves for blocks of coordinates: iALS++, or Cholesky if one block holds all of them.
 
 For a block B of a row's coordinates x, with s_k = v_k . x of its entries (Rendle et al. 2021, sec. 3),
 
@@ -17,22 +17,22 @@ from numpy.typing import NDArray
 from trainer.errors import InputError
 from trainer.matrix import Shard
 from trainer.solvers.kernels import (
+    ShardProblem,
     adds,
-    chunk_bounds,
     compiled,
     dots,
     in_threads,
-    longest_row,
     padded,
     prefetch,
     read_entries,
+    room_for_entries,
 )
 from trainer.solvers.simd import LANES, ROWS, add_rows, take
 from trainer.weighting import HalfProblem
 
 
 class BlockDescent:
-    """Solves each row block by block; exactly, when one block holds all coordinates."""
+    """Solves each row block by block; exactly if one block holds all coordinates."""
 
     def __init__(self, block: int, threads: int) -> None:
         self._block = block
@@ -45,7 +45,7 @@ class BlockDescent:
         minor: NDArray[np.float32],
         major: NDArray[np.float32],
     ) -> float:
-        """Solve the blocks of every row in turn; see `trainer.solvers.Solver`.
+        """Solve the blocks of every row one after the other; see `trainer.solvers.Solver`.
 
         Raises:
             InputError: a row's system is singular in float32.
@@ -53,19 +53,14 @@ class BlockDescent:
         shared = np.float32(problem.unobs_weight) * (minor.T @ minor)
         total = 0.0
         for shard in shards:
-            rows = slice(shard.first, shard.first + shard.rows)
-            bounds = chunk_bounds(shard)
-            losses, singular = np.zeros(len(bounds) - 1), np.full(len(bounds) - 1, -1)
+            part = ShardProblem.of(shard, problem, minor, major)
+            losses, singular = np.zeros(len(part.bounds) - 1), np.full(len(part.bounds) - 1, -1)
             in_threads(
-                self._threads, _sweep, shard.indptr, shard.indices, shard.values,
-                problem.major_weight[rows], problem.minor_weight, np.float32(problem.value_weight),
-                problem.binary, np.float32(problem.unobs_weight), problem.regularization[rows],
-                shared, minor, major[rows], min(self._block, minor.shape[1]), bounds,
-                losses, singular,
-            )  # fmt: skip
-            found = singular[singular >= 0]
-            if found.size:
-                row = shard.first + int(found[0])
+                self._threads, _sweep, part, shared, min(self._block, minor.shape[1]), losses, singular
+            )
+            failed = singular[singular >= 0]
+            if failed.size:
+                row = shard.first + int(failed[0])
                 raise InputError(
                     "regularization",
                     float(problem.regularization[row]),
@@ -77,22 +72,28 @@ class BlockDescent:
 
 
 @compiled()
-def _sweep(
-    counter: Any, indptr: Any, indices: Any, values: Any, major_weight: Any, minor_weight: Any,
-    value_weight: Any, binary: Any, w0: Any, regularization: Any, shared: Any, minor: Any, major: Any,
-    block: Any, bounds: Any, losses: Any, singular: Any,
-) -> None:  # fmt: skip
-    """Solve the rows of the chunks that this thread takes; set their losses and the first singular row."""
+def _sweep(counter: Any, problem: Any, shared: Any, block: Any, losses: Any, singular: Any) -> None:
+    """Solve the rows of the chunks that this thread takes.
+
+    Args:
+        counter: (1,) int64, the next chunk.
+        problem: `ShardProblem`.
+        shared: (d, d) float32, w0 V'V.
+        block: coordinates in a block, d at most.
+        losses: (chunks,) float64, to set.
+        singular: (chunks,) int64, set to the first row of a chunk whose system is singular.
+    """
+    indptr, regularization, bounds = problem.indptr, problem.regularization, problem.bounds
+    minor, major = problem.minor, problem.major
     d = minor.shape[1]
     every = np.minimum(np.arange(padded(d) + ROWS), d - 1)
     pivots = np.minimum(np.arange(padded(block)), block - 1)
     chunk = take(counter)
     while chunk < len(losses):
         first, last = bounds[chunk], bounds[chunk + 1]
-        longest = longest_row(indptr, first, last)
-        rows = np.empty(longest, indices.dtype)
-        excess, weighted = np.empty(longest, np.float32), np.empty(longest, np.float32)
-        sums, scratch = np.empty(longest, np.float32), np.empty(longest, np.float32)
+        entries = room_for_entries(problem, first, last)
+        rows, excess, weighted, sums = entries.rows, entries.excess, entries.weighted, entries.sums
+        scratch = np.empty(len(sums), np.float32)
         system, step = np.zeros((block, block), np.float32), np.empty(block, np.float32)
         product = np.empty(padded(d), np.float32)
         loss = 0.0
@@ -101,28 +102,25 @@ def _sweep(
             if start == stop:
                 major[i] = np.float32(0)
                 continue
-            loss += read_entries(
-                indices, values, start, stop, major_weight[i], minor_weight, value_weight, binary, w0,
-                rows, excess, weighted,
-            )  # fmt: skip
+            loss += read_entries(problem, i, entries)
             count = padded(stop - start)
-            prefetch(minor, indices, stop, stop + count)
-            solution = major[i]
+            prefetch(minor, problem.indices, stop, stop + count)
+            x = major[i]
             if block >= d:
-                # An exact solution needs no start, and from 0 there is nothing to cancel.
-                solution[:] = np.float32(0)
-            dots(minor, rows, 0, count, solution, sums)
+                # An exact solution needs no starting point, and from 0 nothing cancels.
+                x[:] = np.float32(0)
+            dots(minor, rows, 0, count, x, sums)
             for k in range(count):
                 loss += (excess[k] * sums[k] - np.float32(2) * weighted[k]) * sums[k]
             for low in range(0, d, block):
                 high = min(low + block, d)
-                dots(shared, every[low:], 0, padded(high - low), solution, product)
+                dots(shared, every[low:], 0, padded(high - low), x, product)
                 for f in range(high - low):
-                    step[f] = product[f] + regularization[i] * solution[low + f]
+                    step[f] = product[f] + regularization[i] * x[low + f]
                 if low == 0:
                     for f in range(d):
-                        loss += regularization[i] * solution[f] * solution[f]
-                    loss += _quadratic(shared, every, solution, product)
+                        loss += regularization[i] * x[f] * x[f]
+                    loss += _quadratic(shared, every, x, product)
                 part = minor[:, low:high]
                 for k in range(count):
                     scratch[k] = excess[k] * sums[k] - weighted[k]
@@ -133,7 +131,7 @@ def _sweep(
                     break
                 loss -= _solve(system, high - low, step)
                 for f in range(high - low):
-                    solution[low + f] -= step[f]
+                    x[low + f] -= step[f]
                 if high < d:
                     dots(part, rows, 0, count, step, scratch)
                     for k in range(count):
@@ -175,7 +173,7 @@ def _assemble(
 
 @compiled(inlined=True)
 def _factorize(system: Any, size: Any, pivots: Any) -> Any:
-    """Replace the upper triangle by R with R'R = system, row by row; return whether it is definite."""
+    """Replace the upper triangle with R, where R'R = system, row by row; return whether it is definite."""
     coefficients = np.empty(ROWS, np.float32)
     tail = system.shape[1] - system.shape[1] % LANES
     for i in range(size):
@@ -187,7 +185,7 @@ def _factorize(system: Any, size: Any, pivots: Any) -> Any:
             for g in range(tail, size):
                 for k in range(min(ROWS, i - group)):
                     system[i, g] += coefficients[k] * system[group + k, g]
-        # What cancellation leaves of a singular pivot is rounding, not a number to divide by.
+        # Cancellation leaves only rounding of a singular pivot, which must not be divided by.
         if not system[i, i] > np.float32(1e-7) * scale:
             return False
         inverse = np.float32(1) / np.sqrt(system[i, i])
@@ -198,7 +196,7 @@ def _factorize(system: Any, size: Any, pivots: Any) -> Any:
 
 @compiled(inlined=True)
 def _solve(factor: Any, size: Any, right: Any) -> Any:
-    """Replace ``right``, g, by H^-1 g with H = R'R; return g'H^-1 g."""
+    """Replace ``right``, g, with H^-1 g, where H = R'R; return g'H^-1 g."""
     gain = np.float32(0)
     for i in range(size):
         right[i] /= factor[i, i]

@@ -1,4 +1,4 @@
-"""What the CPU kernels share: entries of a row with their weights, and products with gathered rows."""
+"""Shared parts of the CPU kernels: compiling, threads, entries with weights, products with gathered rows."""
 
 import hashlib
 import os
@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numba
 import numpy as np
@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from trainer.errors import InputError
 from trainer.matrix import Shard
 from trainer.solvers.simd import LANES, ROWS, add_rows, dot_rows, prefetch_row
+from trainer.weighting import HalfProblem
 
 
 def _compiled_kernels() -> str:
     """Return the folder for compiled kernels of these sources.
 
-    Numba compiles a kernel again when its own file changes, but not when another does whose functions have
-    become a part of it; so other sources get another folder.
+    Numba compiles a kernel again when its own file changes, but not when another file changes whose functions
+    were inlined into it. So each version of the sources gets its own folder.
     """
     sources = sorted(Path(__file__).parents[1].rglob("*.py"))
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
@@ -33,20 +34,18 @@ def _compiled_kernels() -> str:
             continue
         if os.access(kernels, os.W_OK):
             return str(kernels)
-    raise InputError(
-        "NUMBA_CACHE_DIR", str(_caches()[0]), "cannot be written", "name a folder for compiled kernels"
-    )
+    raise InputError("NUMBA_CACHE_DIR", str(_caches()[0]), "cannot be written", "set it to a writable folder")
 
 
 def _caches() -> list[Path]:
-    """Return where compiled kernels may be kept: a cache of the user, or a temporary one without a home."""
-    if named := os.environ.get("NUMBA_CACHE_DIR"):
-        return [Path(named)]
+    """Return the folders to try for compiled kernels: the user's cache, then the temporary folder."""
+    if folder := os.environ.get("NUMBA_CACHE_DIR"):
+        return [Path(folder)]
     users = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     return [folder / f"wals-kernels-{os.getuid()}" for folder in (users, Path(tempfile.gettempdir()))]
 
 
-# Numba makes up its attributes at run time.
+# Numba sets its attributes at run time, unseen by type checkers.
 config: Any = numba.config
 config.CACHE_DIR = _compiled_kernels()
 
@@ -55,14 +54,13 @@ _ORDERED = {"nnan", "nsz", "reassoc"}
 
 
 def compiled(*, inlined: bool = False, infinities: bool = False) -> Callable[[Any], Any]:
-    """Return a decorator that compiles a kernel, or a part of kernels, once and keeps it on disk.
+    """Return a decorator that compiles a kernel, or a part of kernels, once and caches it on disk.
 
     Args:
-        inlined: it is a part of kernels and becomes a part of the code of each. As a function of its own it
-            would be optimised once more for each kernel that calls it, and the process that compiles them
-            and those that load them from disk would not run the same of these: results would differ by
-            rounding.
-        infinities: it meets infinite numbers, which the fastest arithmetic takes for impossible.
+        inlined: for parts of kernels, which are inlined into each. A separate function would be optimised
+            again for each kernel that calls it, and the process that compiles a kernel would not run the same
+            version as later ones that load it from disk: results would differ by rounding.
+        infinities: whether it has to handle infinite numbers, which the fastest arithmetic rules out.
     """
     decorator: Callable[[Any], Any] = numba.njit(
         fastmath=_ORDERED if infinities else _FAST,
@@ -75,9 +73,9 @@ def compiled(*, inlined: bool = False, infinities: bool = False) -> Callable[[An
 
 
 def in_threads(threads: int, kernel: Callable[..., None], *arguments: Any) -> None:
-    """Call ``kernel(counter, *arguments)`` in so many threads.
+    """Call ``kernel(counter, *arguments)`` in each of several threads.
 
-    They share ``counter``, (1,) int64, and by :func:`trainer.solvers.simd.take` the parts of the work.
+    They share ``counter``, (1,) int64, from which `trainer.solvers.simd.take` hands out the work.
     """
     counter = np.zeros(1, np.int64)
     with ThreadPoolExecutor(threads) as executor:
@@ -87,14 +85,90 @@ def in_threads(threads: int, kernel: Callable[..., None], *arguments: Any) -> No
 
 _TILE_BYTES = 16 << 10
 _CHUNKS = 256
-# Work for a row that does not depend on its entries, counted in entries.
+# Fixed work per row, expressed in entries.
 _ROW_COST = 8
 
 
 def chunk_bounds(shard: Shard) -> NDArray[np.int64]:
-    """Return the bounds of runs of rows of about equal work, which threads take one after the other."""
+    """Return the bounds of chunks, runs of rows of about equal work that threads take one after the other."""
     cost = shard.indptr + _ROW_COST * np.arange(shard.rows + 1)
     return np.searchsorted(cost, np.linspace(0, cost[-1], _CHUNKS + 1)).astype(np.int64)
+
+
+class ShardProblem(NamedTuple):
+    """The problems of a shard's rows and the factors of both sides, as one argument of a kernel.
+
+    Attributes:
+        indptr: (rows + 1,) int64, offsets of each row's entries.
+        indices: (entries,) int32 or int64, the minor row of each entry.
+        values: (entries,) float32.
+        major_weight: (rows,) float32.
+        minor_weight: (minors,) float32.
+        value_weight: float32, alpha.
+        binary: bool, whether targets are 1 for positive values and 0 for others.
+        unobs_weight: float32, w0.
+        regularization: (rows,) float32, the lambda of each row.
+        minor: (minors, d) float32, the fixed factors.
+        major: (rows, d) float32, the factors that the kernel overwrites.
+        bounds: (chunks + 1,) int64, the first row of each chunk of work, and the number of rows.
+    """
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[Any]
+    values: NDArray[np.float32]
+    major_weight: NDArray[np.float32]
+    minor_weight: NDArray[np.float32]
+    value_weight: np.float32
+    binary: bool
+    unobs_weight: np.float32
+    regularization: NDArray[np.float32]
+    minor: NDArray[np.float32]
+    major: NDArray[np.float32]
+    bounds: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls, shard: Shard, half: HalfProblem, minor: NDArray[np.float32], major: NDArray[np.float32]
+    ) -> Self:
+        """Return the problem of a shard.
+
+        Args:
+            shard: some rows of the major side.
+            half: weights and regularisation of all rows of that side.
+            minor: (minors, d) float32.
+            major: (majors, d) float32, the factors of all rows of the major side.
+        """
+        rows = slice(shard.first, shard.first + shard.rows)
+        return cls(
+            shard.indptr,
+            shard.indices,
+            shard.values,
+            half.major_weight[rows],
+            half.minor_weight,
+            np.float32(half.value_weight),
+            half.binary,
+            np.float32(half.unobs_weight),
+            half.regularization[rows],
+            minor,
+            major[rows],
+            chunk_bounds(shard),
+        )
+
+
+class Entries(NamedTuple):
+    """Scratch space for one row's entries, which are padded to whole groups with entries of weight 0.
+
+    Attributes:
+        rows: (size,) int32 or int64, the minor row of each entry.
+        excess: (size,) float32, e, the weight beyond w0.
+        weighted: (size,) float32, (w0 + e) t.
+        sums: (size,) float32, a result for each entry, such as an inner product.
+    """
+
+    rows: NDArray[Any]
+    excess: NDArray[np.float32]
+    weighted: NDArray[np.float32]
+    sums: NDArray[np.float32]
 
 
 @compiled(inlined=True)
@@ -105,35 +179,39 @@ def padded(count: Any) -> Any:
 
 @compiled(inlined=True)
 def tile_of(d: Any) -> Any:
-    """Return how many rows of d floats stay in the nearest cache between two uses."""
+    """Return the number of rows of d floats that stay in the nearest cache between two uses."""
     return max(ROWS, _TILE_BYTES // (4 * d) // ROWS * ROWS)
 
 
 @compiled(inlined=True)
-def longest_row(indptr: Any, first: Any, last: Any) -> Any:
-    """Return the most entries that a row from ``first`` up to ``last`` has, padded."""
+def room_for_entries(problem: Any, first: Any, last: Any) -> Any:
+    """Return uninitialised `Entries` that any row from ``first`` up to ``last`` fits into."""
+    indptr = problem.indptr
     longest = 0
     for i in range(first, last):
         longest = max(longest, indptr[i + 1] - indptr[i])
-    return padded(longest)
+    size = padded(longest)
+    return Entries(
+        np.empty(size, problem.indices.dtype),
+        np.empty(size, np.float32),
+        np.empty(size, np.float32),
+        np.empty(size, np.float32),
+    )
 
 
 @compiled(inlined=True)
-def read_entries(
-    indices: Any, values: Any, start: Any, stop: Any,
-    major_weight: Any, minor_weight: Any, value_weight: Any, binary: Any, w0: Any,
-    rows: Any, excess: Any, weighted: Any,
-) -> Any:  # fmt: skip
-    """Read a row's entries; see `trainer.weighting` for the weights.
-
-    Fills ``rows`` with the minor rows, ``excess`` with e and ``weighted`` with (w0 + e) t, all padded to
-    whole groups by entries of no weight.
+def read_entries(problem: Any, i: Any, entries: Any) -> Any:
+    """Fill in a row's entries, except the sums; see `trainer.weighting` for the weights.
 
     Returns:
         The row's sum of (w0 + e) t^2, float32.
     """
+    start, stop = problem.indptr[i], problem.indptr[i + 1]
+    indices, values = problem.indices[start:stop], problem.values[start:stop]
+    major_weight, minor_weight = problem.major_weight[i], problem.minor_weight
+    value_weight, binary, w0 = problem.value_weight, problem.binary, problem.unobs_weight
+    rows, excess, weighted = entries.rows, entries.excess, entries.weighted
     constant = np.float32(0)
-    indices, values = indices[start:stop], values[start:stop]
     for k in range(len(indices)):
         j, value = indices[k], values[k]
         e = major_weight * minor_weight[j] + value_weight * abs(value)
@@ -169,6 +247,6 @@ def adds(minor: Any, rows: Any, start: Any, stop: Any, coefficients: Any, out: A
 
 @compiled(inlined=True)
 def prefetch(minor: Any, indices: Any, start: Any, stop: Any) -> None:
-    """Start bringing the minor rows of these entries near."""
+    """Start loading the minor rows of these entries into the cache."""
     for e in range(start, min(stop, len(indices))):
         prefetch_row(minor, indices[e])

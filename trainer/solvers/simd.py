@@ -1,9 +1,9 @@
 """Instructions for the CPU kernels: products of eight gathered rows at a time, prefetching, counting.
 
-Numba compiles loops well but reduces each dot product on its own and knows no prefetch. These intrinsics
-emit LLVM's portable vectors instead: eight rows share the loads of the dense vector and one tree of
-shuffles reduces all eight sums, and LLVM lowers it to whatever the processor has. They cover the columns
-of whole vectors, a multiple of `LANES`; the caller sees to the few that remain.
+Numba compiles loops well, but reduces each dot product separately and cannot prefetch. These intrinsics emit
+LLVM's portable vectors instead: eight rows share the loads of the dense vector, one tree of shuffles reduces
+all eight sums, and LLVM translates them to the processor's instructions. They cover the columns of whole
+vectors, a multiple of `LANES`; the caller handles the remaining few.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils as _cgutils
 from numba.extending import intrinsic as _intrinsic
 
-# Numba's annotations cover neither of these.
+# Numba does not annotate these.
 cgutils: Any = _cgutils
 intrinsic: Any = _intrinsic
 
@@ -83,7 +83,7 @@ def add_rows(typing_context, matrix, rows, start, coefficients, at, out, first):
 
 @intrinsic
 def prefetch_row(typing_context, matrix, row):  # type: ignore[no-untyped-def]  # noqa: ARG001
-    """Start bringing ``matrix[row]`` into the nearest cache."""
+    """Start loading ``matrix[row]`` into the nearest cache."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         values = _Arguments(context, builder, signature, arguments)
@@ -101,7 +101,7 @@ def prefetch_row(typing_context, matrix, row):  # type: ignore[no-untyped-def]  
 
 @intrinsic
 def take(typing_context, counter):  # type: ignore[no-untyped-def]  # noqa: ARG001
-    """Return ``counter[0]``, int64, and raise it by one: threads that share it get each number once."""
+    """Return ``counter[0]``, int64, and increment it: threads that share it get each number once."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = _Arguments(context, builder, signature, arguments).data(0)
@@ -126,13 +126,13 @@ class _Arguments:
         return self._context.cast(self._builder, self._values[number], self._types[number], types.int64)
 
     def row_pointer(self, matrix: int, row: Any) -> Any:
-        """Return the pointer to the first element of a row, whose elements are contiguous."""
+        """Return the pointer to the first element of a row; rows must be contiguous."""
         strides = cgutils.unpack_tuple(self._builder, self._array(matrix).strides, 2)
         elements = self._builder.sdiv(strides[0], ir.Constant(_INDEX, _FLOAT_BYTES))
         return self._builder.gep(self.data(matrix), [self._builder.mul(row, elements)])
 
     def row_pointers(self, matrix: int, rows: int, start: int) -> list[Any]:
-        """Return the pointers to the rows that 8 elements of an index array name."""
+        """Return the pointers to the rows that 8 elements of an index array refer to."""
         builder, index_type = self._builder, self._types[rows].dtype
         first = self.integer(start)
         pointers = []
@@ -144,7 +144,7 @@ class _Arguments:
 
     @contextlib.contextmanager
     def each_vector(self, matrix: int, first: Any) -> Iterator[Any]:
-        """Emit the block as a loop over the offsets of the whole vectors of a row, from ``first``."""
+        """Emit the block as a loop over the offsets of the whole vectors in a row, from ``first``."""
         width = self._width(matrix)
         stop = self._builder.sub(width, self._builder.and_(width, ir.Constant(_INDEX, LANES - 1)))
         lanes = ir.Constant(_INDEX, LANES)
@@ -172,8 +172,8 @@ def _store(builder: Any, vector: Any, pointer: Any, offset: Any) -> None:
 def _reduce(builder: Any, vectors: list[Any]) -> Any:
     """Return a vector of the sums of 8 vectors' lanes.
 
-    Each round adds the two halves of every group of lanes and packs two vectors into one, so that the
-    number of vectors halves and the groups double; what is left is 8 groups of two lanes.
+    Each round adds the two halves of every group of lanes and packs two vectors into one, so that the number
+    of vectors halves and the number of groups doubles; in the end 8 groups of two lanes remain.
     """
     group = LANES
     while len(vectors) > 1:

@@ -1,11 +1,11 @@
 """Exact solutions in TensorFlow, in batches of static shape, for accelerators.
 
-Rows of a sparse matrix have any length, accelerators want arrays of one shape. As ALX does (Mehta et al.
-2021, arXiv:2112.02194, sec. 4.3, "dense batching"), each row's entries are cut into pieces of a fixed
-length, the last one padded, and a batch is a fixed number of pieces. Every piece gives its share of the
-row's equations by one batched matrix product; a segment sum adds the shares of a row's pieces, and one
-batched Cholesky decomposition solves all rows of a group. A row longer than a batch adds up its equations
-over several.
+Rows of a sparse matrix vary in length, but accelerators need arrays of one shape. As in ALX (Mehta et al.
+2021, arXiv:2112.02194, sec. 4.3, "dense batching"), each row's entries are split into pieces of a fixed
+length, the last one padded, and a batch is a fixed number of pieces. One batched matrix product computes each
+piece's share of its row's equations, a segment sum adds the shares of a row's pieces, and one batched
+Cholesky decomposition solves all rows of a group. The equations of a row longer than a batch are summed over
+several batches.
 
 Nothing here is compiled by XLA, whose Cholesky decomposition on CPUs is many times slower.
 """
@@ -24,11 +24,11 @@ from trainer.weighting import HalfProblem
 
 tf: Any = tensorflow()
 
-# On GPUs that have it, TensorFlow would otherwise multiply with the 10 bits of TF32's mantissa.
+# On GPUs that have TF32, TensorFlow would otherwise multiply with its 10 bits of mantissa.
 tf.config.experimental.enable_tensor_float_32_execution(False)
 
 _PIECE_LENGTHS = (8, 16, 32, 64, 128)
-# Work for a piece that does not depend on its length, counted in entries.
+# Fixed work per piece, expressed in entries.
 _PIECE_COST = 8
 _BATCH_BYTES = 32 << 20
 
@@ -78,7 +78,7 @@ class _Layout:
 
     @classmethod
     def of(cls, shards: Sequence[Shard], d: int) -> "_Layout":
-        """Choose the length that wastes least on padding and pieces, and batches that fit in memory."""
+        """Choose the length with the least overhead of padding and pieces, and batches that fit in memory."""
         counts = np.concatenate([np.diff(shard.indptr) for shard in shards])
         pieces = {length: int(np.sum(_pieces(counts, length))) for length in _PIECE_LENGTHS}
         length = min(_PIECE_LENGTHS, key=lambda length: pieces[length] * (length + _PIECE_COST))
@@ -101,7 +101,7 @@ class _Batch:
     Attributes:
         indices: (pieces, length) int32 or int64 minor rows.
         values: (pieces, length) float32.
-        lengths: (pieces,) int32, how many entries of a piece are no padding.
+        lengths: (pieces,) int32, the number of entries of each piece, without padding.
         owners: (pieces,) int32, the row of each piece, counted from the group's first.
     """
 
@@ -114,7 +114,7 @@ class _Batch:
 class _Equations:
     """The equations A x = b of the rows of a group, on the device.
 
-    A is the row's own part of the Gramian; what all rows share is added when they are solved.
+    A is the row's own part of the Gramian; the part that all rows share is added when they are solved.
     """
 
     def __init__(self, layout: _Layout, problem: HalfProblem, minor: NDArray[np.float32]) -> None:
@@ -147,7 +147,7 @@ class _Equations:
             regularization: (rows,) lambda of each row of the group.
 
         Returns:
-            (rows, d) solutions, and the loss of them all; NaN where a system is singular.
+            (rows, d) solutions, and their total loss; NaN where a system is singular.
         """
         padded = np.ones(self._rows, np.float32)
         padded[: len(regularization)] = regularization
@@ -178,15 +178,15 @@ def _add_shares(
 
 
 def _solve_all(systems: Any, rights: Any, constant: Any, shared: Any, regularization: Any) -> Any:
-    """Return the solutions, and the loss (sum of (w0 + e) t^2) - b'x of them all."""
+    """Return the solutions, and their total loss, (sum of (w0 + e) t^2) - b'x."""
     systems += shared + regularization[:, None, None] * tf.eye(shared.shape[0])
     factors = tf.linalg.cholesky(systems)
-    # What cancellation leaves of a singular pivot is rounding, not a number to divide by.
+    # Cancellation leaves only rounding of a singular pivot, which must not be divided by.
     pivots, scales = tf.square(tf.linalg.diag_part(factors)), tf.linalg.diag_part(systems)
     definite = tf.reduce_all(pivots > 1e-6 * scales, axis=1)
     solutions = tf.linalg.cholesky_solve(factors, rights[:, :, None])[:, :, 0]
     solutions = tf.where(definite[:, None], solutions, np.nan)
-    # A row without entries, like one that only pads, is 0 whatever its equations.
+    # A row without entries or of padding is 0, whatever its equations.
     solutions = tf.where(tf.reduce_any(rights != 0, axis=1)[:, None], solutions, 0.0)
     return solutions, constant - tf.reduce_sum(rights * solutions)
 
@@ -200,7 +200,7 @@ def _pieces(counts: NDArray[np.int64], length: int) -> NDArray[np.int64]:
 
 
 def _groups(shard: Shard, layout: _Layout) -> Iterator[_Group]:
-    """Yield groups of at most ``layout.pieces`` rows whose pieces fill one batch, if no row needs more."""
+    """Yield groups of up to ``layout.pieces`` rows whose pieces fit one batch, unless a row exceeds it."""
     starts = np.concatenate([[0], np.cumsum(_pieces(np.diff(shard.indptr), layout.length))])
     first = 0
     while first < shard.rows:
@@ -211,7 +211,7 @@ def _groups(shard: Shard, layout: _Layout) -> Iterator[_Group]:
 
 
 def _batches(shard: Shard, group: _Group, layout: _Layout) -> Iterator[_Batch]:
-    """Yield the pieces of a group's rows, as many batches as they need."""
+    """Yield the pieces of a group's rows in as many batches as they need."""
     starts = shard.indptr[group.first : group.last + 1]
     counts = np.diff(starts)
     pieces = _pieces(counts, layout.length)

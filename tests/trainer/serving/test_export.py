@@ -12,10 +12,10 @@ from scipy import sparse
 from trainer.config import TrainConfig
 from trainer.errors import InputError
 from trainer.files import read_manifest, sha256
-from trainer.fit import fit
 from trainer.matrix import InteractionMatrix, Shard
 from trainer.model import Model
 from trainer.serving.export import SCHEMA, export
+from trainer.training import fit
 from trainer.vocabulary import Vocabulary
 
 USERS, ITEMS = 30, 25
@@ -30,7 +30,7 @@ CONFIGS = {
     ),
 }  # fmt: skip
 
-# Serves requests with nothing but TensorFlow: no folder of ours is on the path.
+# Serves requests with TensorFlow alone: this project is not on the path.
 SERVER = """
 import json, sys
 import tensorflow as tf
@@ -52,7 +52,7 @@ json.dump(answers, sys.stdout)
 
 
 def serve(*requests: tuple[Path, str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Load SavedModels in a process of its own and return what their signatures answer."""
+    """Load SavedModels in a separate process and return the answers of their signatures."""
     result = subprocess.run(
         [sys.executable, "-I", "-c", SERVER],
         input=json.dumps(
@@ -96,17 +96,17 @@ def folders(models: dict[str, Model], tmp_path_factory: pytest.TempPathFactory) 
     return folders
 
 
-def expected(model: Model, found: tuple[np.ndarray, np.ndarray]) -> tuple[list[list[str]], np.ndarray]:
-    """Return what the model found the way the SavedModel says it."""
-    indices, scores = found
+def expected(model: Model, best: tuple[np.ndarray, np.ndarray]) -> tuple[list[list[str]], np.ndarray]:
+    """Return the model's items and scores in the form of a SavedModel's answer."""
+    indices, scores = best
     names = model.items.ids.to_pylist()
     listed = indices >= 0
     ids = [[names[i] if i >= 0 else "" for i in row] for row in indices]
     return ids, np.where(listed, scores, 0)
 
 
-def assert_agrees(answer: dict[str, Any], model: Model, found: tuple[np.ndarray, np.ndarray]) -> None:
-    ids, scores = expected(model, found)
+def assert_agrees(answer: dict[str, Any], model: Model, best: tuple[np.ndarray, np.ndarray]) -> None:
+    ids, scores = expected(model, best)
     assert answer["item_ids"] == ids
     np.testing.assert_allclose(answer["scores"], scores, rtol=1e-4, atol=1e-5)
 
@@ -138,7 +138,7 @@ def test_serves_what_the_model_recommends(models: dict[str, Model], folders: dic
             assert_agrees(next(answers), model, ask(model))
 
 
-def test_what_is_unknown_gets_an_empty_list_and_asking_for_nothing_an_error(
+def test_unknown_ids_get_an_empty_list_and_a_k_of_0_an_error(
     folders: dict[str, Path],
 ) -> None:
     folder = folders["implicit"]
@@ -153,7 +153,7 @@ def test_what_is_unknown_gets_an_empty_list_and_asking_for_nothing_an_error(
     assert "k must be at least 1" in refused["error"]
 
 
-def test_the_manifest_vouches_for_every_file(folders: dict[str, Path]) -> None:
+def test_the_manifest_has_the_checksum_of_every_file(folders: dict[str, Path]) -> None:
     folder = folders["linear"]
     manifest = read_manifest(folder, SCHEMA)
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
@@ -169,7 +169,7 @@ def small_model(items: list[str]) -> Model:
 
 
 @pytest.mark.parametrize("item", ["two\nlines", "carriage\rreturn"])
-def test_an_id_with_a_line_break_is_refused_and_the_folder_left_alone(tmp_path: Path, item: str) -> None:
+def test_an_id_with_a_line_break_is_refused_and_the_folder_unchanged(tmp_path: Path, item: str) -> None:
     export(small_model(["a", "b"]), tmp_path)
     before = read_manifest(tmp_path, SCHEMA)
     with pytest.raises(InputError, match=r"items .*: has a line break"):

@@ -8,8 +8,8 @@ from scipy import sparse
 from tests.trainer.reference import objective, regularization, solve, weights_and_targets
 from trainer.config import TrainConfig
 from trainer.errors import InputError
-from trainer.fit import fit
 from trainer.matrix import InteractionMatrix, MatrixWriter
+from trainer.training import fit
 from trainer.vocabulary import Vocabulary
 
 CONFIGS = {
@@ -85,7 +85,7 @@ def test_shards_give_the_same_model(tmp_path: Path) -> None:
     np.testing.assert_array_equal(sharded.seen.indices, single.seen.indices)
 
 
-def test_empty_rows_have_the_factor_zero_and_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_empty_rows_have_the_factor_zero_and_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     matrix = random_matrix().tolil()
     matrix[3], matrix[:, 5] = 0, 0
     with caplog.at_level("WARNING"):
@@ -104,12 +104,12 @@ def test_a_singular_problem_is_refused() -> None:
         fit(few, TrainConfig(regularization=0.0, unobs_weight=0.0, latent_factors=8, solver="cholesky"))
 
 
-def test_warm_start_takes_factors_over_by_id() -> None:
+def test_warm_start_reuses_factors_by_id() -> None:
     matrix = random_matrix()
     config = TrainConfig(latent_factors=8, num_iters=30)
     old_ids = Vocabulary.of([f"i{number:02d}" for number in range(25)])
     earlier = fit(InteractionMatrix.from_scipy(matrix), config, items=old_ids)
-    # Item 0 is gone and a new one, without a factor so far, comes first.
+    # Item 0 is gone, and a new one without a factor comes first.
     changed = sparse.csr_array(sparse.hstack([matrix[:, [24]], matrix[:, 1:]]))
     new_ids = Vocabulary.of(["a new item", *old_ids.ids.to_pylist()[1:]])
     one = config.replace(num_iters=1)
@@ -119,11 +119,11 @@ def test_warm_start_takes_factors_over_by_id() -> None:
     settled = fit(interactions, config, items=new_ids).history[-1].objective
     assert warm.history[-1].objective < (cold.history[-1].objective + settled) / 2
     assert warm.item_factors[0].any()
-    with pytest.raises(InputError, match="latent_factors 9: is not the earlier model's 8"):
+    with pytest.raises(InputError, match="latent_factors 9: differs from 8 in the earlier model"):
         fit(interactions, one.replace(latent_factors=9), items=new_ids, warm_start=earlier)
 
 
-def test_training_stops_when_progress_ends() -> None:
+def test_training_stops_when_progress_stops() -> None:
     matrix = InteractionMatrix.from_scipy(random_matrix())
     config = TrainConfig(latent_factors=8, num_iters=50, min_rel_progress=0.01)
     history = fit(matrix, config).history
@@ -136,5 +136,5 @@ def test_training_stops_when_progress_ends() -> None:
 
 
 def test_a_vocabulary_of_another_size_is_refused() -> None:
-    with pytest.raises(InputError, match="items 3: is not the matrix's number, 25"):
+    with pytest.raises(InputError, match="items 3: does not match the matrix, which has 25"):
         fit(InteractionMatrix.from_scipy(random_matrix()), TrainConfig(), items=Vocabulary.of([1, 2, 3]))

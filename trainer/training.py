@@ -1,4 +1,4 @@
-"""Training: alternate between users and items until the iterations or the progress end."""
+"""Training: alternate between users and items until the iterations are done or progress stops."""
 
 import logging
 import time
@@ -36,28 +36,30 @@ def fit(
     Args:
         matrix: training entries.
         config: parameters.
-        users: ids of the rows; their indices if not given.
-        items: ids of the columns; their indices if not given.
-        warm_start: an earlier model whose factors are taken over by id; ids it does not know start as in a
-            new training, and ids that are gone are dropped.
-        checkpoints: where to save the run's state, and to go on from when there is one.
-        validation: metric of the model so far, larger is better; ``min_rel_progress`` is then about it.
+        users: ids of the rows; their indices if omitted.
+        items: ids of the columns; their indices if omitted.
+        warm_start: an earlier model whose factors are reused by id; new ids start as in a new training, and
+            ids that no longer occur are dropped.
+        checkpoints: where to save the run's state, and to resume from if a checkpoint exists.
+        validation: metric of the model so far, larger is better; ``min_rel_progress`` then applies to it.
         on_iteration: called after each iteration.
 
     Returns:
         The model, with the history of its training.
 
     Raises:
-        InputError: the matrix is empty, ids do not match it, the parameters make no well-posed problem, or
-            the warm start or the checkpoint does not fit them.
+        InputError: the matrix is empty, ids do not match it, the parameters do not define a well-posed
+            problem, or the warm start or the checkpoint does not match matrix and parameters.
     """
     if matrix.entries == 0:
-        raise InputError("matrix", f"{matrix.rows} x {matrix.columns}", "has no entries", "train on some")
+        raise InputError(
+            "matrix", f"{matrix.rows} x {matrix.columns}", "has no entries", "give a matrix with entries"
+        )
     users = _vocabulary("users", users, matrix.rows)
     items = _vocabulary("items", items, matrix.columns)
     problem = Problem.of(config, matrix.row_counts(), matrix.column_counts())
-    _tell_of_empty("users", matrix.row_counts())
-    _tell_of_empty("items", matrix.column_counts())
+    _warn_of_empty("users", matrix.row_counts())
+    _warn_of_empty("items", matrix.column_counts())
     data = fingerprint(matrix) if checkpoints else ""
     state = checkpoints.load(config, data) if checkpoints else None
     state = state or _initial(config, users, items, warm_start)
@@ -73,7 +75,7 @@ def fit(
             seconds = time.perf_counter() - began
             if not np.isfinite(objective):
                 raise InputError(
-                    "regularization", config.regularization, "lets the factors grow past float32", "raise it"
+                    "regularization", config.regularization, "lets the factors overflow float32", "raise it"
                 )
             model = Model(config, user_factors, item_factors, users, items, seen, tuple(history))
             metric = validation(model) if validation else None
@@ -86,55 +88,55 @@ def fit(
     return Model(config, user_factors, item_factors, users, items, seen, tuple(history))
 
 
-def _vocabulary(side: str, given: Vocabulary | None, size: int) -> Vocabulary:
-    vocabulary = given or Vocabulary.of_range(size)
+def _vocabulary(side: str, ids: Vocabulary | None, size: int) -> Vocabulary:
+    vocabulary = ids or Vocabulary.of_range(size)
     if len(vocabulary) != size:
-        raise InputError(
-            side, len(vocabulary), f"is not the matrix's number, {size}", "give its own vocabulary"
-        )
+        problem = f"does not match the matrix, which has {size}"
+        raise InputError(side, len(vocabulary), problem, "give the ids of the matrix")
     return vocabulary
 
 
-def _tell_of_empty(side: str, counts: NDArray[np.int64]) -> None:
+def _warn_of_empty(side: str, counts: NDArray[np.int64]) -> None:
     if empty := int(np.sum(counts == 0)):
         logger.warning("%d of %d %s have no entries; their factors are 0", empty, len(counts), side)
 
 
 def _initial(config: TrainConfig, users: Vocabulary, items: Vocabulary, earlier: Model | None) -> State:
-    """Return random item factors and user factors of 0, which the first sweep solves."""
+    """Return random item factors, and user factors of 0, which the first sweep solves for."""
     random = np.random.default_rng(config.seed)
     scale = np.float32(config.init_stddev / np.sqrt(config.latent_factors))
     user_factors = np.zeros((len(users), config.latent_factors), np.float32)
     item_factors = random.standard_normal((len(items), config.latent_factors), np.float32)
     item_factors *= scale
     if earlier is not None:
-        _take_over("user_factors", user_factors, users, earlier.user_factors, earlier.users)
-        _take_over("item_factors", item_factors, items, earlier.item_factors, earlier.items)
+        _reuse("user_factors", user_factors, users, earlier.user_factors, earlier.users)
+        _reuse("item_factors", item_factors, items, earlier.item_factors, earlier.items)
     return State(user_factors, item_factors, ())
 
 
-def _take_over(
+def _reuse(
     name: str,
     factors: NDArray[np.float32],
     ids: Vocabulary,
     old_factors: NDArray[np.float32],
     old_ids: Vocabulary,
 ) -> None:
+    """Overwrite the factors of known ids with the old ones."""
     if old_factors.shape[1] != factors.shape[1]:
         raise InputError(
             "latent_factors",
             factors.shape[1],
-            f"is not the earlier model's {old_factors.shape[1]}",
-            "train with the same number or without a warm start",
+            f"differs from {old_factors.shape[1]} in the earlier model",
+            "give the same number or train without a warm start",
         )
     if old_ids.ids.type != ids.ids.type:
         raise InputError(
-            "warm_start", str(old_ids.ids.type), f"ids are not {ids.ids.type}", "give a model of such ids"
+            "warm_start", str(old_ids.ids.type), f"ids are not {ids.ids.type}", "give a model with such ids"
         )
     check_finite(name, old_factors)
-    found = old_ids.index_of(ids.ids)
-    known = found >= 0
-    factors[known] = old_factors[found[known]]
+    old_rows = old_ids.index_of(ids.ids)
+    known = old_rows >= 0
+    factors[known] = old_factors[old_rows[known]]
 
 
 def _penalty(regularization: NDArray[np.float32], factors: NDArray[np.float32]) -> float:
@@ -142,7 +144,7 @@ def _penalty(regularization: NDArray[np.float32], factors: NDArray[np.float32]) 
 
 
 def _settled(history: list[Iteration], least: float) -> bool:
-    """Tell whether the last iteration made less than ``least`` of relative progress."""
+    """Return whether the last iteration made less relative progress than ``least``."""
     if least == 0 or len(history) < 2:
         return False
     before, after = history[-2], history[-1]

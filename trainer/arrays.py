@@ -1,0 +1,48 @@
+"""NumPy arrays as files of artifacts."""
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.files import Later, check_file, replacing, settle_now
+
+
+def save_array(path: Path, array: NDArray[Any], later: Later = settle_now) -> str:
+    """Write an array as a ``.npy`` file, replacing ``path`` in one step.
+
+    Args:
+        path: of the file.
+        array: without Python objects; written in C order.
+        later: as `trainer.files.replacing` takes it.
+
+    Returns:
+        The SHA-256 of the file, for the manifest.
+    """
+    content = np.ascontiguousarray(array)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(content))
+    digest = hashlib.sha256()
+    with replacing(path, later) as temporary, temporary.open("wb") as file:
+        for part in (header.getbuffer(), content.reshape(-1).data):
+            digest.update(part)
+            file.write(part)
+    return digest.hexdigest()
+
+
+def load_array(path: Path, digest: str) -> NDArray[Any]:
+    """Memory-map a ``.npy`` file after checking its bytes.
+
+    Args:
+        path: of the file.
+        digest: its SHA-256, from the manifest.
+
+    Raises:
+        InputError: it is missing, truncated or changed.
+    """
+    check_file(path, digest)
+    # Copy on write, because the kernels are compiled for writable arrays.
+    return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
