@@ -77,8 +77,8 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Shard:
-    """Consecutive blocks that are written together; the shard's ``number`` among all."""
+class BlockGroup:
+    """Consecutive blocks that are written as one shard of a matrix; the group's ``number`` among all."""
 
     number: int
     blocks: Sequence[Block]
@@ -152,7 +152,7 @@ class Blocks:
     """Interactions, or entries of a matrix, by blocks of consecutive indices, on disk where they are many.
 
     Attributes:
-        shards: all of them, in order.
+        groups: all blocks in order, in the groups that become shards.
         starts: (size of the axis + 1,) the number of interactions before each index.
         block_of: (size of the axis,) the block of each index.
     """
@@ -176,7 +176,7 @@ class Blocks:
         bounds = [*np.flatnonzero(np.diff(block_of, prepend=-1)).tolist(), len(counts)]
         blocks = [Block(number, *ends) for number, ends in enumerate(pairwise(bounds))]
         by_shard = groupby(blocks, lambda block: int(starts[block.first]) // _SHARD_INTERACTIONS)
-        self.shards = [Shard(number, list(group)) for number, (_, group) in enumerate(by_shard)]
+        self.groups = [BlockGroup(number, list(members)) for number, (_, members) in enumerate(by_shard)]
         self._in_memory: list[Dealt] = []
         self._bytes_in_memory = 0
         self._in_file: list[tuple[int, NDArray[np.int64]]] = []
@@ -184,7 +184,7 @@ class Blocks:
 
     def to_deal(self, size: int) -> Dealt:
         """Return the room to deal ``size`` of them; in any thread."""
-        ends = np.zeros(self.shards[-1].blocks[-1].number + 1, np.int64)
+        ends = np.zeros(self.groups[-1].blocks[-1].number + 1, np.int64)
         return Dealt(_memory(size * self.dtype.itemsize).view(self.dtype), ends)
 
     def add(self, dealt: Dealt) -> None:
@@ -292,16 +292,16 @@ def assemble(
         by_column = [
             stack.enter_context(contextlib.closing(Blocks(scratch, ENTRY, item_counts, users))) for _ in parts
         ]
-        total = len(by_row.shards) + sum(len(transposed.shards) for transposed in by_column)
+        total = len(by_row.groups) + sum(len(transposed.groups) for transposed in by_column)
         with progress("shard", total, logger) as tell:
             write_rows = partial(_write_rows, workspaces, by_row, by_column, writers, duplicates)
-            for of_parts in ordered_map(write_rows, by_row.shards):
+            for of_parts in ordered_map(write_rows, by_row.groups):
                 for transposed, dealt in zip(by_column, of_parts, strict=True):
                     transposed.add(dealt)
                 tell("by row")
             for writer, transposed in zip(writers, by_column, strict=True):
                 write_columns = partial(_write_columns, workspaces, transposed, writer)
-                for _ in ordered_map(write_columns, transposed.shards):
+                for _ in ordered_map(write_columns, transposed.groups):
                     tell("by column")
     return [writer.finish() for writer in writers]
 
@@ -321,23 +321,23 @@ def _write_rows(
     by_column: Sequence[Blocks],
     writers: Sequence[MatrixWriter],
     duplicates: str,
-    shard: Shard,
+    group: BlockGroup,
 ) -> list[Dealt]:
     """Sort, merge and write a shard of each part, and return it dealt by column."""
     parts, columns = len(writers), len(by_column[0].block_of)
-    size = int(by_row.starts[shard.end] - by_row.starts[shard.first])
-    counts = np.zeros((parts, shard.end - shard.first), np.int64)
+    size = int(by_row.starts[group.end] - by_row.starts[group.first])
+    counts = np.zeros((parts, group.end - group.first), np.int64)
     entries = np.zeros(parts, np.int64)
     with workspaces.one() as workspace:
         indices = workspace.array("indices", parts * size, np.int32).reshape(parts, size)
         values = workspace.array("values", parts * size, np.float32).reshape(parts, size)
-        for block in shard.blocks:
+        for block in group.blocks:
             interactions = _sorted(workspace, by_row, columns, block)
             if duplicates == "last":
                 interactions = interactions[: keep_last(interactions)]
-            compress(interactions, _RULES[duplicates], shard.first, counts, indices, values, entries)
+            compress(interactions, _RULES[duplicates], group.first, counts, indices, values, entries)
         return [
-            _write_part(writer, transposed, shard, counts[part], indices[part, :end], values[part, :end])
+            _write_part(writer, transposed, group, counts[part], indices[part, :end], values[part, :end])
             for part, (writer, transposed, end) in enumerate(zip(writers, by_column, entries, strict=True))
         ]
 
@@ -345,15 +345,15 @@ def _write_rows(
 def _write_part(
     writer: MatrixWriter,
     transposed: Blocks,
-    shard: Shard,
+    group: BlockGroup,
     counts: NDArray[np.int64],
     indices: NDArray[np.int32],
     values: NDArray[np.float32],
 ) -> Dealt:
     indptr = _offsets(counts)
-    writer.add_rows(shard.number, shard.first, indptr, indices, values)
+    writer.add_rows(group.number, group.first, indptr, indices, values)
     dealt = transposed.to_deal(len(indices))
-    deal_entries(shard.first, indptr, indices, values, transposed.block_of, dealt.ends, dealt.array)
+    deal_entries(group.first, indptr, indices, values, transposed.block_of, dealt.ends, dealt.array)
     return dealt
 
 
@@ -374,26 +374,28 @@ def _sorted(workspace: _Workspace, by_row: Blocks, columns: int, block: Block) -
     return interactions
 
 
-def _write_columns(workspaces: _Workspaces, transposed: Blocks, writer: MatrixWriter, shard: Shard) -> None:
+def _write_columns(
+    workspaces: _Workspaces, transposed: Blocks, writer: MatrixWriter, group: BlockGroup
+) -> None:
     """Sort a shard by column and write it: it was added row after row, and stays so in each column."""
-    indptr = np.zeros(shard.end - shard.first + 1, np.int64)
-    size = int(transposed.starts[shard.end] - transposed.starts[shard.first])
+    indptr = np.zeros(group.end - group.first + 1, np.int64)
+    size = int(transposed.starts[group.end] - transposed.starts[group.first])
     with workspaces.one() as workspace:
         indices = workspace.array("indices", size, np.int32)
         values = workspace.array("values", size, np.float32)
         placed = 0
-        for block in shard.blocks:
+        for block in group.blocks:
             pieces = transposed.take(block, workspace)
             counts = np.zeros(block.end - block.first, np.int64)
             for entries in pieces:
                 count(entries["column"], block.first, counts)
             ends = placed + np.cumsum(counts)
-            indptr[block.first - shard.first + 1 : block.end - shard.first + 1] = ends
+            indptr[block.first - group.first + 1 : block.end - group.first + 1] = ends
             places = ends - counts
             for entries in pieces:
                 place_entries(entries, block.first, places, indices, values)
             placed = int(ends[-1])
-        writer.add_columns(shard.number, shard.first, indptr, indices[:placed], values[:placed])
+        writer.add_columns(group.number, group.first, indptr, indices[:placed], values[:placed])
 
 
 def _offsets(counts: NDArray[np.int64]) -> NDArray[np.int64]:
