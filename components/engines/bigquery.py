@@ -20,7 +20,7 @@ from google.cloud.bigquery_storage_v1.services.big_query_read.transports import 
 
 from components.engines import Parameters
 from components.engines.sql import Checked, quoted, unique_columns, used_parameters
-from trainer.errors import InputError, WalsError
+from trainer.errors import InputError, WalsError, translated
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class BigQuery:
         self._maximum_bytes_billed = maximum_bytes_billed
         self._project = project
         emulated = "BIGQUERY_EMULATOR_HOST" in os.environ
-        with one_line(project):
+        with _bigquery_errors(project):
             self._client = bigquery.Client(
                 project=project,
                 location=location or None,
@@ -109,7 +109,7 @@ class BigQuery:
             InputError: there is no such table.
             WalsError: it may not be read.
         """
-        with one_line(table):
+        with _bigquery_errors(table):
             if table.endswith("*"):
                 return self.query_schema(f"SELECT * FROM {quoted('source', table)}"), False  # noqa: S608
             found = self._client.get_table(table)
@@ -117,7 +117,7 @@ class BigQuery:
 
     def columns(self, name: str) -> list[dict[str, str]]:
         """Return name and Arrow type of each column of the table ``name`` of `create`."""
-        with one_line(self._path(name)):
+        with _bigquery_errors(self._path(name)):
             schema = self._client.get_table(self._path(name)).schema
         return [{"name": field.name, "type": _ARROW_TYPES[field.field_type]} for field in schema]
 
@@ -128,7 +128,7 @@ class BigQuery:
 
     def query_schema(self, sql: str, parameters: Parameters | None = None) -> dict[str, str]:
         """Return the type of each column of a query, without running it."""
-        with one_line("query"):
+        with _bigquery_errors("query"):
             job = self._client.query(sql, self._config(sql, parameters, dry_run=True))
         return unique_columns("query", sql, ((field.name, field.field_type) for field in job.schema or ()))
 
@@ -144,7 +144,7 @@ class BigQuery:
         lifetime: timedelta = timedelta(days=1),
     ) -> None:
         """See `Engine.create`; the table is deleted after its lifetime."""
-        with one_line(self._path(name)):
+        with _bigquery_errors(self._path(name)):
             config = self._config(sql, parameters)
             config.destination = self._path(name)
             config.write_disposition = bigquery.WriteDisposition.WRITE_TRUNCATE
@@ -212,7 +212,7 @@ class BigQuery:
         config.maximum_bytes_billed = self._maximum_bytes_billed
 
     def _session(self, sql: str, parameters: Parameters | None) -> Any:
-        with one_line("query"):
+        with _bigquery_errors("query"):
             job = self._run(sql, self._config(sql, parameters))
             return self._reader.create_read_session(
                 parent=f"projects/{self._project}",
@@ -241,7 +241,7 @@ class BigQuery:
             finally:
                 batches.put(None)
 
-        with one_line("query"), ThreadPoolExecutor(_STREAMS) as executor:
+        with _bigquery_errors("query"), ThreadPoolExecutor(_STREAMS) as executor:
             reading = [executor.submit(read, stream.name) for stream in session.streams]
             try:
                 running = len(reading)
@@ -260,19 +260,23 @@ class BigQuery:
                         batches.get(timeout=0.1)
 
 
-@contextlib.contextmanager
-def one_line(what: str) -> Iterator[None]:
-    """Turn BigQuery's errors about ``what`` into one line that says whether the user can mend it."""
-    try:
-        yield
-    except exceptions.NotFound as error:
-        raise InputError("BigQuery", what, "does not exist (or not in this location)", "check it") from error
-    except exceptions.BadRequest as error:
-        raise InputError("BigQuery", what, _message(error), "mend the query or its parameters") from error
-    except exceptions.Forbidden as error:
-        raise WalsError(f"BigQuery refuses {what}: {_message(error)}") from error
-    except (exceptions.GoogleAPIError, GoogleAuthError) as error:
-        raise WalsError(f"BigQuery failed on {what}: {_message(error)}") from error
+def _bigquery_errors(what: str) -> contextlib.AbstractContextManager[None]:
+    """Return a context that turns BigQuery's errors into one line about ``what``, a table or a query."""
+    return translated(
+        (
+            exceptions.NotFound,
+            lambda _: InputError("BigQuery", what, "does not exist (or not in this location)", "check it"),
+        ),
+        (
+            exceptions.BadRequest,
+            lambda error: InputError("BigQuery", what, _message(error), "fix the query or its parameters"),
+        ),
+        (exceptions.Forbidden, lambda error: WalsError(f"BigQuery refuses {what}: {_message(error)}")),
+        (
+            (exceptions.GoogleAPIError, GoogleAuthError),
+            lambda error: WalsError(f"BigQuery failed on {what}: {_message(error)}"),
+        ),
+    )
 
 
 def _message(error: Exception) -> str:

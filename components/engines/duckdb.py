@@ -13,7 +13,7 @@ import duckdb
 
 from components.engines import Parameters
 from components.engines.sql import Checked, quoted, to_duckdb, used_parameters
-from trainer.errors import WalsError
+from trainer.errors import WalsError, translated
 from trainer.threads import usable_cores
 
 if TYPE_CHECKING:
@@ -103,18 +103,18 @@ class DuckDB:
     def create(self, name: str, sql: str, parameters: Parameters | None = None) -> None:
         """See `Engine.create`."""
         statement = f'CREATE OR REPLACE TABLE "{name}" AS {to_duckdb(sql)}'
-        with _one_line():
+        with _duckdb_errors():
             self.connection.execute(statement, used_parameters(sql, parameters) or None).fetchall()
 
     def fetch(self, sql: str, parameters: Parameters | None = None) -> "pa.Table":
         """See `Engine.fetch`."""
-        with _one_line():
+        with _duckdb_errors():
             table: pa.Table = self._relation(sql, parameters).to_arrow_table()
             return table
 
     def stream(self, sql: str, parameters: Parameters | None = None) -> "Iterator[pa.RecordBatch]":
         """See `Engine.stream`."""
-        with _one_line():
+        with _duckdb_errors():
             yield from _batches(self._relation(sql, parameters).to_arrow_reader(_BATCH_ROWS))
 
     def export(
@@ -147,7 +147,7 @@ class DuckDB:
             f"(FORMAT parquet, PARQUET_VERSION v2, COMPRESSION {'uncompressed' if packed else 'snappy'}, "
             f"ROW_GROUP_SIZE {rows_per_group}, RETURN_STATS true{limit})"
         )
-        with _one_line():
+        with _duckdb_errors():
             ((_, rows, _, _, statistics, *_),) = self._watched(statement, used_parameters(sql, parameters))
         return Exported(rows, {name.strip('"'): found for name, found in (statistics or {}).items()})
 
@@ -183,9 +183,8 @@ def _batches(reader: "pa.RecordBatchReader") -> "Iterator[pa.RecordBatch]":
         raise kinds.get(str(error).split(":")[0], duckdb.Error)(str(error)) from error
 
 
-@contextlib.contextmanager
-def _one_line() -> Iterator[None]:
-    try:
-        yield
-    except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
-        raise WalsError(f"DuckDB: {error}") from error
+def _duckdb_errors() -> contextlib.AbstractContextManager[None]:
+    """Return a context that turns DuckDB's lack of memory or disk into one line; its other errors pass."""
+    return translated(
+        ((duckdb.OutOfMemoryException, duckdb.IOException), lambda error: WalsError(f"DuckDB: {error}"))
+    )

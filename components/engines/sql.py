@@ -4,6 +4,7 @@ The files are BigQuery SQL with Jinja placeholders for names and ``@name`` query
 placeholder prints `Checked` text only, so a string of the user can never become SQL by accident.
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import jinja2
 import sqlglot
 from sqlglot import exp
 
-from trainer.errors import InputError
+from trainer.errors import InputError, translated
 
 _FORBIDDEN = "`\\"
 _LONGEST_NAME = 300
@@ -107,10 +108,8 @@ def checked_filter(field: str, condition: str, columns: Collection[str]) -> Cond
     Raises:
         InputError: it is no such condition.
     """
-    try:
+    with _syntax_errors(field, condition, "is not one SQL condition"):
         tree = sqlglot.parse_one(condition, read="bigquery")
-    except sqlglot.errors.SqlglotError as error:
-        raise InputError(field, condition, "is not one SQL condition", "mend it") from error
     for node in tree.walk():
         if not isinstance(node, _OF_A_FILTER):
             kind = type(node).__name__.lower()
@@ -168,13 +167,16 @@ def checked_query(field: str, query: str) -> Checked:
     Raises:
         InputError: it is not.
     """
-    try:
+    with _syntax_errors(field, query, "is not one SQL query"):
         tree = sqlglot.parse_one(query, read="bigquery")
-    except sqlglot.errors.SqlglotError as error:
-        raise InputError(field, query, "is not one SQL query", "mend it") from error
     if not isinstance(tree, exp.Query):
         raise InputError(field, query, "is not a SELECT", "give a query that yields the interactions")
     return Checked(f"({tree.sql('bigquery', comments=False)})")
+
+
+def _syntax_errors(field: str, text: str, problem: str) -> contextlib.AbstractContextManager[None]:
+    """Return a context that turns sqlglot's errors into one line about a text."""
+    return translated((sqlglot.errors.SqlglotError, lambda _: InputError(field, text, problem, "fix it")))
 
 
 def _only_checked(value: object) -> object:

@@ -17,7 +17,7 @@ from components.extract.columns import Columns, by_position, kind_of
 from components.extract.options import ExtractOptions
 from components.extract.query import SQL, Query, Request
 from components.extract.storage import find_files, is_parquet
-from trainer.errors import InputError, WalsError
+from trainer.errors import InputError, WalsError, translated
 from trainer.files import replacing, sha256
 
 _TYPES = {"INT64": "BIGINT", "STRING": "VARCHAR", "TIMESTAMP": "TIMESTAMP WITH TIME ZONE"}
@@ -64,7 +64,7 @@ def extract_from_files(options: ExtractOptions, output: Path) -> dict[str, Any]:
 def _of_query(database: DuckDB, files: "LocalFiles", request: Request, output: Path) -> Written:
     files.expose()
     selected = request.table(files.table)
-    with files.reading():
+    with files.read_errors():
         columns = database.columns(selected)
     schema = unique_columns("query", request.options.query, columns)
     query = request.ratings(request.columns(schema), schema, selected, ordered=True)
@@ -119,7 +119,7 @@ def _refuse_first(
 
 def _write(database: DuckDB, files: "LocalFiles", query: Query, output: Path) -> Written:
     path = output / file_name(0)
-    with files.reading():
+    with files.read_errors():
         found = dict(database.columns(query.sql, query.parameters))
         types = {
             name: _WRITTEN.get(name, kind if kind == "VARCHAR" else "BIGINT") for name, kind in found.items()
@@ -165,7 +165,7 @@ def _has_blanks(database: DuckDB, path: Path, field: str) -> bool:
 def _first_fault(database: DuckDB, files: "LocalFiles", numbered: Query, field: str) -> int:
     """Return the number of the first row, without headers, that has no ``field`` that can be used."""
     sql = render(SQL, "first_fault.sql", interactions=Checked(numbered.sql), field=field)
-    with files.reading():
+    with files.read_errors():
         (found,) = database.fetch(sql, numbered.parameters).to_pylist()
     return int(found["source_row"])
 
@@ -194,11 +194,11 @@ class LocalFiles:
         self._delimiter = options.delimiter
         self._files = find_files(database, self.source)
         self.is_text = not is_parquet(self.source, self._files)
-        with self.reading():
+        with self.read_errors():
             found = self._text_schemas() if self.is_text else self._parquet_schemas()
         self._schemas = {file: unique_columns("source", file, columns) for file, columns in found.items()}
         self._refuse_missing()
-        with self.reading():
+        with self.read_errors():
             described = self._query(f"DESCRIBE SELECT * FROM {self._reader()}")  # noqa: S608 - quoted
         self.schema: Mapping[str, str] = {name: kind for name, kind, *_ in described}
         if not self.is_text:
@@ -291,7 +291,7 @@ class LocalFiles:
         )
         if not fits:
             return {}
-        with self.reading():
+        with self.read_errors():
             (found,) = self._query(f"SELECT {fits} FROM {self._reader(as_text=True)}")  # noqa: S608 - quoted
         types: dict[str, str] = {}
         for (column, kind), all_fit in zip(tried, found, strict=True):
@@ -333,34 +333,37 @@ class LocalFiles:
         )
         number = "row_number() OVER () AS source_row, " if numbered else ""
         reader = self._reader(as_text=types is not None)
-        with self.reading():
+        with self.read_errors():
             self._query(
                 f"CREATE OR REPLACE VIEW source AS SELECT {number}{columns} FROM {reader}"  # noqa: S608 - quoted
             )
 
     def text(self, column: str, row: int) -> str:
         """Return what the files have in a column of the row of that number, as text."""
-        with self.reading():
+        with self.read_errors():
             ((text,),) = self._query(
                 f"SELECT {_name(column)} FROM {self._reader(as_text=True)} LIMIT 1 OFFSET {row - 1}"  # noqa: S608
             )
         return "" if text is None else str(text)
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
-        """Turn what DuckDB says of a damaged file, a wrong query or a failing store into one line."""
-        try:
-            yield
-        except duckdb.Error as error:
-            failure = _of_store(error)
+    def read_errors(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context that turns DuckDB's errors into one line.
+
+        They are about a damaged file, a wrong query or a failing store.
+        """
+
+        def cannot_be_read(error: duckdb.Error) -> WalsError:
+            failure = _store_failure(error)
             if failure:
-                raise WalsError(f"reading {self.source} failed: {failure}") from error
-            raise InputError(
-                "source", self.source, f"cannot be read: {_reason(error)}", "mend or convert the file"
-            ) from error
+                return WalsError(f"reading {self.source} failed: {failure}")
+            return InputError(
+                "source", self.source, f"cannot be read: {_reason(error)}", "fix or convert the file"
+            )
+
+        return translated((duckdb.Error, cannot_be_read))
 
 
-def _of_store(error: duckdb.Error) -> str:
+def _store_failure(error: duckdb.Error) -> str:
     """Return what a store itself raised, which DuckDB tells as a traceback; "" if the error is DuckDB's."""
     told = re.search(r"Traceback \(most recent call last\):\n(?:  .*\n)*(.*)", str(error))
     return told.group(1) if told else ""

@@ -1,5 +1,6 @@
 """The files of a source: on this machine, on Cloud Storage, or in a store that speaks S3."""
 
+import contextlib
 import glob
 import os
 from collections.abc import Callable, Mapping
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 
 from components.engines.duckdb import DuckDB
 from components.extract.names import SCHEMES
-from trainer.errors import InputError, WalsError
+from trainer.errors import InputError, WalsError, translated
 
 _PARQUET = (".parquet", ".pq")
 _TEXT = (".csv", ".tsv", ".txt", ".dat", ".csv.gz", ".tsv.gz", ".txt.gz", ".dat.gz")
@@ -29,21 +30,17 @@ def find_files(database: DuckDB, source: str) -> list[str]:
     """
     scheme, separator, path = source.partition("://")
     if not separator:
-        found = _files(source)
-        _refuse_empty(source, [Path(file).stat().st_size for file in found])
-        return found
+        files = _files(source)
+        _refuse_empty(source, [Path(file).stat().st_size for file in files])
+        return files
     connect, listing = STORES[scheme]
-    try:
+    with _store_errors(source):
         store = connect()
-        found = _stored(store, path, listing)
-        _refuse_empty(source, [store.size(file) for file in found])
+        files = _stored(store, path, listing)
+        _refuse_empty(source, [store.size(file) for file in files])
         database.connection.register_filesystem(store)
-    except WalsError:
-        raise
-    except Exception as error:  # stores raise their own, their network's and the system's
-        raise WalsError(f"the store failed on {source}: {error}") from error
     protocol = store.protocol if isinstance(store.protocol, str) else store.protocol[0]
-    return sorted(f"{protocol}://{file}" for file in found)
+    return sorted(f"{protocol}://{file}" for file in files)
 
 
 def is_parquet(source: str, files: list[str]) -> bool:
@@ -107,6 +104,12 @@ STORES: Mapping[str, tuple[Callable[[], Any], Mapping[str, Any]]] = dict(
 
 def _is_known(file: str) -> bool:
     return file.lower().endswith((*_PARQUET, *_TEXT))
+
+
+def _store_errors(source: str) -> contextlib.AbstractContextManager[None]:
+    """Return a context that turns a store's errors into one line about the source."""
+    # Stores raise exceptions of their own, of their network library and of the system.
+    return translated((Exception, lambda error: WalsError(f"the store failed on {source}: {error}")))
 
 
 def _refuse_empty(source: str, sizes: list[int]) -> None:

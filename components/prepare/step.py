@@ -23,7 +23,7 @@ from components.prepare.profile.previous import Previous
 from components.prepare.profile.profile import Profile, ratings_of
 from components.prepare.relations import days_of, keep_core, number
 from components.threads import ordered_map
-from trainer.errors import InputError
+from trainer.errors import InputError, translated
 from trainer.files import MANIFEST, begin_artifact, check_file, finish_artifact, identity, read_manifest
 from trainer.matrix import SCHEMA as MATRIX_SCHEMA
 from trainer.vocabulary import SCHEMA as VOCABULARY_SCHEMA
@@ -258,9 +258,8 @@ def _expose(database: DuckDB, folder: Path, shards: Sequence[Mapping[str, Any]])
         return str(folder / shard["path"])
 
     files = list(ordered_map(checked, shards))
-    try:
+    not_parquet = InputError(
+        "interactions", str(folder), "cannot be read as Parquet", "run the step that wrote it again"
+    )
+    with translated((duckdb.Error, lambda _: not_parquet)):
         database.connection.read_parquet(files).create_view("interactions")
-    except duckdb.Error as error:
-        raise InputError(
-            "interactions", str(folder), "cannot be read as Parquet", "run the step that wrote it again"
-        ) from error
