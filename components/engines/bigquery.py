@@ -156,8 +156,7 @@ class BigQuery:
     def fetch(self, sql: str, parameters: Parameters | None = None) -> pa.Table:
         """See `Engine.fetch`."""
         session = self._session(sql, parameters)
-        schema = pa.ipc.read_schema(pa.py_buffer(session.arrow_schema.serialized_schema))
-        return pa.Table.from_batches(self._read(session), schema)
+        return pa.Table.from_batches(self._read(session), _schema(session))
 
     def stream(self, sql: str, parameters: Parameters | None = None) -> Iterator[pa.RecordBatch]:
         """See `Engine.stream`. The rows come in no order, from several streams at once."""
@@ -228,16 +227,17 @@ class BigQuery:
         The client takes a broken stream up again at the row after the last one it got, so that no row is
         lost and none comes twice.
         """
+        schema = _schema(session)
         batches: queue.Queue[pa.RecordBatch | None] = queue.Queue(_BATCHES_WAITING)
         stopped = False
 
         def read(name: str) -> None:
             try:
-                stream = self._reader.read_rows(name)  # type: ignore[no-untyped-call]
-                for page in stream.rows(session).pages:
+                for message in self._reader.read_rows(name):  # type: ignore[no-untyped-call]
                     if stopped:
                         return
-                    batches.put(page.to_arrow())
+                    content = message.arrow_record_batch.serialized_record_batch
+                    batches.put(pa.ipc.read_record_batch(pa.py_buffer(content), schema))
             finally:
                 batches.put(None)
 
@@ -258,6 +258,10 @@ class BigQuery:
                 while not all(one.done() for one in reading):
                     with contextlib.suppress(queue.Empty):
                         batches.get(timeout=0.1)
+
+
+def _schema(session: bigquery_storage.ReadSession) -> pa.Schema:
+    return pa.ipc.read_schema(pa.py_buffer(session.arrow_schema.serialized_schema))
 
 
 def _bigquery_errors(what: str) -> contextlib.AbstractContextManager[None]:

@@ -11,6 +11,8 @@ import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery, storage
@@ -114,16 +116,41 @@ def _bigquery_server(emulators, tmp_path_factory):
         yield SimpleNamespace(rest=f"http://127.0.0.1:{rest}", grpc=f"127.0.0.1:{grpc}")
 
 
+class Warehouse:
+    """A BigQuery with an empty dataset.
+
+    Attributes:
+        client: for the test's own work.
+        project: that runs the jobs.
+        dataset: ``project.dataset``.
+    """
+
+    def __init__(self, dataset):
+        self.client = bigquery.Client(_PROJECT, credentials=AnonymousCredentials())
+        self.project = _PROJECT
+        self.dataset = f"{_PROJECT}.{dataset}"
+
+    def load(self, name, table, **options):
+        """Load an Arrow table as the table ``name`` of the dataset; return its source."""
+        path = name if "." in name else f"{self.dataset}.{name}"
+        file = pa.BufferOutputStream()
+        pq.write_table(table, file)
+        parquet = bigquery.ParquetOptions()
+        parquet.enable_list_inference = True
+        config = bigquery.LoadJobConfig(source_format="PARQUET", parquet_options=parquet, **options)
+        self.client.load_table_from_file(pa.BufferReader(file.getvalue()), path, job_config=config).result()
+        return f"bq://{path}"
+
+
 @pytest.fixture
 def warehouse(_bigquery_server, monkeypatch, request):
-    """A BigQuery with an empty dataset: its client, the project and ``project.dataset``."""
+    """A BigQuery with an empty dataset."""
     monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", _bigquery_server.rest)
     monkeypatch.setenv("BIGQUERY_STORAGE_EMULATOR_HOST", _bigquery_server.grpc)
-    client = bigquery.Client(_PROJECT, credentials=AnonymousCredentials())
-    dataset = f"{_PROJECT}.d{abs(hash(request.node.nodeid))}"
-    client.create_dataset(dataset)
-    yield SimpleNamespace(client=client, project=_PROJECT, dataset=dataset)
-    client.delete_dataset(dataset, delete_contents=True)
+    warehouse = Warehouse(f"d{abs(hash(request.node.nodeid))}")
+    warehouse.client.create_dataset(warehouse.dataset)
+    yield warehouse
+    warehouse.client.delete_dataset(warehouse.dataset, delete_contents=True)
 
 
 @pytest.fixture

@@ -28,18 +28,6 @@ def interactions(folder):
     return sorted(tuple(row.values()) for row in table.to_pylist())
 
 
-def load(warehouse, name, table):
-    """Load an Arrow table as a BigQuery table; return its source."""
-    path = f"{warehouse.dataset}.{name}"
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    options = bigquery.ParquetOptions()
-    options.enable_list_inference = True
-    config = bigquery.LoadJobConfig(source_format="PARQUET", parquet_options=options)
-    warehouse.client.load_table_from_file(pa.BufferReader(sink.getvalue()), path, job_config=config).result()
-    return f"bq://{path}"
-
-
 @pytest.fixture
 def both(warehouse, tmp_path):
     """Extract a table with both engines; return the rows that each gives."""
@@ -47,7 +35,7 @@ def both(warehouse, tmp_path):
     def run(table, *, name="source", source=None, **arguments):
         pq.write_table(table, tmp_path / "source.parquet")
         extract(source=str(tmp_path / "source.parquet"), output=tmp_path / "local", **arguments)
-        loaded = load(warehouse, name, table)
+        loaded = warehouse.load(name, table)
         extract(source=source or loaded, output=tmp_path / "remote", **arguments)
         return interactions(tmp_path / "local"), interactions(tmp_path / "remote")
 
@@ -103,20 +91,16 @@ def test_units_of_time(both):
 
 
 def test_two_columns_of_one_name_in_a_query(warehouse, tmp_path):
-    table = load(warehouse, "source", ratings(10)).removeprefix("bq://")
+    table = warehouse.load("source", ratings(10)).removeprefix("bq://")
     query = f"SELECT userId, itemId, rating, rating + 1 AS Rating FROM `{table}`"
     with pytest.raises(InputError, match="rating"):
         extract(source=f"bq://{warehouse.project}", data_type="query", query=query, output=tmp_path / "out")
 
 
 def test_user_ratings_have_a_default_table(warehouse, tmp_path):
-    client = warehouse.client
-    client.create_dataset("staging", exists_ok=True)
-    table = ratings(20)
-    config = bigquery.LoadJobConfig(write_disposition="WRITE_TRUNCATE")
-    client.load_table_from_dataframe(
-        table.to_pandas(), f"{warehouse.project}.staging.recommendation_training", job_config=config
-    ).result()
+    warehouse.client.create_dataset("staging", exists_ok=True)
+    table = f"{warehouse.project}.staging.recommendation_training"
+    warehouse.load(table, ratings(20), write_disposition="WRITE_TRUNCATE")
     extract(source=f"bq://{warehouse.project}", data_type="user_ratings", output=tmp_path / "out")
     assert len(interactions(tmp_path / "out")) == 20
 
@@ -213,7 +197,7 @@ def test_tables_of_days_outside_the_window_are_not_read(warehouse, tmp_path):
     day = 1_600_041_600  # 2020-09-14
     for number in range(-3, 4):
         event = ("read", day + number * 86_400, {"string_value": f"day {number}"}, 0)
-        load(warehouse, f"events_202009{14 + number}", events(event))
+        warehouse.load(f"events_202009{14 + number}", events(event))
     source = f"bq://{warehouse.dataset}.events_*"
     arguments = {"data_type": "ga4", "item_key": "item", "event_name": "read"}
     extract(source=source, output=tmp_path / "all", **arguments)
@@ -240,7 +224,7 @@ def test_tables_of_days_outside_the_window_are_not_read(warehouse, tmp_path):
 def test_a_day_is_read_once(warehouse, tmp_path, wildcard):
     event = events(("read", 1_600_041_600, {"string_value": "a"}, 0))
     for name in ("20200914", "20200915", "intraday_20200915", "fresh_20200915", "fresh_intraday_20200915"):
-        load(warehouse, f"events_{name}", event)
+        warehouse.load(f"events_{name}", event)
     arguments = {"data_type": "ga4", "item_key": "item", "event_name": "read"}
     for window in ({}, {"window_start": "2020-09-01", "window_end": "2020-10-01"}):
         extract(source=f"bq://{warehouse.dataset}.{wildcard}", output=tmp_path / "out", **arguments, **window)
@@ -250,7 +234,7 @@ def test_a_day_is_read_once(warehouse, tmp_path, wildcard):
 def test_query(warehouse, tmp_path):
     table = ratings()
     pq.write_table(table, tmp_path / "source.parquet")
-    loaded = load(warehouse, "source", table).removeprefix("bq://")
+    loaded = warehouse.load("source", table).removeprefix("bq://")
     select = "SELECT userId AS user, itemId AS item, COUNT(*) AS rating FROM {} GROUP BY 1, 2"
     extract(
         source=str(tmp_path / "source.parquet"),
@@ -278,7 +262,7 @@ def test_query(warehouse, tmp_path):
 )
 def test_a_broken_stream_is_taken_up_where_it_broke(warehouse, relay, tmp_path, fault):
     table = pa.table({"user": np.arange(200_000), "item": np.arange(200_000) % 7, "rating": np.ones(200_000)})
-    source = load(warehouse, "source", table)
+    source = warehouse.load("source", table)
     relay.stream_fault = fault
     extract(source=source, output=tmp_path / "out")
     broken = {stream: offsets for stream, offsets in relay.offsets.items() if len(offsets) > 1}
@@ -298,8 +282,8 @@ def test_a_broken_stream_is_taken_up_where_it_broke(warehouse, relay, tmp_path, 
 )
 @pytest.mark.parametrize("place", ["session_fault", "stream_fault"])
 def test_a_refused_reading_publishes_nothing(warehouse, relay, tmp_path, fault, place):
-    source = load(
-        warehouse, "source", pa.table({"user": range(50_000), "item": [1] * 50_000, "rating": [1.0] * 50_000})
+    source = warehouse.load(
+        "source", pa.table({"user": range(50_000), "item": [1] * 50_000, "rating": [1.0] * 50_000})
     )
     setattr(relay, place, fault)
     with pytest.raises(WalsError, match=fault[1]) as caught:
@@ -310,9 +294,9 @@ def test_a_refused_reading_publishes_nothing(warehouse, relay, tmp_path, fault, 
 
 
 def test_a_table_that_changes_while_it_is_read(warehouse, relay, tmp_path):
-    source = load(warehouse, "source", ratings(10))
+    source = warehouse.load("source", ratings(10))
     # The clock is asked before the table is read, in a session of its own.
-    changing = iter([lambda: None, lambda: load(warehouse, "source", ratings(10))])
+    changing = iter([lambda: None, lambda: warehouse.load("source", ratings(10))])
     relay.after_session = lambda: next(changing)()
     assert extract(source=source, output=tmp_path / "out")["rows"] == 10
     assert warehouse.client.get_table(source.removeprefix("bq://")).num_rows == 20
@@ -329,7 +313,7 @@ def test_a_table_that_changes_while_it_is_read(warehouse, relay, tmp_path):
 )
 @pytest.mark.parametrize("call", ["query", "get_table"])
 def test_refusals_are_one_line(warehouse, tmp_path, monkeypatch, error, message, call):
-    source = load(warehouse, "source", ratings(10))
+    source = warehouse.load("source", ratings(10))
 
     def refused(*_, **__):
         raise error
@@ -342,9 +326,9 @@ def test_refusals_are_one_line(warehouse, tmp_path, monkeypatch, error, message,
 
 
 def test_snapshot_reads_the_table_as_it_was(warehouse, tmp_path):
-    source = load(warehouse, "source", ratings(10))
+    source = warehouse.load("source", ratings(10))
     (row,) = warehouse.client.query("SELECT CURRENT_TIMESTAMP() AS now").result()
-    load(warehouse, "source", ratings(10))
+    warehouse.load("source", ratings(10))
     before = extract(source=source, output=tmp_path / "before", snapshot=row.now.isoformat())
     after = extract(source=source, output=tmp_path / "after")
     assert (before["rows"], after["rows"]) == (10, 20)
@@ -352,7 +336,7 @@ def test_snapshot_reads_the_table_as_it_was(warehouse, tmp_path):
 
 
 def test_what_has_no_one_moment_claims_none(warehouse, tmp_path):
-    load(warehouse, "source", ratings(10))
+    warehouse.load("source", ratings(10))
     view = bigquery.Table(f"{warehouse.dataset}.view")
     view.view_query = f"SELECT * FROM `{warehouse.dataset}.source`"
     warehouse.client.create_table(view)
@@ -372,8 +356,7 @@ def test_the_last_days_before_a_snapshot(warehouse, tmp_path):
     (row,) = warehouse.client.query("SELECT CURRENT_TIMESTAMP() AS now").result()
     ages = {1: 0.5, 2: 6.9, 3: 7.1, 4: -0.5}
     times = [row.now - datetime.timedelta(days=age) for age in ages.values()]
-    source = load(
-        warehouse,
+    source = warehouse.load(
         "source",
         pa.table({"user": list(ages), "item": [1] * 4, "rating": [1.0] * 4, "time": times}),
     )
@@ -391,7 +374,7 @@ def test_the_last_days_before_a_snapshot(warehouse, tmp_path):
 
 
 def test_the_cost_is_told(warehouse, tmp_path, monkeypatch, caplog):
-    source = load(warehouse, "source", ratings(10))
+    source = warehouse.load("source", ratings(10))
     # The emulator's queries are free.
     for name, value in (("total_bytes_processed", 2**40), ("total_bytes_billed", 3), ("slot_millis", 5)):
         monkeypatch.setattr(bigquery.QueryJob, name, value)
@@ -403,7 +386,7 @@ def test_the_cost_is_told(warehouse, tmp_path, monkeypatch, caplog):
 
 
 def test_who_pays_and_where(warehouse, relay, tmp_path, monkeypatch):
-    source = load(warehouse, "source", ratings(10))
+    source = warehouse.load("source", ratings(10))
     real = bigquery.Client._call_api
     sent = []
 
@@ -419,7 +402,7 @@ def test_who_pays_and_where(warehouse, relay, tmp_path, monkeypatch):
 
 
 def test_the_cost_cap_holds_before_anything_runs(warehouse, tmp_path, monkeypatch):
-    source = load(warehouse, "source", ratings(10))
+    source = warehouse.load("source", ratings(10))
     real = bigquery.Client.query
     asked = []
 
@@ -437,7 +420,7 @@ def test_the_cost_cap_holds_before_anything_runs(warehouse, tmp_path, monkeypatc
 
 
 def test_jobs_carry_labels_and_the_cap(warehouse, tmp_path):
-    source = load(warehouse, "source", ratings(10))
+    source = warehouse.load("source", ratings(10))
     extract(source=source, output=tmp_path / "out", maximum_bytes_billed=10**9)
     jobs = [job for job in warehouse.client.list_jobs(max_results=20) if job.job_type == "query"]
     (job,) = [job for job in jobs if warehouse.dataset in job.query and not job.dry_run]
@@ -495,7 +478,7 @@ def test_projects_of_a_domain(tmp_path, monkeypatch, source, data_type, payer):
 
 
 def test_the_values_of_a_filter_are_parameters(warehouse, tmp_path):
-    source = load(warehouse, "source", ratings(50))
+    source = warehouse.load("source", ratings(50))
     extract(source=source, output=tmp_path / "out", row_filter="country = 'DE' AND rating >= 2")
     (job,) = [
         job
@@ -508,7 +491,7 @@ def test_the_values_of_a_filter_are_parameters(warehouse, tmp_path):
 
 
 def test_columns_and_windows_are_values_and_names_only(warehouse, tmp_path):
-    source = load(warehouse, "source", ratings(10))
+    source = warehouse.load("source", ratings(10))
     for arguments in (
         {"user_column": "userId`, (SELECT 1) AS `x"},
         {"row_filter": "TRUE) OR (TRUE"},
@@ -522,7 +505,7 @@ def test_columns_and_windows_are_values_and_names_only(warehouse, tmp_path):
 
 def test_rows_without_ids_or_ratings_are_refused(warehouse, tmp_path):
     table = pa.table({"user": ["a", " "], "item": [1, 2], "rating": [1.0, 2.0]})
-    source = load(warehouse, "source", table)
+    source = warehouse.load("source", table)
     with pytest.raises(InputError, match="no user id"):
         extract(source=source, output=tmp_path / "out")
     with pytest.raises(InputError, match="no user id"):
@@ -533,7 +516,7 @@ def test_rows_without_ids_or_ratings_are_refused(warehouse, tmp_path):
 @pytest.mark.parametrize("blank", ["", "\t", "\u00a0", "\u2003 \n\x1f\x85"])
 def test_blank_ids_are_none_in_either_engine(warehouse, tmp_path, blank):
     table = pa.table({"user": ["a", "b\u00a0c"], "item": ["i", blank], "rating": [1.0, 2.0]})
-    source = load(warehouse, "source", table)
+    source = warehouse.load("source", table)
     pq.write_table(table, tmp_path / "source.parquet")
     for arguments in (
         {"source": source},
@@ -546,7 +529,7 @@ def test_blank_ids_are_none_in_either_engine(warehouse, tmp_path, blank):
 
 def test_times_that_cannot_be_read_in_either_engine(warehouse, tmp_path):
     table = pa.table({"user": [1, 2], "item": [1, 2], "rating": [1.0, 2.0], "date": ["2020-01-01", "soon"]})
-    source = load(warehouse, "source", table)
+    source = warehouse.load("source", table)
     pq.write_table(table, tmp_path / "source.parquet")
     for arguments in (
         {"source": source},

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from google.cloud import bigquery
 
@@ -28,9 +29,7 @@ def load(warehouse, text_ids):
             + pd.to_timedelta(rng.integers(0, 10**7, rows), unit="s").astype("timedelta64[us]"),
         }
     )
-    path = f"{warehouse.dataset}.ratings"
-    warehouse.client.load_table_from_dataframe(frame, path).result()
-    return f"bq://{path}"
+    return warehouse.load("ratings", pa.Table.from_pandas(frame, preserve_index=False))
 
 
 def prepare_in(folder, **options):

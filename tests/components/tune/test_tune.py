@@ -112,7 +112,14 @@ def test_a_trial_reports_its_metric_rung_by_rung_and_stops_when_told(matrix: Pat
 
 
 def test_the_best_trial_that_ran_to_its_end_is_chosen_and_reported(tmp_path: Path) -> None:
-    trials = [finished(0, 0.2), finished(1, 0.5, latent_factors=32.0), finished(2, 0.9, pruned=True)]
+    # Matplotlib warns about an axis on which all trials have the same value; in a real study none has.
+    names = ("regularization", "regularization_exponent", "unobs_weight", "alpha")
+    one, two, three = (dict.fromkeys(names, value) for value in (0.1, 0.2, 0.3))
+    trials = [
+        finished(0, 0.2, **one),
+        finished(1, 0.5, latent_factors=32.0, **two),
+        finished(2, 0.9, pruned=True, **three),
+    ]
     report = tmp_path / "study.html"
     options = ChooseOptions(wt_type=1)
     first, second, third = ([trial] for trial in trials)
