@@ -37,3 +37,7 @@ class Engine(Protocol):
     def stream(self, sql: str, parameters: Parameters | None = None) -> "Iterator[pa.RecordBatch]":
         """Yield the rows of a query as record batches."""
         ...
+
+    def cost(self) -> dict[str, int]:
+        """Return what the queries so far have used: bytes_billed and slot_milliseconds, or nothing."""
+        ...

@@ -6,7 +6,6 @@ import os
 import queue
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -39,25 +38,8 @@ _ARROW_TYPES = {
 _TYPES = {str: "STRING", int: "INT64", float: "FLOAT64"}
 
 
-@dataclass
-class Cost:
-    """What the queries of an engine have used so far.
-
-    Attributes:
-        bytes_billed: of all queries.
-        slot_milliseconds: of all queries.
-    """
-
-    bytes_billed: int = 0
-    slot_milliseconds: int = 0
-
-
 class BigQuery:
-    """Runs query jobs and reads their results; an `Engine`.
-
-    Attributes:
-        cost: of the queries so far.
-    """
+    """Runs query jobs and reads their results; an `Engine`."""
 
     in_process = False
 
@@ -79,7 +61,7 @@ class BigQuery:
         Raises:
             WalsError: there are no credentials.
         """
-        self.cost = Cost()
+        self._bytes_billed = self._slot_milliseconds = 0
         self._dataset = dataset
         self._prefix = prefix
         self._adopted: dict[str, str] = {}
@@ -162,6 +144,10 @@ class BigQuery:
         """See `Engine.stream`. The rows come in no order, from several streams at once."""
         yield from self._read(self._session(sql, parameters))
 
+    def cost(self) -> dict[str, int]:
+        """See `Engine.cost`."""
+        return {"bytes_billed": self._bytes_billed, "slot_milliseconds": self._slot_milliseconds}
+
     def adopt(self, name: str, table: str) -> None:
         """Know a table that is already in the dataset as ``name``."""
         self._adopted[name] = table
@@ -186,8 +172,8 @@ class BigQuery:
         self._check_cost(sql, config)
         job = self._client.query(sql, config)
         job.result(page_size=1)
-        self.cost.bytes_billed += job.total_bytes_billed or 0
-        self.cost.slot_milliseconds += job.slot_millis or 0
+        self._bytes_billed += job.total_bytes_billed or 0
+        self._slot_milliseconds += job.slot_millis or 0
         return job
 
     def _check_cost(self, sql: str, config: bigquery.QueryJobConfig) -> None:

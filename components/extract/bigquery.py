@@ -63,8 +63,7 @@ def extract_from_bigquery(options: ExtractOptions, output: Path) -> dict[str, An
         "uri": options.source,
         "data_type": options.data_type,
         "snapshot": query.parameters["snapshot"] if pinned else "",
-        "bytes_billed": engine.cost.bytes_billed,
-        "slot_milliseconds": engine.cost.slot_milliseconds,
+        **engine.cost(),
     }
     return content
 
