@@ -1,4 +1,4 @@
-"""BigQuery: query jobs under a cost cap, and their rows through the Storage Read API in parallel."""
+"""BigQuery: query jobs with a cost cap, and parallel reads of their results with the Storage Read API."""
 
 import contextlib
 import logging
@@ -46,17 +46,17 @@ class BigQuery:
     def __init__(
         self, *, project: str, location: str, dataset: str, prefix: str, maximum_bytes_billed: int
     ) -> None:
-        """Connect.
+        """Connect to BigQuery.
 
         With ``BIGQUERY_EMULATOR_HOST`` (REST, a URL) and ``BIGQUERY_STORAGE_EMULATOR_HOST`` (gRPC,
-        ``host:port``) in the environment it speaks to an emulator without credentials.
+        ``host:port``) in the environment it connects to an emulator, without credentials.
 
         Args:
-            project: that runs and pays for the queries. Without one of ours, Vertex AI's own would be used.
-            location: of the data, such as "EU"; "" to let BigQuery find it out.
-            dataset: ``project.dataset`` for the tables of `create`; "" if there are none.
+            project: runs and pays for the queries. Without it, Vertex AI's own project would be used.
+            location: of the data, such as "EU"; auto-detected if "".
+            dataset: ``project.dataset`` for the tables of `create`; "" if none are created.
             prefix: of the names of those tables.
-            maximum_bytes_billed: refuse a query that would read more; 0 for no bound.
+            maximum_bytes_billed: refuse queries that would read more; 0 is unlimited.
 
         Raises:
             WalsError: there are no credentials.
@@ -85,31 +85,32 @@ class BigQuery:
     def describe(self, table: str) -> tuple[dict[str, str], bool]:
         """Return the type of each column of ``project.dataset.table``, and whether it has snapshots.
 
-        Views and wildcards have none.
+        Views and wildcard tables have none.
 
         Raises:
-            InputError: there is no such table.
-            WalsError: it may not be read.
+            InputError: the table does not exist.
+            WalsError: the table cannot be read.
         """
         with _bigquery_errors(table):
             if table.endswith("*"):
                 return self.query_schema(f"SELECT * FROM {quoted('source', table)}"), False  # noqa: S608
-            found = self._client.get_table(table)
-            return {field.name: field.field_type for field in found.schema}, found.table_type == "TABLE"
+            metadata = self._client.get_table(table)
+        schema = {field.name: field.field_type for field in metadata.schema}
+        return schema, metadata.table_type == "TABLE"
 
     def columns(self, name: str) -> list[dict[str, str]]:
-        """Return name and Arrow type of each column of the table ``name`` of `create`."""
+        """Return the name and Arrow type of each column of the table ``name`` that `create` made."""
         with _bigquery_errors(self._path(name)):
             schema = self._client.get_table(self._path(name)).schema
         return [{"name": field.name, "type": _ARROW_TYPES[field.field_type]} for field in schema]
 
     def now(self) -> str:
-        """Return the time on BigQuery's clock, as text that it reads as a timestamp."""
+        """Return the time on BigQuery's clock, in a form that it casts to a timestamp."""
         (row,) = self.fetch("SELECT CURRENT_TIMESTAMP() AS now").to_pylist()
         return str(row["now"].isoformat(" ", "microseconds"))
 
     def query_schema(self, sql: str, parameters: Parameters | None = None) -> dict[str, str]:
-        """Return the type of each column of a query, without running it."""
+        """Return the type of each column of a query without running it."""
         with _bigquery_errors("query"):
             job = self._client.query(sql, self._config(sql, parameters, dry_run=True))
         return unique_columns("query", sql, ((field.name, field.field_type) for field in job.schema or ()))
@@ -141,7 +142,7 @@ class BigQuery:
         return pa.Table.from_batches(self._read(session), _schema(session))
 
     def stream(self, sql: str, parameters: Parameters | None = None) -> Iterator[pa.RecordBatch]:
-        """See `Engine.stream`. The rows come in no order, from several streams at once."""
+        """See `Engine.stream`. The rows come in no particular order, from several streams at once."""
         yield from self._read(self._session(sql, parameters))
 
     def cost(self) -> dict[str, int]:
@@ -149,7 +150,7 @@ class BigQuery:
         return {"bytes_billed": self._bytes_billed, "slot_milliseconds": self._slot_milliseconds}
 
     def adopt(self, name: str, table: str) -> None:
-        """Know a table that is already in the dataset as ``name``."""
+        """Refer to an existing table of the dataset as ``name``."""
         self._adopted[name] = table
 
     def _path(self, name: str) -> str:
@@ -177,7 +178,7 @@ class BigQuery:
         return job
 
     def _check_cost(self, sql: str, config: bigquery.QueryJobConfig) -> None:
-        """Refuse a query before it costs anything, and have BigQuery refuse what the estimate missed."""
+        """Refuse a query before it costs anything; BigQuery enforces the limit if the estimate is wrong."""
         dry = bigquery.QueryJobConfig(
             query_parameters=config.query_parameters, dry_run=True, use_query_cache=False
         )
@@ -210,8 +211,7 @@ class BigQuery:
     def _read(self, session: Any) -> Iterator[pa.RecordBatch]:
         """Read all streams of a session at once.
 
-        The client takes a broken stream up again at the row after the last one it got, so that no row is
-        lost and none comes twice.
+        The client resumes a broken stream after the last row received, so that no row is lost or repeated.
         """
         schema = _schema(session)
         batches: queue.Queue[pa.RecordBatch | None] = queue.Queue(_BATCHES_WAITING)
@@ -228,20 +228,20 @@ class BigQuery:
                 batches.put(None)
 
         with _bigquery_errors("query"), ThreadPoolExecutor(_STREAMS) as executor:
-            reading = [executor.submit(read, stream.name) for stream in session.streams]
+            reads = [executor.submit(read, stream.name) for stream in session.streams]
             try:
-                running = len(reading)
+                running = len(reads)
                 while running:
                     batch = batches.get()
                     if batch is None:
                         running -= 1
                     elif batch.num_rows:
                         yield batch
-                for one in reading:
-                    one.result()
+                for finished in reads:
+                    finished.result()
             finally:
                 stopped = True
-                while not all(one.done() for one in reading):
+                while not all(future.done() for future in reads):
                     with contextlib.suppress(queue.Empty):
                         batches.get(timeout=0.1)
 
@@ -255,7 +255,7 @@ def _bigquery_errors(what: str) -> contextlib.AbstractContextManager[None]:
     return translated(
         (
             exceptions.NotFound,
-            lambda _: InputError("BigQuery", what, "does not exist (or not in this location)", "check it"),
+            lambda _: InputError("BigQuery", what, "does not exist (or not in this location)", "check both"),
         ),
         (
             exceptions.BadRequest,

@@ -1,4 +1,4 @@
-"""The files of a source: on this machine, on Cloud Storage, or in a store that speaks S3."""
+"""The files of a source: on this machine, on Cloud Storage, or in an S3-compatible store."""
 
 import contextlib
 import glob
@@ -17,16 +17,16 @@ _TEXT = (".csv", ".tsv", ".txt", ".dat", ".csv.gz", ".tsv.gz", ".txt.gz", ".dat.
 
 
 def find_files(database: DuckDB, source: str) -> list[str]:
-    """Return the files of a source, sorted, as the database reads them.
+    """Return the files of a source, sorted, by the names with which the database reads them.
 
     Args:
-        database: is given access to the store of the files.
-        source: a file, a folder, whose CSV and Parquet files are meant, or a glob pattern; here, on Cloud
-            Storage (``gs://``), or in a store that speaks S3 (``s3://``, or ``minio://`` as Kubeflow has it).
+        database: gets access to the store of the files.
+        source: a file, a folder (its CSV and Parquet files) or a glob pattern; local, on Cloud Storage
+            (``gs://``), or in an S3-compatible store (``s3://``, or ``minio://`` as in Kubeflow).
 
     Raises:
         InputError: there are no such files, or all of them are empty.
-        WalsError: the store failed or refused.
+        WalsError: the store failed or denied access.
     """
     scheme, separator, path = source.partition("://")
     if not separator:
@@ -44,10 +44,10 @@ def find_files(database: DuckDB, source: str) -> list[str]:
 
 
 def is_parquet(source: str, files: list[str]) -> bool:
-    """Return whether files are Parquet, and not text.
+    """Return whether files are Parquet rather than text.
 
     Raises:
-        InputError: some are and some are not.
+        InputError: there are both.
     """
     parquet = [file.lower().endswith(_PARQUET) for file in files]
     if any(parquet) and not all(parquet):
@@ -76,14 +76,14 @@ def _stored(store: Any, path: str, listing: Mapping[str, Any]) -> list[str]:
 
 
 def _cloud_storage() -> Any:
-    import fsspec  # slow to import, and files here have no use for it
+    import fsspec  # slow to import, and local files do not need it
 
     return fsspec.filesystem("gs")
 
 
 def _s3() -> Any:
-    """Return the store that the standard variables of the environment name, with the keys that they give."""
-    # Slow to import, and files here have no use for them.
+    """Return the store that the standard AWS variables of the environment describe."""
+    # Slow to import, and local files do not need them.
     from fsspec.implementations.arrow import ArrowFSWrapper
     from pyarrow.fs import S3FileSystem
 
@@ -94,9 +94,9 @@ def _s3() -> Any:
     return ArrowFSWrapper(S3FileSystem(**options))
 
 
-# Left to itself Arrow's wrapper finds nothing where it may not look.
+# By default Arrow's wrapper lists nothing where access is denied.
 _RAISE = {"on_error": "raise"}
-# By the scheme of an address: what connects to the store, and how it is told to list.
+# By the scheme of an address: the function that connects to the store, and its options for listing.
 STORES: Mapping[str, tuple[Callable[[], Any], Mapping[str, Any]]] = dict(
     zip(SCHEMES, ((_cloud_storage, {}), (_s3, _RAISE), (_s3, _RAISE)), strict=True)
 )

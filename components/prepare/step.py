@@ -1,4 +1,4 @@
-"""Preparation: interactions to a sparse matrix, a holdout and the vocabularies."""
+"""Preparation: from interactions to a sparse matrix, a holdout and vocabularies."""
 
 import contextlib
 import hashlib
@@ -60,8 +60,8 @@ def prepare(
         training: folder for the ``wals.matrix`` to train on.
         holdout: folder for the ``wals.holdout``.
         vocabulary: folder for the ``wals.vocabulary``.
-        profile: folder for the ``wals.profile`` of the interactions. It stays if they are refused for
-            their drift; nothing else does.
+        profile: folder for the ``wals.profile`` of the interactions. It is the only output that stays if
+            they are refused for their drift.
         profile_report: path for the same as HTML with a picture.
 
     Returns:
@@ -69,10 +69,10 @@ def prepare(
         bytes_billed and slot_milliseconds.
 
     Raises:
-        InputError: the interactions are damaged, too many to number, or
-            differ from the previous run's, fewer than two users or items are left, the split leaves nothing
-            to train on or to predict, or an output cannot be written.
-        WalsError: BigQuery or Cloud Storage failed or refused.
+        InputError: the interactions are damaged, too many to number, or differ from the previous run's;
+            fewer than two users or items remain; the split leaves nothing to train on or to predict; or an
+            output cannot be written.
+        WalsError: BigQuery or Cloud Storage failed or denied access.
     """
     manifest = read_manifest(interactions, INTERACTIONS_SCHEMA)
     types = {column["name"]: column["type"] for column in manifest["columns"]}
@@ -81,7 +81,7 @@ def prepare(
     begin_artifact(profile)
     profile_report.unlink(missing_ok=True)
     with _all_or_none(training, holdout, vocabulary), ThreadPoolExecutor(1) as executor:
-        # Importing and compiling takes half a second, in which the engine works.
+        # Takes half a second, during which the engine works.
         loading = executor.submit(_load_kernels)
         with _engine(interactions, manifest, options) as engine:
             logger.info("%s interactions to prepare", f"{manifest['rows']:,}")
@@ -151,7 +151,7 @@ def _dealt(
     parameters: dict[str, int | float],
     ids: _Ids,
 ) -> Iterator[Callable[[Sequence[Path]], list[dict[str, Any]]]]:
-    """Deal the encoded interactions into blocks of rows, and yield `assemble` of them into given folders."""
+    """Deal the encoded interactions into blocks, and yield a function that writes the matrices to folders."""
     # `_load_kernels` has imported them already, while the engine worked.
     from components.prepare.matrix.assembly import assemble, deal_rows
     from components.prepare.matrix.encoding import encoded
@@ -165,7 +165,7 @@ def _dealt(
 
 
 def _entries(options: PrepareOptions, matrices: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Return how many entries the matrices have, by the part of the split."""
+    """Return the number of entries of each matrix, by part of the split."""
     entries = {
         part: matrix["entries"] for part, matrix in zip(("training", *options.parts), matrices, strict=True)
     }
@@ -270,9 +270,9 @@ def _engine(folder: Path, manifest: Mapping[str, Any], options: PrepareOptions) 
     """Yield the engine where the interactions are, as the table `_TABLE`."""
     staged = manifest.get("staged")
     if staged:
-        from components.engines.bigquery import BigQuery  # slow to import, and most runs have no use for it
+        from components.engines.bigquery import BigQuery  # slow to import, and most runs do not need it
 
-        # Names that follow from the work let a retry write over what an earlier attempt left.
+        # A name that depends only on the input lets a retry overwrite the tables of an earlier attempt.
         digest = hashlib.sha256(repr((staged["table"], options)).encode()).hexdigest()[:12]
         engine = BigQuery(
             project=staged["project"],

@@ -48,13 +48,13 @@ FIELDS = [
 
 def components() -> dict[str, tuple[PythonComponent, Path]]:
     """Return each component with its file, by the component's name."""
-    found = {}
+    by_name = {}
     for file in sorted((ROOT / "components").glob("*/component.py")):
         module = importlib.import_module(f"components.{file.parent.name}.component")
         for name, value in vars(module).items():
             if isinstance(value, PythonComponent):
-                found[name] = (value, file.relative_to(ROOT))
-    return found
+                by_name[name] = (value, file.relative_to(ROOT))
+    return by_name
 
 
 def test_every_component_has_a_model_here() -> None:
