@@ -1,1 +1,1 @@
-"""The steps of the pipeline, a package each; nothing here knows how they are wired together."""
+"""The steps of the pipeline, one package each. Nothing here knows how they are connected."""

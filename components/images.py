@@ -1,4 +1,4 @@
-"""The names of the steps' container images."""
+"""Names of the steps' container images."""
 
 import re
 from importlib.metadata import version
@@ -7,12 +7,12 @@ from trainer.errors import InputError
 
 DEFAULT_PREFIX = "wals"
 DEFAULT_TAG = version("wals-pipeline")
-# What the OCI allows: a host with an optional port, and path components of lower case.
+# Names that the OCI allows: a host with an optional port, and path components in lower case.
 _HOST = r"[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*(:\d+)?"
 _COMPONENT = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
 _PREFIX = re.compile(f"({_HOST}/)?{_COMPONENT}(/{_COMPONENT})*")
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
-# The components of a folder share its image.
+# Components that share the image of a folder.
 _SHARED = {"suggest": "tune", "trial": "tune", "choose": "tune"}
 
 
@@ -22,20 +22,20 @@ def image_name(step: str) -> str:
 
 
 def check_image(prefix: str, tag: str) -> None:
-    """Refuse a prefix or a tag that no image can have.
+    """Check the prefix and the tag of an image.
 
     Raises:
-        InputError: naming it.
+        InputError: one of them is not valid.
     """
     if not _PREFIX.fullmatch(prefix):
         raise InputError(
             "image prefix",
             prefix,
-            "is no registry and repository",
+            "is not a registry and repository",
             "give one in lower case, such as europe-docker.pkg.dev/PROJECT/wals",
         )
     if not _TAG.fullmatch(tag):
-        raise InputError("tag", tag, "is no tag", "use letters, digits, _, . and -, 128 at most")
+        raise InputError("tag", tag, "is not a valid tag", "use at most 128 letters, digits, _, . and -")
 
 
 def image(step: str, prefix: str = DEFAULT_PREFIX, tag: str = DEFAULT_TAG) -> str:
@@ -44,6 +44,6 @@ def image(step: str, prefix: str = DEFAULT_PREFIX, tag: str = DEFAULT_TAG) -> st
     Args:
         step: the folder's name under ``components/`` and ``containers/``.
         prefix: registry and repository; the bare default names images built on this machine.
-        tag: the release's version unless another was built.
+        tag: the version of this release by default.
     """
     return f"{prefix}/{step}:{tag}"

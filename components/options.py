@@ -6,7 +6,7 @@ from trainer.options import Options, group
 
 
 class RankingOptions(Options):
-    """How ranked lists are judged."""
+    """How rankings are evaluated."""
 
     eval_k: int = Field(
         default=20,

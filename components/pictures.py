@@ -1,4 +1,4 @@
-"""Pictures for reports that are one file."""
+"""Pictures inside HTML reports."""
 
 import io
 
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 def svg(figure: Figure) -> str:
     """Return a figure as an ``<svg>`` element; the same figure gives the same text."""
     file = io.StringIO()
-    # A fixed salt and no date or maker, or the bytes would differ from run to run.
+    # Without a fixed salt, or with a date and a creator, the bytes would differ between runs.
     with mpl.rc_context({"svg.hashsalt": "wals", "svg.fonttype": "none"}):
         figure.savefig(
             file,

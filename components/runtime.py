@@ -1,4 +1,4 @@
-"""What every step does around its logic: plain log lines, and errors as one line with an exit code."""
+"""What surrounds the logic of every step: plain log lines, and errors as one line with an exit code."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 _logger = logging.getLogger(__name__)
 
 LOG_MARK = "wals:"
-"""Starts each line that a step logs, to tell it from the lines of the platform around it."""
+"""Starts each line that a step logs, and sets it apart from the lines of the platform."""
 
 ERROR_MARK = "wals-error"
 """Starts the last line of a failed step, followed by the exit code in brackets and the message."""
@@ -34,21 +34,21 @@ def run_step(step: Callable[..., Result], options: type[Options], arguments: Map
 
     Args:
         step: the step's logic.
-        options: model of the step's options.
-        arguments: of the component. Fields of the model become options, and artifacts become paths.
+        options: the model of the step's options.
+        arguments: of the component. Fields of the model become options; artifacts become paths.
     """
     _log_plainly()
     if not _is_chief():
         _logger.info("the first machine of this job runs the step; this machine has nothing to do")
         sys.exit(0)
-    given = {name: value for name, value in arguments.items() if name in options.model_fields}
+    values = {name: value for name, value in arguments.items() if name in options.model_fields}
     others = {
         name: Path(value.path) if hasattr(value, "path") else value
         for name, value in arguments.items()
-        if name not in given
+        if name not in values
     }
     try:
-        return step(options(**given), **others)
+        return step(options(**values), **others)
     except WalsError as error:
         print(f"{ERROR_MARK}[{error.exit_code}] {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)

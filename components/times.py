@@ -1,4 +1,4 @@
-"""Times as options give them (ISO 8601, UTC unless they say otherwise)."""
+"""Times in options: ISO 8601, in UTC by default."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -21,7 +21,7 @@ def parse_time(text: str) -> datetime | None:
 
 
 def timestamp(text: str) -> str:
-    """Return an ISO 8601 time in the form that every engine reads; "" stays "".
+    """Return an ISO 8601 time in a form that all engines read; "" stays "".
 
     Raises:
         ValueError: the text is not a time.

@@ -1,1 +1,1 @@
-"""The artifacts that steps share: their schemas, and how they are laid out on disk."""
+"""Artifacts that several steps share: their schemas and their layout on disk."""

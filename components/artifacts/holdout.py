@@ -1,8 +1,8 @@
-"""The holdout as an artifact (schema ``wals.holdout`` v1): matrices of what is kept from training.
+"""The holdout artifact (schema ``wals.holdout`` v1): matrices of interactions that are not trained on.
 
-targets/        a ``wals.matrix`` of the held-out interactions, by which a model is judged
-history/        a ``wals.matrix`` of what is known of users who were held out whole; only with split ``users``
-_manifest.json  split, seed, fraction, and how many entries the matrices have
+targets/        a ``wals.matrix`` of the held-out interactions, which a model has to predict
+history/        a ``wals.matrix`` of the known interactions of users held out whole; only with split ``users``
+_manifest.json  split, seed, fraction, and the number of entries of the matrices
 """
 
 from trainer.files import Schema

@@ -1,8 +1,8 @@
-"""Interactions as an artifact (schema ``wals.interactions`` v1): Parquet files and a manifest.
+"""The interactions artifact (schema ``wals.interactions`` v1): Parquet files and a manifest.
 
 part-00000.parquet …   user_id and item_id (int64 or string), rating (float32, finite) and, where the
                        source has times, event_time (timestamp, microseconds, UTC)
-_manifest.json          rows, columns, source, and of each file (shard) its path, rows and SHA-256
+_manifest.json          rows, columns, source, and the path, rows and SHA-256 of each file (shard)
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ ROWS_PER_GROUP = 1 << 20
 
 @dataclass(frozen=True)
 class Written:
-    """What was written.
+    """Interactions that have been written to files.
 
     Attributes:
         columns: name and Arrow type of each column.
         shards: path, rows and SHA-256 of each, for the manifest.
         rows_without_time: rows whose event_time is missing.
-        faulty: columns in which a row has no id (nothing, or blank text) or no finite number.
+        faulty: columns in which some row has no id (null or blank text) or no finite number.
     """
 
     columns: Sequence[dict[str, str]]
@@ -34,11 +34,11 @@ class Written:
 
     @property
     def rows(self) -> int:
-        """How many there are."""
+        """Number of interactions."""
         return sum(shard["rows"] for shard in self.shards)
 
     def manifest(self) -> dict[str, Any]:
-        """Return the part of the artifact's manifest that tells of the files."""
+        """Return the part of the artifact's manifest that describes the files."""
         return {
             "rows": self.rows,
             "columns": list(self.columns),
@@ -48,5 +48,5 @@ class Written:
 
 
 def file_name(number: int) -> str:
-    """Return the name of the file of that number, from 0."""
+    """Return the name of a file by its number, which starts at 0."""
     return f"part-{number:05d}.parquet"

@@ -1,4 +1,4 @@
-"""Where the SQL of the steps runs: BigQuery, or DuckDB inside the process. One SQL for both, BigQuery's."""
+"""The engines that run the steps' SQL: BigQuery, and DuckDB inside the process. Both take BigQuery SQL."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Parameters = Mapping[str, Any]
-"""Values of the ``@name`` parameters of a query: str, int, float."""
+"""Values of the ``@name`` parameters of a query: str, int or float."""
 
 
 class Engine(Protocol):
     """Runs BigQuery SQL over tables that it knows by short names.
 
     Attributes:
-        in_process: whether the rows are in this process, where reading them costs neither money nor a
+        in_process: whether the rows are in this process, so that reading them costs neither money nor a
             transfer.
     """
 
@@ -27,13 +27,17 @@ class Engine(Protocol):
         ...
 
     def create(self, name: str, sql: str, parameters: Parameters | None = None) -> None:
-        """Make (or replace) the table ``name`` of a query's rows."""
+        """Create or replace the table ``name`` with the rows of a query."""
         ...
 
     def fetch(self, sql: str, parameters: Parameters | None = None) -> "pa.Table":
-        """Return the rows of a query, which must fit in memory, in no order."""
+        """Return the rows of a query, which must fit in memory, in no particular order."""
         ...
 
     def stream(self, sql: str, parameters: Parameters | None = None) -> "Iterator[pa.RecordBatch]":
         """Yield the rows of a query as record batches."""
+        ...
+
+    def cost(self) -> dict[str, int]:
+        """Return what the queries so far have used: bytes_billed and slot_milliseconds, or nothing."""
         ...

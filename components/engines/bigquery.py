@@ -1,4 +1,4 @@
-"""BigQuery: query jobs under a cost cap, and their rows through the Storage Read API in parallel."""
+"""BigQuery: query jobs with a cost cap, and parallel reads of their results with the Storage Read API."""
 
 import contextlib
 import logging
@@ -6,7 +6,6 @@ import os
 import queue
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,7 +19,7 @@ from google.cloud.bigquery_storage_v1.services.big_query_read.transports import 
 
 from components.engines import Parameters
 from components.engines.sql import Checked, quoted, unique_columns, used_parameters
-from trainer.errors import InputError, WalsError
+from trainer.errors import InputError, WalsError, translated
 
 logger = logging.getLogger(__name__)
 
@@ -39,54 +38,37 @@ _ARROW_TYPES = {
 _TYPES = {str: "STRING", int: "INT64", float: "FLOAT64"}
 
 
-@dataclass
-class Cost:
-    """What the queries of an engine have used so far.
-
-    Attributes:
-        bytes_billed: of all queries.
-        slot_milliseconds: of all queries.
-    """
-
-    bytes_billed: int = 0
-    slot_milliseconds: int = 0
-
-
 class BigQuery:
-    """Runs query jobs and reads their results; an `Engine`.
-
-    Attributes:
-        cost: of the queries so far.
-    """
+    """Runs query jobs and reads their results; an `Engine`."""
 
     in_process = False
 
     def __init__(
         self, *, project: str, location: str, dataset: str, prefix: str, maximum_bytes_billed: int
     ) -> None:
-        """Connect.
+        """Connect to BigQuery.
 
         With ``BIGQUERY_EMULATOR_HOST`` (REST, a URL) and ``BIGQUERY_STORAGE_EMULATOR_HOST`` (gRPC,
-        ``host:port``) in the environment it speaks to an emulator without credentials.
+        ``host:port``) in the environment it connects to an emulator, without credentials.
 
         Args:
-            project: that runs and pays for the queries. Without one of ours, Vertex AI's own would be used.
-            location: of the data, such as "EU"; "" to let BigQuery find it out.
-            dataset: ``project.dataset`` for the tables of `create`; "" if there are none.
+            project: runs and pays for the queries. Without it, Vertex AI's own project would be used.
+            location: of the data, such as "EU"; auto-detected if "".
+            dataset: ``project.dataset`` for the tables of `create`; "" if none are created.
             prefix: of the names of those tables.
-            maximum_bytes_billed: refuse a query that would read more; 0 for no bound.
+            maximum_bytes_billed: refuse queries that would read more; 0 is unlimited.
 
         Raises:
             WalsError: there are no credentials.
         """
-        self.cost = Cost()
+        self._bytes_billed = self._slot_milliseconds = 0
         self._dataset = dataset
         self._prefix = prefix
         self._adopted: dict[str, str] = {}
         self._maximum_bytes_billed = maximum_bytes_billed
         self._project = project
         emulated = "BIGQUERY_EMULATOR_HOST" in os.environ
-        with one_line(project):
+        with _bigquery_errors(project):
             self._client = bigquery.Client(
                 project=project,
                 location=location or None,
@@ -103,32 +85,33 @@ class BigQuery:
     def describe(self, table: str) -> tuple[dict[str, str], bool]:
         """Return the type of each column of ``project.dataset.table``, and whether it has snapshots.
 
-        Views and wildcards have none.
+        Views and wildcard tables have none.
 
         Raises:
-            InputError: there is no such table.
-            WalsError: it may not be read.
+            InputError: the table does not exist.
+            WalsError: the table cannot be read.
         """
-        with one_line(table):
+        with _bigquery_errors(table):
             if table.endswith("*"):
                 return self.query_schema(f"SELECT * FROM {quoted('source', table)}"), False  # noqa: S608
-            found = self._client.get_table(table)
-            return {field.name: field.field_type for field in found.schema}, found.table_type == "TABLE"
+            metadata = self._client.get_table(table)
+        schema = {field.name: field.field_type for field in metadata.schema}
+        return schema, metadata.table_type == "TABLE"
 
     def columns(self, name: str) -> list[dict[str, str]]:
-        """Return name and Arrow type of each column of the table ``name`` of `create`."""
-        with one_line(self._path(name)):
+        """Return the name and Arrow type of each column of the table ``name`` that `create` made."""
+        with _bigquery_errors(self._path(name)):
             schema = self._client.get_table(self._path(name)).schema
         return [{"name": field.name, "type": _ARROW_TYPES[field.field_type]} for field in schema]
 
     def now(self) -> str:
-        """Return the time on BigQuery's clock, as text that it reads as a timestamp."""
+        """Return the time on BigQuery's clock, in a form that it casts to a timestamp."""
         (row,) = self.fetch("SELECT CURRENT_TIMESTAMP() AS now").to_pylist()
         return str(row["now"].isoformat(" ", "microseconds"))
 
     def query_schema(self, sql: str, parameters: Parameters | None = None) -> dict[str, str]:
-        """Return the type of each column of a query, without running it."""
-        with one_line("query"):
+        """Return the type of each column of a query without running it."""
+        with _bigquery_errors("query"):
             job = self._client.query(sql, self._config(sql, parameters, dry_run=True))
         return unique_columns("query", sql, ((field.name, field.field_type) for field in job.schema or ()))
 
@@ -144,7 +127,7 @@ class BigQuery:
         lifetime: timedelta = timedelta(days=1),
     ) -> None:
         """See `Engine.create`; the table is deleted after its lifetime."""
-        with one_line(self._path(name)):
+        with _bigquery_errors(self._path(name)):
             config = self._config(sql, parameters)
             config.destination = self._path(name)
             config.write_disposition = bigquery.WriteDisposition.WRITE_TRUNCATE
@@ -156,15 +139,18 @@ class BigQuery:
     def fetch(self, sql: str, parameters: Parameters | None = None) -> pa.Table:
         """See `Engine.fetch`."""
         session = self._session(sql, parameters)
-        schema = pa.ipc.read_schema(pa.py_buffer(session.arrow_schema.serialized_schema))
-        return pa.Table.from_batches(self._read(session), schema)
+        return pa.Table.from_batches(self._read(session), _schema(session))
 
     def stream(self, sql: str, parameters: Parameters | None = None) -> Iterator[pa.RecordBatch]:
-        """See `Engine.stream`. The rows come in no order, from several streams at once."""
+        """See `Engine.stream`. The rows come in no particular order, from several streams at once."""
         yield from self._read(self._session(sql, parameters))
 
+    def cost(self) -> dict[str, int]:
+        """See `Engine.cost`."""
+        return {"bytes_billed": self._bytes_billed, "slot_milliseconds": self._slot_milliseconds}
+
     def adopt(self, name: str, table: str) -> None:
-        """Know a table that is already in the dataset as ``name``."""
+        """Refer to an existing table of the dataset as ``name``."""
         self._adopted[name] = table
 
     def _path(self, name: str) -> str:
@@ -187,12 +173,12 @@ class BigQuery:
         self._check_cost(sql, config)
         job = self._client.query(sql, config)
         job.result(page_size=1)
-        self.cost.bytes_billed += job.total_bytes_billed or 0
-        self.cost.slot_milliseconds += job.slot_millis or 0
+        self._bytes_billed += job.total_bytes_billed or 0
+        self._slot_milliseconds += job.slot_millis or 0
         return job
 
     def _check_cost(self, sql: str, config: bigquery.QueryJobConfig) -> None:
-        """Refuse a query before it costs anything, and have BigQuery refuse what the estimate missed."""
+        """Refuse a query before it costs anything; BigQuery enforces the limit if the estimate is wrong."""
         dry = bigquery.QueryJobConfig(
             query_parameters=config.query_parameters, dry_run=True, use_query_cache=False
         )
@@ -212,7 +198,7 @@ class BigQuery:
         config.maximum_bytes_billed = self._maximum_bytes_billed
 
     def _session(self, sql: str, parameters: Parameters | None) -> Any:
-        with one_line("query"):
+        with _bigquery_errors("query"):
             job = self._run(sql, self._config(sql, parameters))
             return self._reader.create_read_session(
                 parent=f"projects/{self._project}",
@@ -225,54 +211,62 @@ class BigQuery:
     def _read(self, session: Any) -> Iterator[pa.RecordBatch]:
         """Read all streams of a session at once.
 
-        The client takes a broken stream up again at the row after the last one it got, so that no row is
-        lost and none comes twice.
+        The client resumes a broken stream after the last row received, so that no row is lost or repeated.
         """
+        schema = _schema(session)
         batches: queue.Queue[pa.RecordBatch | None] = queue.Queue(_BATCHES_WAITING)
         stopped = False
 
         def read(name: str) -> None:
             try:
-                stream = self._reader.read_rows(name)  # type: ignore[no-untyped-call]
-                for page in stream.rows(session).pages:
+                for message in self._reader.read_rows(name):  # type: ignore[no-untyped-call]
                     if stopped:
                         return
-                    batches.put(page.to_arrow())
+                    content = message.arrow_record_batch.serialized_record_batch
+                    batches.put(pa.ipc.read_record_batch(pa.py_buffer(content), schema))
             finally:
                 batches.put(None)
 
-        with one_line("query"), ThreadPoolExecutor(_STREAMS) as executor:
-            reading = [executor.submit(read, stream.name) for stream in session.streams]
+        with _bigquery_errors("query"), ThreadPoolExecutor(_STREAMS) as executor:
+            reads = [executor.submit(read, stream.name) for stream in session.streams]
             try:
-                running = len(reading)
+                running = len(reads)
                 while running:
                     batch = batches.get()
                     if batch is None:
                         running -= 1
                     elif batch.num_rows:
                         yield batch
-                for one in reading:
-                    one.result()
+                for finished in reads:
+                    finished.result()
             finally:
                 stopped = True
-                while not all(one.done() for one in reading):
+                while not all(future.done() for future in reads):
                     with contextlib.suppress(queue.Empty):
                         batches.get(timeout=0.1)
 
 
-@contextlib.contextmanager
-def one_line(what: str) -> Iterator[None]:
-    """Turn BigQuery's errors about ``what`` into one line that says whether the user can mend it."""
-    try:
-        yield
-    except exceptions.NotFound as error:
-        raise InputError("BigQuery", what, "does not exist (or not in this location)", "check it") from error
-    except exceptions.BadRequest as error:
-        raise InputError("BigQuery", what, _message(error), "mend the query or its parameters") from error
-    except exceptions.Forbidden as error:
-        raise WalsError(f"BigQuery refuses {what}: {_message(error)}") from error
-    except (exceptions.GoogleAPIError, GoogleAuthError) as error:
-        raise WalsError(f"BigQuery failed on {what}: {_message(error)}") from error
+def _schema(session: bigquery_storage.ReadSession) -> pa.Schema:
+    return pa.ipc.read_schema(pa.py_buffer(session.arrow_schema.serialized_schema))
+
+
+def _bigquery_errors(what: str) -> contextlib.AbstractContextManager[None]:
+    """Return a context that turns BigQuery's errors into one line about ``what``, a table or a query."""
+    return translated(
+        (
+            exceptions.NotFound,
+            lambda _: InputError("BigQuery", what, "does not exist (or not in this location)", "check both"),
+        ),
+        (
+            exceptions.BadRequest,
+            lambda error: InputError("BigQuery", what, _message(error), "fix the query or its parameters"),
+        ),
+        (exceptions.Forbidden, lambda error: WalsError(f"BigQuery refuses {what}: {_message(error)}")),
+        (
+            (exceptions.GoogleAPIError, GoogleAuthError),
+            lambda error: WalsError(f"BigQuery failed on {what}: {_message(error)}"),
+        ),
+    )
 
 
 def _message(error: Exception) -> str:

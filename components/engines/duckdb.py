@@ -1,4 +1,4 @@
-"""DuckDB inside the process, its memory bounded and its spill on local disk."""
+"""DuckDB inside the process, with bounded memory, spilling to local disk."""
 
 import contextlib
 import logging
@@ -13,7 +13,7 @@ import duckdb
 
 from components.engines import Parameters
 from components.engines.sql import Checked, quoted, to_duckdb, used_parameters
-from trainer.errors import WalsError
+from trainer.errors import WalsError, translated
 from trainer.threads import usable_cores
 
 if TYPE_CHECKING:
@@ -23,24 +23,24 @@ logger = logging.getLogger(__name__)
 
 _BATCH_ROWS = 1 << 19
 _MEMORY_LIMIT = "1800MB"
-_GROUPS_BY_PLACE = 1 << 24
-"""For so many all threads have room, 16 bytes each, where groups go by their places in the range of an
-integer: half the time of a hash table."""
+_ARRAY_GROUPS = 1 << 24
+"""Groups, over all threads, for which DuckDB groups integers by their place in an array (16 bytes a group)
+instead of a hash table, which takes half the time."""
 
-_TELL_EACH = 10.0
-"""Seconds."""
+_LOG_EVERY = 10.0
+"""Seconds between the log lines of a long statement."""
 
 _FEW_VALUES = 256
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A Parquet file.
+    """A Parquet file that has been written.
 
     Attributes:
-        rows: how many it has.
-        statistics: of each column that has rows: null_count, and min and max of the other values as text;
-            of a column of floating point also has_nan.
+        rows: number of rows.
+        statistics: by column, if there are rows: null_count, min and max of the other values as text, and
+            has_nan for floating-point columns.
     """
 
     rows: int
@@ -48,20 +48,20 @@ class Exported:
 
 
 class DuckDB:
-    """Runs BigQuery SQL, translated, over files and over tables of its own; an `Engine`.
+    """Runs translated BigQuery SQL over files and its own tables; an `Engine`.
 
     Attributes:
-        connection: for what has no place in the SQL files, such as views over files.
+        connection: for statements that are not in the SQL files, such as views over files.
     """
 
     in_process = True
 
     def __init__(self, scratch: Path, *, ordered: bool) -> None:
-        """Open a database of its own.
+        """Open a new database.
 
         Args:
-            scratch: local folder for tables and for what does not fit in memory.
-            ordered: whether rows keep the order of the files that they come from.
+            scratch: local folder for data that does not fit in memory.
+            ordered: whether rows keep the order of the files they come from.
         """
         self.connection = duckdb.connect(
             ":memory:",
@@ -75,7 +75,7 @@ class DuckDB:
             "TimeZone = 'UTC'",
             "enable_progress_bar = true",
             "enable_progress_bar_print = false",
-            f"perfect_ht_threshold = {(_GROUPS_BY_PLACE // usable_cores()).bit_length() - 1}",
+            f"perfect_ht_threshold = {(_ARRAY_GROUPS // usable_cores()).bit_length() - 1}",
         ):
             self.connection.execute(f"SET {setting}").fetchall()
 
@@ -95,7 +95,7 @@ class DuckDB:
         return quoted("table", name)
 
     def columns(self, sql: str, parameters: Parameters | None = None) -> list[tuple[str, str]]:
-        """Return name and DuckDB type of each column of a query, without running it."""
+        """Return the name and DuckDB type of each column of a query without running it."""
         statement = f"DESCRIBE {to_duckdb(sql)}"
         described = self.connection.execute(statement, used_parameters(sql, parameters) or None).fetchall()
         return [(name, kind) for name, kind, *_ in described]
@@ -103,19 +103,23 @@ class DuckDB:
     def create(self, name: str, sql: str, parameters: Parameters | None = None) -> None:
         """See `Engine.create`."""
         statement = f'CREATE OR REPLACE TABLE "{name}" AS {to_duckdb(sql)}'
-        with _one_line():
+        with _duckdb_errors():
             self.connection.execute(statement, used_parameters(sql, parameters) or None).fetchall()
 
     def fetch(self, sql: str, parameters: Parameters | None = None) -> "pa.Table":
         """See `Engine.fetch`."""
-        with _one_line():
+        with _duckdb_errors():
             table: pa.Table = self._relation(sql, parameters).to_arrow_table()
             return table
 
     def stream(self, sql: str, parameters: Parameters | None = None) -> "Iterator[pa.RecordBatch]":
         """See `Engine.stream`."""
-        with _one_line():
+        with _duckdb_errors():
             yield from _batches(self._relation(sql, parameters).to_arrow_reader(_BATCH_ROWS))
+
+    def cost(self) -> dict[str, int]:
+        """See `Engine.cost`: in this process nothing is billed."""
+        return {}
 
     def export(
         self,
@@ -127,17 +131,16 @@ class DuckDB:
         rows_per_group: int,
         packed: bool,
     ) -> Exported:
-        """Write the rows of a query to a Parquet file, in their order.
+        """Write the rows of a query to a Parquet file, in order.
 
         Args:
             sql: the query.
             path: of the file.
             parameters: of the query.
-            types: DuckDB types of columns that shall have others than the query gives them; a value that
-                does not fit is left out (NULL).
-            rows_per_group: rows of a row group.
-            packed: whether all columns are numbers or have few values: numbers are then written as their
-                differences, which is three times as fast as to look for a dictionary first.
+            types: DuckDB types of columns to convert; values that do not fit become NULL.
+            rows_per_group: number of rows in a row group.
+            packed: whether all columns are numbers or have few values. Numbers are then delta-encoded, three
+                times as fast as when a dictionary is tried first.
         """
         casts = ", ".join(f'TRY_CAST("{name}" AS {kind}) AS "{name}"' for name, kind in types.items())
         file = str(path).replace("'", "''")
@@ -147,12 +150,12 @@ class DuckDB:
             f"(FORMAT parquet, PARQUET_VERSION v2, COMPRESSION {'uncompressed' if packed else 'snappy'}, "
             f"ROW_GROUP_SIZE {rows_per_group}, RETURN_STATS true{limit})"
         )
-        with _one_line():
-            ((_, rows, _, _, statistics, *_),) = self._watched(statement, used_parameters(sql, parameters))
-        return Exported(rows, {name.strip('"'): found for name, found in (statistics or {}).items()})
+        with _duckdb_errors():
+            ((_, rows, _, _, statistics, *_),) = self._run_logged(statement, used_parameters(sql, parameters))
+        return Exported(rows, {name.strip('"'): values for name, values in (statistics or {}).items()})
 
-    def _watched(self, statement: str, parameters: Parameters) -> list[Any]:
-        """Return what a statement returns, and log now and then how far it is."""
+    def _run_logged(self, statement: str, parameters: Parameters) -> list[Any]:
+        """Return the rows of a statement, and log its progress now and then."""
 
         def run() -> list[Any]:
             return self.connection.execute(statement, parameters or None).fetchall()
@@ -162,7 +165,7 @@ class DuckDB:
             try:
                 while True:
                     with contextlib.suppress(TimeoutError):
-                        return running.result(timeout=_TELL_EACH)
+                        return running.result(timeout=_LOG_EVERY)
                     logger.info("%.0f %% of the source read", max(self.connection.query_progress(), 0.0))
             finally:
                 if not running.done():
@@ -173,8 +176,8 @@ class DuckDB:
 
 
 def _batches(reader: "pa.RecordBatchReader") -> "Iterator[pa.RecordBatch]":
-    """Yield a reader's batches; what DuckDB says in the middle, Arrow passes on as an error of its own."""
-    import pyarrow as pa  # slow to import, and not all work ends as Arrow's
+    """Yield a reader's batches; turn errors in mid-read, which Arrow wraps in its own, back into DuckDB's."""
+    import pyarrow as pa  # slow to import, and not every query returns Arrow data
 
     try:
         yield from reader
@@ -183,9 +186,8 @@ def _batches(reader: "pa.RecordBatchReader") -> "Iterator[pa.RecordBatch]":
         raise kinds.get(str(error).split(":")[0], duckdb.Error)(str(error)) from error
 
 
-@contextlib.contextmanager
-def _one_line() -> Iterator[None]:
-    try:
-        yield
-    except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
-        raise WalsError(f"DuckDB: {error}") from error
+def _duckdb_errors() -> contextlib.AbstractContextManager[None]:
+    """Return a context that turns DuckDB's lack of memory or disk into one line; its other errors pass."""
+    return translated(
+        ((duckdb.OutOfMemoryException, duckdb.IOException), lambda error: WalsError(f"DuckDB: {error}"))
+    )

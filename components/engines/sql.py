@@ -1,9 +1,10 @@
-"""SQL files as templates into which nothing but checked text can be put.
+"""SQL files as templates that accept only checked text.
 
 The files are BigQuery SQL with Jinja placeholders for names and ``@name`` query parameters for values. A
-placeholder prints `Checked` text only, so a string of the user can never become SQL by accident.
+placeholder prints only `Checked` text, so that a user's text cannot become SQL by accident.
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,12 +15,12 @@ import jinja2
 import sqlglot
 from sqlglot import exp
 
-from trainer.errors import InputError
+from trainer.errors import InputError, translated
 
 _FORBIDDEN = "`\\"
-_LONGEST_NAME = 300
+_MAX_NAME_LENGTH = 300
 
-_OF_A_FILTER = (
+_FILTER_NODES = (
     exp.Column,
     exp.Identifier,
     exp.Literal,
@@ -51,7 +52,7 @@ _OF_A_FILTER = (
 
 
 class Checked(str):
-    """SQL that has been checked and quoted; the only thing a template prints."""
+    """SQL that has been checked and quoted; the only type that a template prints."""
 
     __slots__ = ()
 
@@ -61,18 +62,18 @@ def quoted(field: str, name: str) -> Checked:
 
     Args:
         field: the parameter that the name came from, for the error.
-        name: of a column or a table (whose parts dots separate).
+        name: of a column, or of a table with its parts separated by dots.
 
     Raises:
-        InputError: the name is empty or too long, or has a backtick, a backslash or a control character.
+        InputError: the name is empty or too long, or contains a backtick, a backslash or a control character.
     """
-    if not name or len(name) > _LONGEST_NAME:
-        raise InputError(field, name, f"is not 1 to {_LONGEST_NAME} characters", "give a valid name")
+    if not name or len(name) > _MAX_NAME_LENGTH:
+        raise InputError(field, name, f"is not 1 to {_MAX_NAME_LENGTH} characters long", "give a valid name")
     if any(character in _FORBIDDEN or not character.isprintable() for character in name):
         raise InputError(
             field,
             name,
-            "has a backtick, a backslash or a control character",
+            "contains a backtick, a backslash or a control character",
             "rename it, or select it under another name",
         )
     return Checked(f"`{name}`")
@@ -80,12 +81,12 @@ def quoted(field: str, name: str) -> Checked:
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition on the rows of a source, its literals taken out of the SQL.
+    """A condition on the rows of a source, with its literals replaced by parameters.
 
     Attributes:
         sql: BigQuery SQL with an ``@name`` parameter for each literal.
-        columns: that it names.
-        parameters: value of each literal, by name.
+        columns: names of the columns in it.
+        parameters: value of each literal, by the parameter's name.
     """
 
     sql: Checked
@@ -97,41 +98,39 @@ def checked_filter(field: str, condition: str, columns: Collection[str]) -> Cond
     """Check a condition on the rows of a source.
 
     Comparisons, ``AND``, ``OR``, ``NOT``, ``IN``, ``BETWEEN``, ``LIKE``, ``IS NULL``, arithmetic, ``LOWER``
-    and ``UPPER`` over columns and literals pass; queries and other functions do not.
+    and ``UPPER`` over columns and literals are allowed; queries and other functions are not.
 
     Args:
         field: the parameter that the condition came from, for the error.
         condition: a BigQuery SQL expression.
-        columns: that it may name.
+        columns: names of the columns that may be used.
 
     Raises:
-        InputError: it is no such condition.
+        InputError: it is not such a condition.
     """
-    try:
+    with _syntax_errors(field, condition, "is not one SQL condition"):
         tree = sqlglot.parse_one(condition, read="bigquery")
-    except sqlglot.errors.SqlglotError as error:
-        raise InputError(field, condition, "is not one SQL condition", "mend it") from error
     for node in tree.walk():
-        if not isinstance(node, _OF_A_FILTER):
+        if not isinstance(node, _FILTER_NODES):
             kind = type(node).__name__.lower()
-            raise InputError(field, condition, f"may not have a {kind} in it", "compare columns with values")
+            raise InputError(field, condition, f"may not contain a {kind}", "compare columns with values")
         if isinstance(node, exp.Column) and (node.name not in columns or node.table):
             raise InputError(
                 field,
                 condition,
-                f"{node.sql()} is none of the columns {', '.join(columns)}",
-                "name one of them",
+                f"{node.sql()} is not one of the columns {', '.join(columns)}",
+                "use one of them",
             )
     named = frozenset(node.name for node in tree.find_all(exp.Column))
     literals = {
         f"{field}_{number}": node for number, node in enumerate(tree.find_all(exp.Literal, bfs=False))
     }
-    # A holder, as the condition may itself be a literal, which is then replaced whole.
-    holder = exp.Paren(this=tree)
+    # Wrapped, because the condition may itself be a literal, which is then replaced.
+    wrapper = exp.Paren(this=tree)
     for name, literal in literals.items():
         literal.replace(exp.Parameter(this=exp.Var(this=name)))
     return Condition(
-        Checked(holder.sql("bigquery", identify=True, comments=False)),
+        Checked(wrapper.sql("bigquery", identify=True, comments=False)),
         named,
         {name: _value(literal) for name, literal in literals.items()},
     )
@@ -144,42 +143,45 @@ def _value(literal: exp.Literal) -> str | int | float:
 
 
 def unique_columns(field: str, value: str, columns: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return the type by name of columns, no two of which have one name, whatever its case.
+    """Return the types of columns by name, after checking that no two names are equal, ignoring case.
 
     Args:
         field: the parameter that the columns come from, for the error.
         value: of that parameter.
-        columns: name and type of each.
+        columns: name and type of each column.
 
     Raises:
-        InputError: two columns have one name; which of them is meant only the user knows.
+        InputError: two columns have the same name; only the user knows which one is meant.
     """
-    found = list(columns)
-    times = Counter(name.lower() for name, _ in found)
-    for name, _ in found:
-        if times[name.lower()] > 1:
+    columns = list(columns)
+    occurrences = Counter(name.lower() for name, _ in columns)
+    for name, _ in columns:
+        if occurrences[name.lower()] > 1:
             raise InputError(field, value, f"has several columns {name!r}", "rename or drop one")
-    return dict(found)
+    return dict(columns)
 
 
 def checked_query(field: str, query: str) -> Checked:
-    """Check that a text is one SELECT, to be read from as a table.
+    """Return a query in parentheses, to select from, after checking that it is a single SELECT.
 
     Raises:
-        InputError: it is not.
+        InputError: it is not a single SELECT.
     """
-    try:
+    with _syntax_errors(field, query, "is not one SQL query"):
         tree = sqlglot.parse_one(query, read="bigquery")
-    except sqlglot.errors.SqlglotError as error:
-        raise InputError(field, query, "is not one SQL query", "mend it") from error
     if not isinstance(tree, exp.Query):
         raise InputError(field, query, "is not a SELECT", "give a query that yields the interactions")
     return Checked(f"({tree.sql('bigquery', comments=False)})")
 
 
+def _syntax_errors(field: str, text: str, problem: str) -> contextlib.AbstractContextManager[None]:
+    """Return a context that turns sqlglot's errors into one line about a text."""
+    return translated((sqlglot.errors.SqlglotError, lambda _: InputError(field, text, problem, "fix it")))
+
+
 def _only_checked(value: object) -> object:
     if not isinstance(value, Checked):
-        raise TypeError(f"a template may print checked SQL only, not {value!r}")
+        raise TypeError(f"a template can print only checked SQL, not {value!r}")
     return value
 
 
@@ -187,9 +189,9 @@ def render(folder: Path, template: str, **context: Any) -> str:
     """Return the BigQuery SQL of the file ``template`` in ``folder``.
 
     Args:
-        folder: of the SQL files; a file may include others of it.
+        folder: of the SQL files, which may include each other.
         template: file name.
-        context: `Checked` text to print, and anything to decide by.
+        context: `Checked` text to print, and any values to decide by.
     """
     environment = jinja2.Environment(  # noqa: S701 - escaping is for HTML; `finalize` guards SQL
         loader=jinja2.FileSystemLoader(folder),
@@ -207,13 +209,13 @@ def to_duckdb(sql: str) -> str:
 
 
 def _for_duckdb(node: exp.Expression) -> exp.Expression:
-    # Left alone it becomes octet_length, which DuckDB has for bytes only and not for text.
+    # sqlglot makes it octet_length, which in DuckDB takes bytes but not text.
     if isinstance(node, exp.ByteLength):
         return exp.Anonymous(this="strlen", expressions=[node.this])
     return node
 
 
 def used_parameters(sql: str, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return those of ``parameters`` that the BigQuery SQL refers to."""
+    """Return the ``parameters`` that the BigQuery SQL refers to."""
     names = {node.name for node in sqlglot.parse_one(sql, read="bigquery").find_all(exp.Parameter)}
     return {name: value for name, value in (parameters or {}).items() if name in names}

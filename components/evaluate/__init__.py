@@ -1,1 +1,1 @@
-"""Evaluation: the model on the holdout, beside a popularity baseline."""
+"""Evaluation: the model on the holdout, compared with a popularity baseline."""

@@ -1,4 +1,4 @@
-"""How people write the metrics, and in which order they read them."""
+"""Display names and display order of the metrics."""
 
 from collections.abc import Iterable
 
@@ -8,15 +8,15 @@ _LABELS = {"ndcg": "NDCG", "recall": "Recall", "coverage": "Catalogue coverage",
 
 
 def metric_label(name: str) -> str:
-    """Return how people write a metric: ``recall_at_20`` is ``Recall@20``; one not known here as it is."""
+    """Return the display name of a metric, such as ``Recall@20``; an unknown metric keeps its name."""
     kind, _, k = name.partition("_at_")
     return _LABELS[kind] + (f"@{k}" if k else "") if kind in _LABELS else name
 
 
 def model_metrics(names: Iterable[str]) -> list[str]:
-    """Return those of the names that are the model's own, not the baseline's, in reading order.
+    """Return the names of the model's own metrics, not the baseline's, in display order.
 
-    Those not known here, as another version of the pipeline has them, come last.
+    Unknown ones, which another version of the pipeline may have, come last.
     """
     order = {kind: place for place, kind in enumerate(_LABELS)}
     own = (name for name in names if not name.startswith(BASELINE_PREFIX))

@@ -1,4 +1,4 @@
-"""The evaluation report: one HTML file with its pictures inside, as the consoles show it in a frame."""
+"""The evaluation report: one self-contained HTML file, which the consoles show in a frame."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from components.pictures import svg
 from trainer.files import replacing
 
-_WALS, _BASELINE = "#1a6fb5", "#b8bec6"
+_WALS_COLOUR, _BASELINE_COLOUR = "#1a6fb5", "#b8bec6"
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Comparison:
     """One metric of the model beside the baseline's.
 
     Attributes:
-        label: as people write it, such as ``Recall@20``.
+        label: display name, such as ``Recall@20``.
         model: the model's value.
-        baseline: the popularity baseline's value, or None where it has none.
+        baseline: the popularity baseline's value; None if it has none.
     """
 
     label: str
@@ -32,11 +32,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Report:
-    """What the report shows.
+    """Content of the report.
 
     Attributes:
-        comparisons: a row each in the table of metrics.
-        ranking: those of them drawn as bars; all lie between 0 and 1.
+        comparisons: rows of the table of metrics.
+        ranking: comparisons to draw as bars; all between 0 and 1.
         objective: the training objective after each iteration.
         facts: names and values of the data and the configuration.
     """
@@ -61,25 +61,29 @@ def write_report(report: Report, path: Path) -> None:
 
 def _ranking(comparisons: Sequence[Comparison]) -> Figure:
     figure, axes = _figure()
-    places = range(len(comparisons))
+    positions = range(len(comparisons))
     axes.bar(
-        [place - 0.2 for place in places], [c.model for c in comparisons], 0.38, color=_WALS, label="WALS"
+        [position - 0.2 for position in positions],
+        [comparison.model for comparison in comparisons],
+        0.38,
+        color=_WALS_COLOUR,
+        label="WALS",
     )
     axes.bar(
-        [place + 0.2 for place in places],
-        [c.baseline or 0.0 for c in comparisons],
+        [position + 0.2 for position in positions],
+        [comparison.baseline or 0.0 for comparison in comparisons],
         0.38,
-        color=_BASELINE,
+        color=_BASELINE_COLOUR,
         label="popularity",
     )
-    axes.set_xticks(list(places), [c.label for c in comparisons])
+    axes.set_xticks(list(positions), [comparison.label for comparison in comparisons])
     axes.legend(frameon=False)
     return figure
 
 
 def _objective(objective: Sequence[float]) -> Figure:
     figure, axes = _figure()
-    axes.plot(range(1, len(objective) + 1), objective, color=_WALS, marker="o", markersize=3)
+    axes.plot(range(1, len(objective) + 1), objective, color=_WALS_COLOUR, marker="o", markersize=3)
     axes.set_xlabel("iteration")
     axes.set_ylabel("objective")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

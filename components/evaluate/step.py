@@ -1,4 +1,4 @@
-"""Evaluation: the model on the holdout, beside a popularity baseline."""
+"""Evaluation: the model on the holdout, compared with a popularity baseline."""
 
 import dataclasses
 import logging
@@ -44,7 +44,7 @@ class _Block:
 
 @dataclass
 class _Tally:
-    """Adds up one recommender's quality over blocks of users."""
+    """Sums up one recommender's quality over blocks of users."""
 
     items: int
     users: int = 0
@@ -88,12 +88,12 @@ def evaluate(
 
     The baseline ranks items by their number of training interactions and predicts an item's mean training
     target. Both are scored on the users with held-out items, with the items of training masked.
-    Targets are what the model was fitted to: the value under explicit feedback, 1 under implicit. Users who
-    were held out whole get factors from the ``history`` that the holdout keeps of them (fold-in), whose
-    items are masked instead; this is strong generalisation (Liang et al. 2018, sec. 4.2).
+    Targets are what the model was fitted to: the value with explicit feedback, 1 with implicit. Users who
+    were held out whole get factors from their ``history`` in the holdout (fold-in), and its items are masked
+    instead; this is strong generalisation (Liang et al. 2018, sec. 4.2).
 
     Args:
-        options: how the lists are judged.
+        options: how the ranking is evaluated.
         model: folder of a ``wals.model`` artifact.
         training: folder of the ``wals.matrix`` artifact it was trained on.
         holdout: folder of the ``wals.holdout`` artifact that belongs to that matrix.
@@ -101,11 +101,11 @@ def evaluate(
 
     Returns:
         ``rmse``, ``recall_at_K``, ``ndcg_at_K`` and ``coverage``, the share of the catalogue that appears
-        in somebody's list; and the baseline's under the same names after ``popularity_``, but for its
-        RMSE under implicit feedback.
+        in any list; and the baseline's metrics by the same names with the prefix ``popularity_``, except
+        its RMSE with implicit feedback.
 
     Raises:
-        InputError: the holdout is empty, or a folder is not the artifact it should be.
+        InputError: the holdout is empty, or a folder is not the expected artifact.
     """
     eval_k = options.eval_k
     fitted = Model.load(model)
@@ -131,14 +131,14 @@ def evaluate(
         logger.info("scored %d users", wals.users)
     metrics = wals.metrics(eval_k) | popularity.metrics(eval_k, BASELINE_PREFIX)
     if fitted.config.feedback == "implicit":
-        # Every target of an interaction is 1, so an item's mean predicts it perfectly and says nothing.
+        # The target of every interaction is 1, which an item's mean always predicts: its RMSE says nothing.
         del metrics[f"{BASELINE_PREFIX}rmse"]
     write_report(_report(metrics, fitted, matrix, targets), report)
     return metrics
 
 
 def _folded_in(model: Model, history: InteractionMatrix) -> Model:
-    """Return the model with the factors and the seen items that its users' histories give."""
+    """Return the model with factors and seen items from its users' histories."""
     factors = np.zeros_like(model.user_factors)
     for shard in history.by_row:
         factors[shard.first : shard.first + shard.rows] = model.fold_in(shard)
@@ -146,14 +146,14 @@ def _folded_in(model: Model, history: InteractionMatrix) -> Model:
 
 
 def _target_of(model: Model) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """Return what turns an entry's value into the target that the model was fitted to."""
+    """Return the function from the values of entries to the targets that the model was fitted to."""
     if model.config.feedback == "implicit":
         return lambda values: (values > 0).astype(np.float32)
     return lambda values: values
 
 
 def _popularity(model: Model, matrix: InteractionMatrix) -> Model:
-    """Return the baseline as a model with one factor, so that it ranks and masks as the real one does."""
+    """Return the baseline as a model with one factor, which ranks and masks like the real one."""
     return dataclasses.replace(
         model,
         config=model.config.replace(latent_factors=1),
@@ -165,7 +165,7 @@ def _popularity(model: Model, matrix: InteractionMatrix) -> Model:
 def _mean_targets(
     matrix: InteractionMatrix, as_target: Callable[[NDArray[np.float32]], NDArray[np.float32]]
 ) -> NDArray[np.float32]:
-    """Return each item's mean training target, (items,); the overall mean where an item has no entries."""
+    """Return each item's mean training target, (items,); the overall mean for items without entries."""
     sums = np.zeros(matrix.columns)
     for shard in matrix.by_column:
         owners = np.repeat(np.arange(shard.rows), np.diff(shard.indptr))
@@ -207,7 +207,7 @@ def _report(
         "items": f"{matrix.columns:,}",
         "training interactions": f"{matrix.entries:,}",
         "held-out interactions": f"{targets.entries:,}",
-        "users without interactions to learn from": f"{np.count_nonzero(np.diff(model.seen.indptr) == 0):,}",
+        "users without training interactions": f"{np.count_nonzero(np.diff(model.seen.indptr) == 0):,}",
         "density": f"{matrix.entries / (matrix.rows * matrix.columns):.4%}",
         **{name: str(value) for name, value in model.config.model_dump().items()},
     }

@@ -1,1 +1,1 @@
-"""The first step: interactions out of files or a warehouse."""
+"""Extraction, the first step: reads interactions from files or BigQuery."""

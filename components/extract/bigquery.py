@@ -1,4 +1,4 @@
-"""Interactions out of BigQuery, as Parquet or as a table that stays there."""
+"""Extraction from BigQuery, into Parquet files or a table that stays in BigQuery."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from components.times import timestamp
 from trainer.errors import InputError
 
 _STAGED_FOR = timedelta(days=14)
-_PROBLEMS = {"user_id": "no user id", "item_id": "no item id", "rating": "no finite number as rating"}
+_PROBLEMS = {"user_id": "no user id", "item_id": "no item id", "rating": "no finite rating"}
 
 
 def extract_from_bigquery(options: ExtractOptions, output: Path) -> dict[str, Any]:
@@ -25,16 +25,16 @@ def extract_from_bigquery(options: ExtractOptions, output: Path) -> dict[str, An
 
     Args:
         options: with a source in BigQuery; see `ExtractOptions.with_window`.
-        output: folder of the artifact, begun.
+        output: folder of an artifact that has been begun.
 
     Returns:
-        The manifest: of what was written, and where it came from.
+        The manifest: what was written, and where it came from.
     """
-    owner, table = table_of(options.source, options.data_type)
-    billed = options.project or owner
+    source_project, table = table_of(options.source, options.data_type)
+    project = options.project or source_project
     staging_dataset = options.staging_dataset
     engine = BigQuery(
-        project=billed,
+        project=project,
         location=options.location,
         dataset=staging_dataset,
         prefix="wals_",
@@ -47,24 +47,22 @@ def extract_from_bigquery(options: ExtractOptions, output: Path) -> dict[str, An
         content["staged"] = {
             "dataset": staging_dataset,
             "table": f"wals_{digest}_interactions",
-            "project": billed,
+            "project": project,
             "location": options.location,
             "maximum_bytes_billed": options.maximum_bytes_billed,
         }
     else:
         written = write_shards(output, options.source, engine.stream(query.sql, query.parameters))
-        for field in sorted(written.faulty):
-            raise InputError(
-                "source", options.source, f"has rows with {_PROBLEMS[field]}", "filter or fix them"
-            )
+        if written.faulty:
+            problem = _PROBLEMS[min(written.faulty)]
+            raise InputError("source", options.source, f"has rows with {problem}", "filter or fix them")
         content = written.manifest()
     query.check_times(content["rows"], content["rows_without_time"])
     content["source"] = {
         "uri": options.source,
         "data_type": options.data_type,
         "snapshot": query.parameters["snapshot"] if pinned else "",
-        "bytes_billed": engine.cost.bytes_billed,
-        "slot_milliseconds": engine.cost.slot_milliseconds,
+        **engine.cost(),
     }
     return content
 
@@ -86,7 +84,7 @@ def _query(engine: BigQuery, request: Request, table: str) -> tuple[Query, bool]
     else:
         wildcard = table if table.endswith("*") else ""
         query = request.events(schema, selected, wildcard=wildcard, snapshot=pinned)
-    # Unpinned tables are staged under a name of their own at each reading, so the moment counts there too.
+    # The name of a staged table depends on the parameters: with the moment each reading gets its own table.
     moment = timestamp(snapshot) or engine.now()
     return replace(query, parameters={**query.parameters, "snapshot": moment}), pinned
 
@@ -100,7 +98,7 @@ def _stage(engine: BigQuery, name: str, query: Query) -> dict[str, Any]:
     for field, problem in _PROBLEMS.items():
         if counts[field]:
             raise InputError(
-                "source", str(table), f"{counts[field]:,} rows have {problem}", "filter or mend them"
+                "source", str(table), f"{counts[field]:,} rows have {problem}", "filter or fix them"
             )
     if not counts["interactions"]:
         raise InputError("source", str(table), "yields no rows", "give a source with interactions")

@@ -1,4 +1,4 @@
-"""Finding the user, item, rating and timestamp among a source's columns."""
+"""Finds the user, item, rating and timestamp columns of a source."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -25,21 +25,21 @@ _INTEGERS = {
     "INT32",
 }
 _TEXTS = {"VARCHAR", "STRING", "UUID", "UBIGINT", "HUGEINT", "UHUGEINT"}
-"""Of ids; integers that INT64 cannot hold are told apart by their digits."""
+"""Types of ids that are read as text. Integers that INT64 cannot hold keep their digits that way."""
 _TIMES = ("TIMESTAMP", "DATE")
 _FRACTIONS = ("FLOAT", "DOUBLE", "DECIMAL", "NUMERIC", "BIGNUMERIC", "REAL")
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a source by what they hold.
+    """The columns of a source by their role.
 
     Attributes:
         user: column of the user ids.
         item: column of the item ids.
         rating: column of the ratings.
-        timestamp: column of the times, or "" where there is none.
-        types: BigQuery type by column, of these columns.
+        timestamp: column of the times; "" if there is none.
+        types: BigQuery types of these columns.
     """
 
     user: str
@@ -49,12 +49,12 @@ class Columns:
     types: Mapping[str, str]
 
     def with_text(self, columns: Iterable[str]) -> Self:
-        """Return the same columns, those named read as text."""
+        """Return a copy in which the named columns are read as text."""
         return replace(self, types={**self.types, **dict.fromkeys(columns, "STRING")})
 
 
 def by_position(schema: Mapping[str, str]) -> dict[str, str]:
-    """Return the columns of a file without header: user, item, rating and, if it is there, timestamp.
+    """Return the columns of a file without header: user, item, rating and, if present, timestamp.
 
     Raises:
         InputError: there are fewer than three columns.
@@ -77,18 +77,17 @@ def find_columns(
     rating_column: str = "",
     timestamp_column: str = "",
 ) -> Columns:
-    """Match the columns that the user named, and find by their usual spellings those left "".
+    """Match the columns that the user named, and find the others by their usual names.
 
     Args:
         schema: the source's columns and their types (DuckDB's or BigQuery's names).
-        user_column: of the user ids.
-        item_column: of the item ids.
-        rating_column: of the ratings.
-        timestamp_column: of the times; the only one that a source need not have.
+        user_column: name of the column of user ids; "" to find it.
+        item_column: likewise of item ids.
+        rating_column: likewise of ratings.
+        timestamp_column: likewise of times; the only column that may be absent.
 
     Raises:
-        InputError: a column is missing, is found twice, is to be two things at once, or has a type that
-            cannot be what it is to be.
+        InputError: a column is missing, ambiguous, given two roles, or of a type that does not fit its role.
     """
     named = {
         "user_column": user_column,
@@ -96,31 +95,23 @@ def find_columns(
         "rating_column": rating_column,
         "timestamp_column": timestamp_column,
     }
-    found = {field: _find(field, name, list(schema)) for field, name in named.items()}
-    _refuse_two_roles(found)
-    types = {
-        found["user_column"]: _id_type("user_column", found["user_column"], schema),
-        found["item_column"]: _id_type("item_column", found["item_column"], schema),
-    }
-    if found["timestamp_column"]:
-        types[found["timestamp_column"]] = _time_type(found["timestamp_column"], schema)
-    return Columns(
-        found["user_column"],
-        found["item_column"],
-        found["rating_column"],
-        found["timestamp_column"],
-        types,
-    )
+    columns = {field: _find(field, name, list(schema)) for field, name in named.items()}
+    _refuse_two_roles(columns)
+    user, item, rating, timestamp = columns.values()
+    types = {user: _id_type("user_column", user, schema), item: _id_type("item_column", item, schema)}
+    if timestamp:
+        types[timestamp] = _time_type(timestamp, schema)
+    return Columns(user, item, rating, timestamp, types)
 
 
-def _refuse_two_roles(found: Mapping[str, str]) -> None:
+def _refuse_two_roles(columns: Mapping[str, str]) -> None:
     roles: dict[str, str] = {}
-    for field, column in found.items():
+    for field, column in columns.items():
         if column and column in roles:
             raise InputError(
                 field,
                 column,
-                f"is the {roles[column]} already",
+                f"is already the {roles[column]}",
                 f"name another with --{field.replace('_', '-')} NAME",
             )
         roles[column] = field
@@ -138,7 +129,7 @@ def _find(field: str, name: str, columns: list[str]) -> str:
     for spelling in _SPELLINGS[field]:
         matches = [column for column in columns if _plain(column) == spelling]
         if len(matches) > 1:
-            raise InputError(field, ", ".join(matches), "may each be meant", f"choose one with {option} NAME")
+            raise InputError(field, ", ".join(matches), "are ambiguous", f"choose one with {option} NAME")
         if matches:
             return matches[0]
     if field == "timestamp_column":
@@ -158,11 +149,11 @@ def _id_type(field: str, column: str, schema: Mapping[str, str]) -> str:
         return "INT64"
     if kind.startswith(_FRACTIONS):
         raise InputError(
-            field, column, f"holds fractions ({kind.lower()}), no ids", "convert it to integers or strings"
+            field, column, f"holds fractions ({kind.lower()}), not ids", "convert it to integers or strings"
         )
     if kind in _TEXTS:
         return "STRING"
-    raise InputError(field, column, f"holds {kind.lower()}, no ids", "convert it to integers or strings")
+    raise InputError(field, column, f"holds {kind.lower()}, not ids", "convert it to integers or strings")
 
 
 def _time_type(column: str, schema: Mapping[str, str]) -> str:
@@ -174,12 +165,12 @@ def _time_type(column: str, schema: Mapping[str, str]) -> str:
     if kind.startswith(("VARCHAR", "STRING")):
         return "STRING"
     raise InputError(
-        "timestamp_column", column, f"holds {kind.lower()}, no times", "convert it to timestamps or seconds"
+        "timestamp_column", column, f"holds {kind.lower()}, not times", "convert it to timestamps or seconds"
     )
 
 
 def kind_of(kind: str) -> str:
-    """Return the class of a DuckDB type, within which one type can be widened to another."""
+    """Return the family of a DuckDB type; one type can be widened to another of its family."""
     kind = kind.upper()
     if kind in _INTEGERS:
         return "integers"

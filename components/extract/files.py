@@ -1,4 +1,4 @@
-"""Interactions out of CSV and Parquet files, read by the embedded engine as one table ``source``."""
+"""Extraction from CSV and Parquet files, which DuckDB reads as one table ``source``."""
 
 import contextlib
 import glob
@@ -17,7 +17,7 @@ from components.extract.columns import Columns, by_position, kind_of
 from components.extract.options import ExtractOptions
 from components.extract.query import SQL, Query, Request
 from components.extract.storage import find_files, is_parquet
-from trainer.errors import InputError, WalsError
+from trainer.errors import InputError, WalsError, translated
 from trainer.files import replacing, sha256
 
 _TYPES = {"INT64": "BIGINT", "STRING": "VARCHAR", "TIMESTAMP": "TIMESTAMP WITH TIME ZONE"}
@@ -29,7 +29,7 @@ _ARROW_TYPES = {
     "TIMESTAMP WITH TIME ZONE": "timestamp[us, tz=UTC]",
 }
 _PLAIN_NUMBER = "fraction"
-"""A DOUBLE whose text does not begin with a zero before digits, as codes do."""
+"""Text of a DOUBLE without leading zeros, which would make it a code."""
 
 
 def extract_from_files(options: ExtractOptions, output: Path) -> dict[str, Any]:
@@ -37,46 +37,48 @@ def extract_from_files(options: ExtractOptions, output: Path) -> dict[str, Any]:
 
     Args:
         options: with a source of files; see `ExtractOptions.with_window`.
-        output: folder of the artifact, begun.
+        output: folder of an artifact that has been begun.
 
     Returns:
-        The manifest: of what was written, and where it came from.
+        The manifest: what was written, and where it came from.
     """
     with DuckDB.open(ordered=True) as database:
-        files = LocalFiles(database, options)
+        files = SourceFiles(database, options)
         request = Request(options)
         if options.query:
-            written = _of_query(database, files, request, output)
+            written = _extract_query(database, files, request, output)
         elif request.is_ratings:
             positions = {} if options.has_header else by_position(files.schema)
             unnamed = {field: name for field, name in positions.items() if not getattr(options, field)}
             request = Request(options.replace(**unnamed))
-            written = _of_ratings(database, files, request, request.columns(files.schema), output)
+            written = _extract_ratings(database, files, request, request.columns(files.schema), output)
         else:
             files.expose()
             query = request.events(files.schema, files.table, ordered=True)
             written = _write(database, files, query, output)
-            for field in sorted(written.faulty):
+            if written.faulty:
+                field = min(written.faulty)
                 raise InputError("source", options.source, f"has events without {field}", "filter them")
     return {**written.manifest(), "source": {"uri": options.source, "data_type": options.data_type}}
 
 
-def _of_query(database: DuckDB, files: "LocalFiles", request: Request, output: Path) -> Written:
+def _extract_query(database: DuckDB, files: "SourceFiles", request: Request, output: Path) -> Written:
     files.expose()
     selected = request.table(files.table)
-    with files.reading():
+    with files.read_errors():
         columns = database.columns(selected)
     schema = unique_columns("query", request.options.query, columns)
     query = request.ratings(request.columns(schema), schema, selected, ordered=True)
     written = _write(database, files, query, output)
-    for field in sorted(written.faulty):
+    if written.faulty:
+        field = min(written.faulty)
         raise InputError("query", request.options.query, f"yields rows without {field}", "filter them")
     query.check_times(written.rows, written.rows_without_time)
     return written
 
 
-def _of_ratings(
-    database: DuckDB, files: "LocalFiles", request: Request, columns: Columns, output: Path
+def _extract_ratings(
+    database: DuckDB, files: "SourceFiles", request: Request, columns: Columns, output: Path
 ) -> Written:
     files.check_kinds(columns)
     condition = request.condition(files.schema)
@@ -89,8 +91,8 @@ def _of_ratings(
     ids = {"user_id": columns.user, "item_id": columns.item}
     text = [ids[field] for field in ids if field in written.faulty and columns.types[ids[field]] == "INT64"]
     if files.is_text and text:
-        # The first rows have integers where a later one has other text: then all of them are text.
-        return _of_ratings(database, files, request, columns.with_text(text), output)
+        # The first rows look like integers, but a later one is not: the whole column is text.
+        return _extract_ratings(database, files, request, columns.with_text(text), output)
     timeless = {"event_time"} if query.windowed and written.rows_without_time else set()
     if written.faulty | timeless:
         files.expose(types, numbered=True)
@@ -101,29 +103,27 @@ def _of_ratings(
 
 
 def _refuse_first(
-    database: DuckDB, files: "LocalFiles", columns: Columns, numbered: Query, faulty: frozenset[str]
+    database: DuckDB, files: "SourceFiles", columns: Columns, numbered: Query, faulty: frozenset[str]
 ) -> None:
     """Raise InputError for the first row that cannot be used; see `Written.faulty`."""
     for field, column, problem in (
-        ("user_id", columns.user, "is no user id"),
-        ("item_id", columns.item, "is no item id"),
-        ("rating", columns.rating, "is no finite number"),
-        ("event_time", columns.timestamp, "is no time, of which the window needs one"),
+        ("user_id", columns.user, "is not a user id"),
+        ("item_id", columns.item, "is not an item id"),
+        ("rating", columns.rating, "is not a finite number"),
+        ("event_time", columns.timestamp, "is not a time, which the window requires"),
     ):
         if field in faulty:
             row = _first_fault(database, files, numbered, field)
             raise InputError(
-                column, files.text(column, row), f"{problem} (row {row:,})", "remove or mend such rows"
+                column, files.text(column, row), f"{problem} (row {row:,})", "remove or fix such rows"
             )
 
 
-def _write(database: DuckDB, files: "LocalFiles", query: Query, output: Path) -> Written:
+def _write(database: DuckDB, files: "SourceFiles", query: Query, output: Path) -> Written:
     path = output / file_name(0)
-    with files.reading():
-        found = dict(database.columns(query.sql, query.parameters))
-        types = {
-            name: _WRITTEN.get(name, kind if kind == "VARCHAR" else "BIGINT") for name, kind in found.items()
-        }
+    with files.read_errors():
+        columns = database.columns(query.sql, query.parameters)
+        types = {name: _WRITTEN.get(name, kind if kind == "VARCHAR" else "BIGINT") for name, kind in columns}
         text = [name for name, kind in types.items() if kind == "VARCHAR"]
         with replacing(path) as temporary:
             exported = database.export(
@@ -155,34 +155,34 @@ def _all_finite(statistics: Mapping[str, str]) -> bool:
 
 
 def _has_blanks(database: DuckDB, path: Path, field: str) -> bool:
-    """Return whether a column of ids has blank text."""
+    """Return whether a column of text ids has blank ones."""
     database.connection.read_parquet(glob.escape(str(path))).create_view("written", replace=True)
     sql = render(SQL, "any_fault.sql", interactions=database.table("written"), field=field)
-    (found,) = database.fetch(sql).to_pylist()
-    return bool(found["any_fault"])
+    (row,) = database.fetch(sql).to_pylist()
+    return bool(row["any_fault"])
 
 
-def _first_fault(database: DuckDB, files: "LocalFiles", numbered: Query, field: str) -> int:
-    """Return the number of the first row, without headers, that has no ``field`` that can be used."""
+def _first_fault(database: DuckDB, files: "SourceFiles", numbered: Query, field: str) -> int:
+    """Return the number of the first row without a usable ``field``; headers do not count."""
     sql = render(SQL, "first_fault.sql", interactions=Checked(numbered.sql), field=field)
-    with files.reading():
-        (found,) = database.fetch(sql, numbered.parameters).to_pylist()
-    return int(found["source_row"])
+    with files.read_errors():
+        (row,) = database.fetch(sql, numbered.parameters).to_pylist()
+    return int(row["source_row"])
 
 
-class LocalFiles:
+class SourceFiles:
     """Files of one format, readable as one table.
 
     Attributes:
         table: its quoted name.
-        is_text: whether the files are CSV (or the like) and not Parquet.
-        schema: DuckDB type by column; of text files, what their first rows look like.
+        is_text: whether the files are delimited text rather than Parquet.
+        schema: DuckDB types by column; of text files, as guessed from their first rows.
     """
 
     table = quoted("source", "source")
 
     def __init__(self, database: DuckDB, options: ExtractOptions) -> None:
-        """Find the files and look at their columns; see `extract_from_files`.
+        """Find the files and their columns; see `extract_from_files`.
 
         Raises:
             InputError: there are no files, they are empty, damaged, not all of one format, or differ in
@@ -194,65 +194,65 @@ class LocalFiles:
         self._delimiter = options.delimiter
         self._files = find_files(database, self.source)
         self.is_text = not is_parquet(self.source, self._files)
-        with self.reading():
-            found = self._text_schemas() if self.is_text else self._parquet_schemas()
-        self._schemas = {file: unique_columns("source", file, columns) for file, columns in found.items()}
+        with self.read_errors():
+            schemas = self._text_schemas() if self.is_text else self._parquet_schemas()
+        self._schemas = {file: unique_columns("source", file, columns) for file, columns in schemas.items()}
         self._refuse_missing()
-        with self.reading():
+        with self.read_errors():
             described = self._query(f"DESCRIBE SELECT * FROM {self._reader()}")  # noqa: S608 - quoted
         self.schema: Mapping[str, str] = {name: kind for name, kind, *_ in described}
         if not self.is_text:
-            # What other files have that the first one lacks is left out; what folders are named after is not.
+            # Columns that the first file lacks are left out, except those from the names of folders.
             first = next(iter(self._schemas.values()))
-            written = {name.lower() for schema in self._schemas.values() for name in schema}
-            named = {name: kind for name, kind in self.schema.items() if name.lower() not in written}
-            self.schema = {**first, **named}
+            in_files = {name.lower() for schema in self._schemas.values() for name in schema}
+            of_folders = {name: kind for name, kind in self.schema.items() if name.lower() not in in_files}
+            self.schema = {**first, **of_folders}
         if self.is_text and len(self.schema) == 1:
             raise InputError(
                 "source",
                 self.source,
-                "its rows do not divide into the same columns",
-                "mend quotes and rows of other lengths, or name the --delimiter",
+                "its rows cannot be divided into the same columns",
+                "fix quotes and rows of other lengths, or give the --delimiter",
             )
 
     def _parquet_schemas(self) -> dict[str, list[tuple[str, str]]]:
-        """Return name and type of each column of each file, as they are written there."""
+        """Return the name and type of each column of each file."""
         elements: dict[str, list[tuple[str, str, int]]] = {}
         for file, *element in self._query(
             "SELECT file_name, name, duckdb_type, coalesce(num_children, 0) "  # noqa: S608 - quoted
             f"FROM parquet_schema({_literals(self._files)}) ORDER BY file_name, column_id"
         ):
             elements.setdefault(file, []).append((element[0], element[1], element[2]))
-        return {file: list(_top_level(found[1:])) for file, found in elements.items()}
+        return {file: list(_top_level(schema[1:])) for file, schema in elements.items()}
 
     def _text_schemas(self) -> dict[str, list[tuple[str, str]]]:
-        """Return the names of the columns of each file, all of them text.
+        """Return the names of the columns of each file, all of them of type text.
 
-        DuckDB itself would tell columns of one name apart.
+        DuckDB itself would rename columns that have the same name.
         """
         if not self._has_header:
             return {self.source: []}
-        found = {}
+        schemas = {}
         for file in self._files:
             reader = self._reader([file], header=False, as_text=True)
             header = self._query(f"SELECT * FROM {reader} LIMIT 1")  # noqa: S608 - quoted
-            found[file] = [(name, "VARCHAR") for row in header for name in row if name]
-        return found
+            schemas[file] = [(name, "VARCHAR") for row in header for name in row if name]
+        return schemas
 
     def _refuse_missing(self) -> None:
-        (first, wanted), *others = self._schemas.items()
+        (first, first_schema), *others = self._schemas.items()
         for file, schema in others:
-            missing = {name.lower() for name in wanted} - {name.lower() for name in schema}
+            missing = {name.lower() for name in first_schema} - {name.lower() for name in schema}
             if missing and schema:
                 raise InputError(
                     "source",
                     file,
                     f"has no column {', '.join(sorted(missing))}, which {first} has",
-                    "give files of the same columns",
+                    "give files with the same columns",
                 )
 
     def check_kinds(self, columns: Columns) -> None:
-        """Raise InputError where a column that is needed has types in two files that do not go together."""
+        """Raise InputError if a required column has incompatible types in two files."""
         if self.is_text:
             return
         for column in filter(None, (columns.user, columns.item, columns.rating, columns.timestamp)):
@@ -268,17 +268,17 @@ class LocalFiles:
                     " and ".join(
                         f"column {column!r} holds {kind} in {kinds[kind]}" for kind in sorted(kinds)
                     ),
-                    "give files of the same columns",
+                    "give files with the same columns",
                 )
 
     def types_of(self, filtered: Iterable[str], columns: Columns) -> dict[str, str]:
-        """Return the DuckDB types with which a row filter compares columns of text files.
+        """Return the DuckDB types as which a row filter compares columns of text files.
 
-        That is what their first rows look like if all others can be read so too, and text otherwise.
+        A column has the type that its first rows look like if all rows can be read as that, and else is text.
 
         Args:
-            filtered: the columns that the filter names.
-            columns: of ratings; ratings are fractions to the filter, and ids integers or text.
+            filtered: the columns in the filter.
+            columns: of the ratings; the filter takes ratings for fractions, and ids for integers or text.
         """
         if not self.is_text:
             return {}
@@ -291,11 +291,11 @@ class LocalFiles:
         )
         if not fits:
             return {}
-        with self.reading():
-            (found,) = self._query(f"SELECT {fits} FROM {self._reader(as_text=True)}")  # noqa: S608 - quoted
+        with self.read_errors():
+            (all_fit,) = self._query(f"SELECT {fits} FROM {self._reader(as_text=True)}")  # noqa: S608 - quoted
         types: dict[str, str] = {}
-        for (column, kind), all_fit in zip(tried, found, strict=True):
-            if all_fit:
+        for (column, kind), fit in zip(tried, all_fit, strict=True):
+            if fit:
                 types.setdefault(column, kind)
         return types
 
@@ -307,21 +307,21 @@ class LocalFiles:
     ) -> str:
         names = _literals(self._files if files is None else files)
         if not self.is_text:
-            # By name a column has the widest of its types, and not that of the first file.
+            # By name, a column gets the widest of its types; otherwise that of the first file.
             first, *others = self._schemas.values()
             return f"read_parquet({names}, union_by_name={any(schema != first for schema in others)})"
         delimiter = f", delim={_literal(self._delimiter)}" if self._delimiter else ""
         header = self._has_header if header is None else header
-        # Left to itself the reader would skip first lines, and take quotes for text, where rows do not fit.
+        # By default the reader skips first lines and takes quotes for text if rows do not fit.
         dialect = """skip=0, quote='"', escape='"', comment='', strict_mode=true, null_padding=false"""
         return f"read_csv({names}, header={header}, all_varchar={as_text}, {dialect}{delimiter})"
 
     def expose(self, types: Mapping[str, str] | None = None, *, numbered: bool = False) -> None:
-        """Make the files the table `table`.
+        """Create the view `table` over the files.
 
         Args:
-            types: DuckDB type by column, for text files: columns not named stay text, and fields that cannot
-                be converted become NULL. Without it every column has the type that it looks like.
+            types: DuckDB types by column, for text files: other columns stay text, and fields that cannot be
+                converted become NULL. Without it every column has its guessed type.
             numbered: whether to add the number of each row, from 1, as ``source_row``.
         """
         casts = types or {}
@@ -333,52 +333,55 @@ class LocalFiles:
         )
         number = "row_number() OVER () AS source_row, " if numbered else ""
         reader = self._reader(as_text=types is not None)
-        with self.reading():
+        with self.read_errors():
             self._query(
                 f"CREATE OR REPLACE VIEW source AS SELECT {number}{columns} FROM {reader}"  # noqa: S608 - quoted
             )
 
     def text(self, column: str, row: int) -> str:
-        """Return what the files have in a column of the row of that number, as text."""
-        with self.reading():
+        """Return the text that the files have in a column of a row, given by its number."""
+        with self.read_errors():
             ((text,),) = self._query(
                 f"SELECT {_name(column)} FROM {self._reader(as_text=True)} LIMIT 1 OFFSET {row - 1}"  # noqa: S608
             )
         return "" if text is None else str(text)
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
-        """Turn what DuckDB says of a damaged file, a wrong query or a failing store into one line."""
-        try:
-            yield
-        except duckdb.Error as error:
-            failure = _of_store(error)
+    def read_errors(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context that turns DuckDB's errors into one line.
+
+        Their causes are a damaged file, a wrong query or a failing store.
+        """
+
+        def cannot_be_read(error: duckdb.Error) -> WalsError:
+            failure = _store_failure(error)
             if failure:
-                raise WalsError(f"reading {self.source} failed: {failure}") from error
-            raise InputError(
-                "source", self.source, f"cannot be read: {_reason(error)}", "mend or convert the file"
-            ) from error
+                return WalsError(f"reading {self.source} failed: {failure}")
+            return InputError(
+                "source", self.source, f"cannot be read: {_reason(error)}", "fix or convert the file"
+            )
+
+        return translated((duckdb.Error, cannot_be_read))
 
 
-def _of_store(error: duckdb.Error) -> str:
-    """Return what a store itself raised, which DuckDB tells as a traceback; "" if the error is DuckDB's."""
-    told = re.search(r"Traceback \(most recent call last\):\n(?:  .*\n)*(.*)", str(error))
-    return told.group(1) if told else ""
+def _store_failure(error: duckdb.Error) -> str:
+    """Return the error of a store, which DuckDB reports as a traceback; "" if the error is DuckDB's own."""
+    match = re.search(r"Traceback \(most recent call last\):\n(?:  .*\n)*(.*)", str(error))
+    return match.group(1) if match else ""
 
 
 def _reason(error: duckdb.Error) -> str:
-    """Return what DuckDB says is wrong, without its settings and its advice, which are not the user's."""
-    said = str(error)
-    if "sniffing file" in said or "state machine" in said:
+    """Return DuckDB's message without its settings and its advice, which users of this step cannot apply."""
+    message = str(error)
+    if "sniffing file" in message or "state machine" in message:
         return (
-            "its text is not of one form (look for open quotes, rows of other lengths, line endings that "
-            "are CRLF here and LF there, and text that is not UTF-8)"
+            "its text is inconsistent (look for unclosed quotes, rows of other lengths, mixed CRLF and LF "
+            "line endings, and text that is not UTF-8)"
         )
-    return re.split(r"\n(?:Possible|Potential) |\n\n(?:  |LINE )", said)[0].rstrip()
+    return re.split(r"\n(?:Possible|Potential) |\n\n(?:  |LINE )", message)[0].rstrip()
 
 
 def _top_level(elements: Iterable[tuple[str, str, int]]) -> Iterator[tuple[str, str]]:
-    """Yield name and type of a Parquet schema's columns, without what is nested in them."""
+    """Yield the name and type of each top-level column of a Parquet schema."""
     nested = 0
     for name, kind, children in elements:
         if not nested:
@@ -387,7 +390,7 @@ def _top_level(elements: Iterable[tuple[str, str, int]]) -> Iterator[tuple[str, 
 
 
 def _kinds(column: str, looks_like: str, columns: Columns) -> list[str]:
-    """Return the DuckDB types that a column of text can be compared as, the best first."""
+    """Return the DuckDB types as which a column of text may be compared, the best first."""
     if column == columns.rating and looks_like != "VARCHAR":
         return ["DOUBLE", "VARCHAR"]
     if column in columns.types:
@@ -398,9 +401,9 @@ def _kinds(column: str, looks_like: str, columns: Columns) -> list[str]:
 
 
 def _cast(column: str, kind: str) -> str:
-    """Return the SQL that casts a column of text, to NULL where that cannot be.
+    """Return the SQL that casts a column of text; values that cannot be cast become NULL.
 
-    Text becomes an integer only where no two texts become the same ("1" and "01").
+    Only the usual form of an integer is cast, so that no two texts ("1" and "01") become the same.
     """
     if kind == "BIGINT":
         number = f"TRY_CAST({column} AS BIGINT)"
@@ -419,5 +422,5 @@ def _literal(text: str) -> str:
 
 
 def _literals(files: Iterable[str]) -> str:
-    """Return a list of files for DuckDB, which would take some characters of their names for patterns."""
+    """Return a list of files for DuckDB, with the characters escaped that it would take for patterns."""
     return "[" + ", ".join(_literal(glob.escape(file)) for file in files) + "]"

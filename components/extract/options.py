@@ -20,7 +20,7 @@ _DATA, _FILTERS, _BIGQUERY, _EVENTS = (
 
 
 class ExtractOptions(Options):
-    """What to extract, and from where."""
+    """What to extract and from where."""
 
     source: str = Field(
         description="Where the interactions are: CSV or Parquet files, also gs:// and s3://, or "
@@ -176,10 +176,10 @@ class ExtractOptions(Options):
                 yield InputError(field, value, "requires a BigQuery source", "omit it")
 
     def with_window(self) -> Self:
-        """Return the same options, with ``window_days`` (if set) turned into a start and an end.
+        """Return a copy with ``window_days``, if set, turned into a start and an end.
 
         Raises:
-            InputError: there are more days than the calendar has.
+            InputError: the window would begin before the year 1.
         """
         if not self.window_days:
             return self
@@ -188,6 +188,6 @@ class ExtractOptions(Options):
             first = last - timedelta(days=self.window_days)
         except OverflowError as error:
             raise InputError(
-                "window_days", self.window_days, "goes back before the calendar", "give fewer days"
+                "window_days", self.window_days, "begins before the year 1", "give fewer days"
             ) from error
         return self.replace(window_days=0, window_start=first.isoformat(), window_end=last.isoformat())

@@ -1,4 +1,4 @@
-"""What to extract, as a query for any engine."""
+"""The query for the interactions of a source, for any engine."""
 
 import contextlib
 import re
@@ -28,10 +28,10 @@ class Query:
     """A query for interactions.
 
     Attributes:
-        sql: BigQuery SQL that yields user_id, item_id, rating and, where there are times, event_time.
-        parameters: of the SQL, and perhaps others.
-        timestamp: the source's column of the times; "" if there is none, or they are those of events.
-        windowed: whether only interactions of a window of time are wanted.
+        sql: BigQuery SQL that yields user_id, item_id, rating and, if there are times, event_time.
+        parameters: of the SQL; some may be unused.
+        timestamp: the source's column of times; "" if it has none, or holds events.
+        windowed: whether the interactions are limited to a window of time.
     """
 
     sql: str
@@ -40,19 +40,19 @@ class Query:
     windowed: bool
 
     def check_times(self, rows: int, timeless: int) -> None:
-        """Raise InputError where times cannot be read and have to be.
+        """Raise InputError if times that are required cannot be read.
 
         Args:
-            rows: that the query gave.
-            timeless: those of them without a time.
+            rows: number of rows that the query returned.
+            timeless: number of those without a time.
         """
         remedy = "give ISO 8601 such as 2026-01-31T08:00Z, timestamps, or numbers since 1970"
         if timeless and self.windowed:
             raise InputError(
                 "timestamp_column",
                 self.timestamp,
-                f"{timeless:,} rows have no time that can be read, and may be of the window or not",
-                f"{remedy}, or leave such rows out with --row-filter",
+                f"{timeless:,} rows have no readable time, so that they may or may not be in the window",
+                f"{remedy}, or exclude such rows with --row-filter",
             )
         if timeless == rows and self.timestamp:
             raise InputError("timestamp_column", self.timestamp, "none of its times can be read", remedy)
@@ -60,7 +60,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Request:
-    """The queries that a source's options stand for.
+    """Builds the query that a source's options ask for.
 
     Attributes:
         options: with the window as a start and an end; see `ExtractOptions.with_window`.
@@ -70,11 +70,11 @@ class Request:
 
     @property
     def is_ratings(self) -> bool:
-        """Whether a row of the source is one rating, and not an event to be summed with others."""
+        """Whether a row of the source is one rating, not an event to be summed with others."""
         return self.options.data_type in _RATINGS
 
     def table(self, table: Checked) -> Checked:
-        """Return what to select from: ``table``, or the user's own query."""
+        """Return what to select from: the table, or the user's own query."""
         return checked_query("query", self.options.query) if self.options.query else table
 
     def columns(self, schema: Mapping[str, str]) -> Columns:
@@ -90,7 +90,7 @@ class Request:
             raise InputError(
                 "window_start, window_end",
                 f"{self.options.window_start}, {self.options.window_end}",
-                "need times",
+                "require times",
                 "map them with --timestamp-column NAME",
             )
         return columns
@@ -100,7 +100,7 @@ class Request:
         return bool(self.options.window_start or self.options.window_end)
 
     def condition(self, schema: Mapping[str, str]) -> Condition | None:
-        """Return the row filter, if there is one, over columns of the schema; see `checked_filter`."""
+        """Return the row filter, if any, over the columns of a schema; see `checked_filter`."""
         return (
             checked_filter("row_filter", self.options.row_filter, schema) if self.options.row_filter else None
         )
@@ -118,11 +118,11 @@ class Request:
         """Return the query for a source of ratings.
 
         Args:
-            columns: of ratings.
-            schema: all columns, which the row filter may name.
+            columns: of the ratings.
+            schema: all columns that the row filter may name.
             table: to select from.
             snapshot: whether to read the table as of ``@snapshot``.
-            ordered: whether to sort what comes in no order.
+            ordered: whether to sort the rows.
             numbered: whether to yield the table's ``source_row`` as well.
         """
         return self._query(
@@ -155,19 +155,19 @@ class Request:
         """Return the query for a source of events.
 
         Args:
-            schema: all columns, which the row filter may name.
+            schema: all columns that the row filter may name.
             table: to select from.
-            wildcard: the table's name where it is one over tables of days, such as ``events_*``.
+            wildcard: the table's name if it is a wildcard over daily tables, such as ``events_*``.
             snapshot: whether to read the table as of ``@snapshot``.
-            ordered: whether to sort what comes in no order.
+            ordered: whether to sort the rows.
         """
-        given = len(re.sub(r".*?([0-9]*)\*", r"\1", wildcard))
-        by_day = bool(wildcard) and not given
+        digits = len(re.sub(r".*?([0-9]*)\*", r"\1", wildcard))
+        by_day = bool(wildcard) and not digits
         return self._query(
             f"{self.options.data_type}.sql",
             schema,
             "",
-            {"day_suffix": f"^[0-9]{{{max(_DIGITS_OF_A_DAY - given, 0)}}}$"},
+            {"day_suffix": f"^[0-9]{{{max(_DIGITS_OF_A_DAY - digits, 0)}}}$"},
             source=table,
             snapshot=snapshot,
             ordered=ordered,
@@ -202,8 +202,8 @@ class Request:
     def _values(self) -> dict[str, str]:
         """Return the values of the query's parameters.
 
-        The tables of a day are read from one day before the window to one day after it, as they go by the
-        property's time zone.
+        Daily tables are read from one day before the window to one day after it, because their days are those
+        of the property's time zone.
         """
         start, end = parse_time(self.options.window_start), parse_time(self.options.window_end)
         return {
@@ -217,7 +217,7 @@ class Request:
 
 
 def _suffix(time: datetime, days: int) -> str:
-    """Return the end of the name of a day's table, so many days from a time (unless the calendar ends)."""
+    """Return the suffix of the daily table some days after a time, clipped to the calendar."""
     with contextlib.suppress(OverflowError):
         time += timedelta(days=days)
     return f"{time.year:04}{time:%m%d}"

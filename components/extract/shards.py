@@ -1,4 +1,4 @@
-"""Interactions that come as record batches, as the files of an artifact."""
+"""Writes record batches of interactions as the files of an artifact."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -20,13 +20,13 @@ _ROWS_PER_SHARD = 1 << 22
 
 
 def write_shards(folder: Path, source: str, batches: Iterable[pa.RecordBatch]) -> Written:
-    """Write record batches as shards of equal size, the last one shorter.
+    """Write record batches as shards of equal size; the last one may be shorter.
 
     Args:
-        folder: of the artifact, begun.
-        source: where they come from, for the error.
-        batches: of the columns user_id, item_id, rating and perhaps event_time, in the order in which the
-            rows shall be written.
+        folder: of an artifact that has been begun.
+        source: where the rows come from, for the error.
+        batches: with the columns user_id, item_id, rating and optionally event_time; the rows are written in
+            their order.
 
     Raises:
         InputError: there are no rows.
@@ -54,13 +54,13 @@ def write_shards(folder: Path, source: str, batches: Iterable[pa.RecordBatch]) -
     return Written(columns, shards, sum(timeless), frozenset().union(*faulty))
 
 
-def _schema(found: pa.Schema) -> pa.Schema:
-    kinds: dict[str, pa.DataType] = {"rating": pa.float32(), "event_time": pa.timestamp("us", tz="UTC")}
-    return pa.schema([pa.field(field.name, kinds.get(field.name, field.type)) for field in found])
+def _schema(schema: pa.Schema) -> pa.Schema:
+    types: dict[str, pa.DataType] = {"rating": pa.float32(), "event_time": pa.timestamp("us", tz="UTC")}
+    return pa.schema([pa.field(field.name, types.get(field.name, field.type)) for field in schema])
 
 
 def _encoding(schema: pa.Schema) -> dict[str, Any]:
-    """Pack integers and times as differences: smaller, and written and read twice as fast."""
+    """Delta-encode integers and times, which is smaller, and twice as fast to write and to read."""
     packed = [
         field.name for field in schema if pa.types.is_int64(field.type) or pa.types.is_timestamp(field.type)
     ]
@@ -85,7 +85,7 @@ def _faulty(table: pa.Table) -> Iterator[str]:
 
 
 def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Cut and join batches into tables of `ROWS_PER_GROUP` rows, the last one shorter."""
+    """Yield the batches as tables of `ROWS_PER_GROUP` rows; the last one may be shorter."""
     held: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:

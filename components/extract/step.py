@@ -1,4 +1,4 @@
-"""Extraction: interactions from files or BigQuery, as an artifact of sharded Parquet."""
+"""Extraction: interactions from files or BigQuery, as an artifact of Parquet files."""
 
 import logging
 from pathlib import Path
@@ -16,7 +16,7 @@ def extract(options: ExtractOptions, *, interactions: Path) -> dict[str, Any]:
     """Write the interactions of a source as an artifact of schema ``wals.interactions``.
 
     Args:
-        options: what to extract, and from where.
+        options: what to extract and from where.
         interactions: folder of the artifact.
 
     Returns:
@@ -25,7 +25,7 @@ def extract(options: ExtractOptions, *, interactions: Path) -> dict[str, Any]:
 
     Raises:
         InputError: the source, a column or a row of it cannot be used, or the output cannot be written.
-        WalsError: BigQuery failed or refused.
+        WalsError: BigQuery or a store failed or denied access.
     """
     begin_artifact(interactions)
     if options.window_days:

@@ -1,5 +1,6 @@
-"""The files of a source: on this machine, on Cloud Storage, or in a store that speaks S3."""
+"""The files of a source: on this machine, on Cloud Storage, or in an S3-compatible store."""
 
+import contextlib
 import glob
 import os
 from collections.abc import Callable, Mapping
@@ -9,48 +10,44 @@ from urllib.parse import urlsplit
 
 from components.engines.duckdb import DuckDB
 from components.extract.names import SCHEMES
-from trainer.errors import InputError, WalsError
+from trainer.errors import InputError, WalsError, translated
 
 _PARQUET = (".parquet", ".pq")
 _TEXT = (".csv", ".tsv", ".txt", ".dat", ".csv.gz", ".tsv.gz", ".txt.gz", ".dat.gz")
 
 
 def find_files(database: DuckDB, source: str) -> list[str]:
-    """Return the files of a source, sorted, as the database reads them.
+    """Return the files of a source, sorted, by the names with which the database reads them.
 
     Args:
-        database: is given access to the store of the files.
-        source: a file, a folder, whose CSV and Parquet files are meant, or a glob pattern; here, on Cloud
-            Storage (``gs://``), or in a store that speaks S3 (``s3://``, or ``minio://`` as Kubeflow has it).
+        database: gets access to the store of the files.
+        source: a file, a folder (its CSV and Parquet files) or a glob pattern; local, on Cloud Storage
+            (``gs://``), or in an S3-compatible store (``s3://``, or ``minio://`` as in Kubeflow).
 
     Raises:
         InputError: there are no such files, or all of them are empty.
-        WalsError: the store failed or refused.
+        WalsError: the store failed or denied access.
     """
     scheme, separator, path = source.partition("://")
     if not separator:
-        found = _files(source)
-        _refuse_empty(source, [Path(file).stat().st_size for file in found])
-        return found
+        files = _files(source)
+        _refuse_empty(source, [Path(file).stat().st_size for file in files])
+        return files
     connect, listing = STORES[scheme]
-    try:
+    with _store_errors(source):
         store = connect()
-        found = _stored(store, path, listing)
-        _refuse_empty(source, [store.size(file) for file in found])
+        files = _stored(store, path, listing)
+        _refuse_empty(source, [store.size(file) for file in files])
         database.connection.register_filesystem(store)
-    except WalsError:
-        raise
-    except Exception as error:  # stores raise their own, their network's and the system's
-        raise WalsError(f"the store failed on {source}: {error}") from error
     protocol = store.protocol if isinstance(store.protocol, str) else store.protocol[0]
-    return sorted(f"{protocol}://{file}" for file in found)
+    return sorted(f"{protocol}://{file}" for file in files)
 
 
 def is_parquet(source: str, files: list[str]) -> bool:
-    """Return whether files are Parquet, and not text.
+    """Return whether files are Parquet rather than text.
 
     Raises:
-        InputError: some are and some are not.
+        InputError: there are both.
     """
     parquet = [file.lower().endswith(_PARQUET) for file in files]
     if any(parquet) and not all(parquet):
@@ -79,14 +76,14 @@ def _stored(store: Any, path: str, listing: Mapping[str, Any]) -> list[str]:
 
 
 def _cloud_storage() -> Any:
-    import fsspec  # slow to import, and files here have no use for it
+    import fsspec  # slow to import, and local files do not need it
 
     return fsspec.filesystem("gs")
 
 
 def _s3() -> Any:
-    """Return the store that the standard variables of the environment name, with the keys that they give."""
-    # Slow to import, and files here have no use for them.
+    """Return the store that the standard AWS variables of the environment describe."""
+    # Slow to import, and local files do not need them.
     from fsspec.implementations.arrow import ArrowFSWrapper
     from pyarrow.fs import S3FileSystem
 
@@ -97,9 +94,9 @@ def _s3() -> Any:
     return ArrowFSWrapper(S3FileSystem(**options))
 
 
-# Left to itself Arrow's wrapper finds nothing where it may not look.
+# By default Arrow's wrapper lists nothing where access is denied.
 _RAISE = {"on_error": "raise"}
-# By the scheme of an address: what connects to the store, and how it is told to list.
+# By the scheme of an address: the function that connects to the store, and its options for listing.
 STORES: Mapping[str, tuple[Callable[[], Any], Mapping[str, Any]]] = dict(
     zip(SCHEMES, ((_cloud_storage, {}), (_s3, _RAISE), (_s3, _RAISE)), strict=True)
 )
@@ -107,6 +104,12 @@ STORES: Mapping[str, tuple[Callable[[], Any], Mapping[str, Any]]] = dict(
 
 def _is_known(file: str) -> bool:
     return file.lower().endswith((*_PARQUET, *_TEXT))
+
+
+def _store_errors(source: str) -> contextlib.AbstractContextManager[None]:
+    """Return a context that turns a store's errors into one line about the source."""
+    # Stores raise exceptions of their own, of their network library and of the system.
+    return translated((Exception, lambda error: WalsError(f"the store failed on {source}: {error}")))
 
 
 def _refuse_empty(source: str, sizes: list[int]) -> None:

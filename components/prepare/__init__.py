@@ -1,1 +1,1 @@
-"""The second step: dense indices, a holdout and the sparse matrix."""
+"""Preparation, the second step: makes dense indices, a holdout and the sparse matrix."""

@@ -18,10 +18,10 @@ PARTS: dict[Split, tuple[str, ...]] = {
     "time": (TARGETS,),
     "users": (TARGETS, HISTORY),
 }
-"""The matrices of the holdout, by kind of split."""
+"""Matrices of the holdout, by kind of split."""
 
 PRIME = 2**31 - 1
-"""Upper bound of the hashes that the SQL makes."""
+"""Upper bound of the hashes that the SQL computes."""
 
 _MICROSECONDS_PER_DAY = 86_400_000_000
 _SHARE_OF_HISTORY_TO_PREDICT = 0.2
@@ -56,7 +56,7 @@ class DriftContract(Options):
         description="Factor by which the density may differ from the previous one.",
         json_schema_extra=_DRIFT,
     )
-    # Below 0.1 nothing has changed, from 0.25 much has (Siddiqi 2006, Credit Risk Scorecards).
+    # Below 0.1 is no change, 0.25 and more is a large one (Siddiqi 2006, Credit Risk Scorecards).
     max_psi: float = Field(
         default=0.25,
         ge=0,
@@ -66,7 +66,7 @@ class DriftContract(Options):
 
 
 class PrepareOptions(DriftContract):
-    """How interactions become a matrix to train on and a holdout to judge by."""
+    """How interactions become a matrix to train on and a holdout to evaluate on."""
 
     split: Split = Field(
         default="random",
@@ -121,14 +121,14 @@ class PrepareOptions(DriftContract):
 
     @property
     def needs_core(self) -> bool:
-        """Whether users or items are left out by how many interactions they have."""
+        """Whether users or items are left out for their number of interactions."""
         return (
             max(self.min_user_interactions, self.min_item_interactions) > 1 or self.max_user_interactions > 0
         )
 
     @property
     def needs_time(self) -> str:
-        """What requires the time of every interaction, or ""."""
+        """The option that requires a time for every interaction, or ""."""
         if self.split in ("last", "time"):
             return f"split {self.split}"
         if self.duplicates == "last":
@@ -139,7 +139,7 @@ class PrepareOptions(DriftContract):
         """Return the parameters of the queries.
 
         Args:
-            days: day (from 1970), interactions and newest microsecond of each day; none where no time is
+            days: number since 1970, interactions and newest microsecond of each day; empty if no times are
                 needed.
         """
         return {
@@ -156,11 +156,11 @@ class PrepareOptions(DriftContract):
         return int(time.timestamp() * 1_000_000) if time else self._cut_at_midnight(days)
 
     def _cut_at_midnight(self, days: list[tuple[int, int, int]]) -> int:
-        """Return the midnight after which comes the share nearest to the holdout fraction."""
-        wanted = self.holdout_fraction * sum(count for _, count, _ in days)
+        """Return the midnight from which on the share is nearest to the holdout fraction."""
+        target = self.holdout_fraction * sum(count for _, count, _ in days)
         after = 0
-        best = (wanted, max(day for day, _, _ in days) + 1)
+        best = (target, max(day for day, _, _ in days) + 1)
         for day, count, _ in sorted(days, reverse=True):
             after += count
-            best = min(best, (abs(after - wanted), day))
+            best = min(best, (abs(after - target), day))
         return best[1] * _MICROSECONDS_PER_DAY

@@ -1,4 +1,4 @@
-"""The relational work of preparation, for any engine: what is kept, and dense indices."""
+"""The relational work of preparation, for any engine: filters and dense indices."""
 
 import os
 from pathlib import Path
@@ -16,13 +16,13 @@ from trainer.vocabulary import Vocabulary
 
 SQL = Path(__file__).parent / "sql"
 _RANGES = 1024
-_MOST_IDS = 2**31 - 1
-_MOST_TEXT = 2**31 - 1
+_MAX_IDS = 2**31 - 1
+_MAX_TEXT_BYTES = 2**31 - 1
 SIDES = ("user", "item")
 
 
 def keep_core(engine: Engine, interactions: str, options: PrepareOptions) -> str:
-    """Leave out users and items of too few or too many interactions, until all that stay have enough.
+    """Leave out users and items with too few or too many interactions, until all that remain have enough.
 
     Counts are of distinct items of a user, and of distinct users of an item.
 
@@ -32,7 +32,7 @@ def keep_core(engine: Engine, interactions: str, options: PrepareOptions) -> str
         options: with the bounds.
 
     Returns:
-        The name of the table of what is left.
+        The name of the table of the remaining interactions.
     """
     if not options.needs_core:
         return interactions
@@ -71,7 +71,7 @@ def keep_core(engine: Engine, interactions: str, options: PrepareOptions) -> str
 def number(
     engine: Engine, kept: str, side: str, *, is_text: bool, seed: int
 ) -> tuple[Vocabulary, NDArray[np.int64]]:
-    """Make the table ``users`` or ``items`` of dense indices and hashes.
+    """Create the table ``users`` or ``items`` with dense indices and hashes.
 
     Args:
         engine: to run on.
@@ -81,10 +81,10 @@ def number(
         seed: of the hashes.
 
     Returns:
-        The ids, and (ids,) how many interactions each has.
+        The ids, and (ids,) the number of interactions of each.
 
     Raises:
-        InputError: there are more ids than indices of 32 bits, or 2 GiB of text and more.
+        InputError: there are more ids than 32-bit indices, or 2 GiB or more of text.
     """
     counted = f"counted_{side}s"
     column = quoted("column", f"{side}_id")
@@ -107,20 +107,20 @@ def number(
 def _check_sizes(engine: Engine, side: str, *, is_text: bool) -> None:
     """Refuse ids that cannot be numbered or held, before they are fetched."""
     sizes = _single(engine, render(SQL, "id_sizes.sql", ids=engine.table(f"{side}s"), is_text=is_text))
-    field, shown = f"{side}_id", f"{sizes['ids']:,} {side}s"
-    if sizes["ids"] > _MOST_IDS:
-        raise InputError(field, shown, f"are more than {_MOST_IDS:,}", "filter them")
-    if sizes["text"] > _MOST_TEXT:
+    field, value = f"{side}_id", f"{sizes['ids']:,} {side}s"
+    if sizes["ids"] > _MAX_IDS:
+        raise InputError(field, value, f"are more than {_MAX_IDS:,}", "filter them")
+    if sizes["text"] > _MAX_TEXT_BYTES:
         raise InputError(
             field,
-            shown,
-            f"have ids of {sizes['text']:,} bytes together, more than {_MOST_TEXT:,}",
+            value,
+            f"have ids of {sizes['text']:,} bytes in total, more than {_MAX_TEXT_BYTES:,}",
             "give integers or shorter ids, or filter them",
         )
 
 
 def days_of(engine: Engine, kept: str) -> list[tuple[int, int, int]]:
-    """Return day (from 1970), interactions and newest microsecond of each day with interactions."""
+    """Return number since 1970, interactions and newest microsecond of each day with interactions."""
     rows = engine.fetch(render(SQL, "times.sql", kept=engine.table(kept))).to_pylist()
     return [(row["day"], row["interactions"], row["newest"]) for row in rows]
 

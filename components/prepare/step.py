@@ -1,4 +1,4 @@
-"""Preparation: interactions to a sparse matrix, a holdout and the vocabularies."""
+"""Preparation: from interactions to a sparse matrix, a holdout and vocabularies."""
 
 import contextlib
 import hashlib
@@ -6,11 +6,14 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
+from numpy.typing import NDArray
 
 from components.artifacts.holdout import HISTORY, TARGETS
 from components.artifacts.holdout import SCHEMA as HOLDOUT_SCHEMA
@@ -21,15 +24,18 @@ from components.prepare.options import PrepareOptions
 from components.prepare.profile.contract import hold_to_contract
 from components.prepare.profile.previous import Previous
 from components.prepare.profile.profile import Profile, ratings_of
-from components.prepare.relations import days_of, keep_core, number
+from components.prepare.relations import SIDES, days_of, keep_core, number
 from components.threads import ordered_map
-from trainer.errors import InputError
+from trainer.errors import InputError, translated
 from trainer.files import MANIFEST, begin_artifact, check_file, finish_artifact, identity, read_manifest
 from trainer.matrix import SCHEMA as MATRIX_SCHEMA
 from trainer.vocabulary import SCHEMA as VOCABULARY_SCHEMA
 from trainer.vocabulary import Vocabulary, save_vocabularies
 
 logger = logging.getLogger(__name__)
+
+_TABLE = "interactions"
+"""Name by which the engine knows the interactions."""
 
 
 def prepare(
@@ -54,8 +60,8 @@ def prepare(
         training: folder for the ``wals.matrix`` to train on.
         holdout: folder for the ``wals.holdout``.
         vocabulary: folder for the ``wals.vocabulary``.
-        profile: folder for the ``wals.profile`` of the interactions. It stays if they are refused for
-            their drift; nothing else does.
+        profile: folder for the ``wals.profile`` of the interactions. It is the only output that stays if
+            they are refused for their drift.
         profile_report: path for the same as HTML with a picture.
 
     Returns:
@@ -63,64 +69,103 @@ def prepare(
         bytes_billed and slot_milliseconds.
 
     Raises:
-        InputError: the interactions are damaged, too many to number, or
-            differ from the previous run's, fewer than two users or items are left, the split leaves nothing
-            to train on or to predict, or an output cannot be written.
-        WalsError: BigQuery or Cloud Storage failed or refused.
+        InputError: the interactions are damaged, too many to number, or differ from the previous run's;
+            fewer than two users or items remain; the split leaves nothing to train on or to predict; or an
+            output cannot be written.
+        WalsError: BigQuery or Cloud Storage failed or denied access.
     """
     manifest = read_manifest(interactions, INTERACTIONS_SCHEMA)
-    _check_times(options, manifest)
+    types = {column["name"]: column["type"] for column in manifest["columns"]}
+    _check_times(options, types, manifest["rows_without_time"])
     previous = Previous.find(options.previous_profile)
     begin_artifact(profile)
     profile_report.unlink(missing_ok=True)
-    with (
-        _whole_or_none(training, holdout, vocabulary),
-        ThreadPoolExecutor(1) as executor,
-        contextlib.ExitStack() as stack,
-    ):
+    with _all_or_none(training, holdout, vocabulary), ThreadPoolExecutor(1) as executor:
+        # Takes half a second, during which the engine works.
         loading = executor.submit(_load_kernels)
-        engine, table, cost = stack.enter_context(_engine(interactions, manifest, options))
-        logger.info("%s interactions to prepare", f"{manifest['rows']:,}")
-        kept = keep_core(engine, table, options)
-        kinds = {column["name"]: column["type"] for column in manifest["columns"]}
-        (users, user_counts), (items, item_counts) = (
-            number(engine, kept, side, is_text=kinds[f"{side}_id"] == "string", seed=options.seed)
-            for side in ("user", "item")
-        )
-        _check_sizes(len(users), len(items))
-        parameters = options.parameters(days_of(engine, kept) if options.needs_time else [])
-        loading.result()
-        from components.prepare.matrix.assembly import assemble, deal_rows
-        from components.prepare.matrix.encoding import encoded
-
-        look_up = engine.in_process and kinds["user_id"] == kinds["item_id"] == "int64"
-        encoding = encoded(engine, kept, options, parameters, look_up=look_up)
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wals-")))
-        by_row = stack.enter_context(deal_rows(encoding, scratch, user_counts, item_counts))
-        # The engine is done with the interactions, and the processor has to wait for the disk at times.
-        ratings = executor.submit(ratings_of, engine, table, kinds)
-        folders = [training, *(holdout / part for part in options.parts)]
-        entries = _entries(options, assemble(by_row, scratch, item_counts, folders, options.duplicates))
-        counts = {"user": user_counts, "item": item_counts} if kept == table else None
-        found = Profile.of(
-            engine, table, kinds, ratings.result(), counts, int(user_counts.sum()), sum(entries.values())
-        )
-        hold_to_contract(found, options, previous.profile, profile, profile_report)
-        metadata = _finish(training, holdout, vocabulary, users, items, options, entries)
-        previous.keep(profile)
-    metadata["training"].update(cost())
+        with _engine(interactions, manifest, options) as engine:
+            logger.info("%s interactions to prepare", f"{manifest['rows']:,}")
+            kept = keep_core(engine, _TABLE, options)
+            ids = _number_ids(engine, kept, types, options.seed)
+            parameters = options.parameters(days_of(engine, kept) if options.needs_time else [])
+            loading.result()
+            with _dealt(engine, kept, types, options, parameters, ids) as assemble:
+                # The engine is done with the matrices, and writing them leaves the processor idle at times.
+                ratings = executor.submit(ratings_of, engine, _TABLE, types)
+                matrices = assemble([training, *(holdout / part for part in options.parts)])
+            entries = _entries(options, matrices)
+            current = Profile.of(
+                engine,
+                _TABLE,
+                types,
+                ratings.result(),
+                {"user": ids.user_counts, "item": ids.item_counts} if kept == _TABLE else None,
+                interactions=int(ids.user_counts.sum()),
+                pairs=sum(entries.values()),
+            )
+            hold_to_contract(current, options, previous.profile, profile, profile_report)
+            metadata = _finish(training, holdout, vocabulary, ids, options, entries)
+            previous.keep(profile)
+            metadata["training"].update(engine.cost())
     return metadata
 
 
+@dataclass(frozen=True)
+class _Ids:
+    """The ids of the rows and the columns.
+
+    Attributes:
+        users: ids of the rows.
+        items: ids of the columns.
+        user_counts: (users,) interactions of each user.
+        item_counts: (items,) interactions of each item.
+    """
+
+    users: Vocabulary
+    items: Vocabulary
+    user_counts: NDArray[np.int64]
+    item_counts: NDArray[np.int64]
+
+
+def _number_ids(engine: Engine, kept: str, types: Mapping[str, str], seed: int) -> _Ids:
+    (users, user_counts), (items, item_counts) = (
+        number(engine, kept, side, is_text=types[f"{side}_id"] == "string", seed=seed) for side in SIDES
+    )
+    _check_sizes(len(users), len(items))
+    return _Ids(users, items, user_counts, item_counts)
+
+
 def _load_kernels() -> None:
-    """Import what is compiled and have numba set itself up: half a second, in which the engine can work."""
+    """Import the compiled part of preparation and initialise numba; see `_dealt`."""
     from components.prepare.matrix import encoding, kernels  # noqa: F401 - imports the rest of them
 
     kernels.load()
 
 
+@contextlib.contextmanager
+def _dealt(
+    engine: Engine,
+    kept: str,
+    types: Mapping[str, str],
+    options: PrepareOptions,
+    parameters: dict[str, int | float],
+    ids: _Ids,
+) -> Iterator[Callable[[Sequence[Path]], list[dict[str, Any]]]]:
+    """Deal the encoded interactions into blocks, and yield a function that writes the matrices to folders."""
+    # `_load_kernels` has imported them already, while the engine worked.
+    from components.prepare.matrix.assembly import assemble, deal_rows
+    from components.prepare.matrix.encoding import encoded
+
+    look_up = engine.in_process and types["user_id"] == types["item_id"] == "int64"
+    encoding = encoded(engine, kept, options, parameters, look_up=look_up)
+    with tempfile.TemporaryDirectory(prefix="wals-") as folder:
+        scratch = Path(folder)
+        with deal_rows(encoding, scratch, ids.user_counts, ids.item_counts) as by_row:
+            yield partial(assemble, by_row, scratch, ids.item_counts, duplicates=options.duplicates)
+
+
 def _entries(options: PrepareOptions, matrices: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Return how many entries the matrices have, by the part of the split."""
+    """Return the number of entries of each matrix, by part of the split."""
     entries = {
         part: matrix["entries"] for part, matrix in zip(("training", *options.parts), matrices, strict=True)
     }
@@ -138,12 +183,11 @@ def _finish(
     training: Path,
     holdout: Path,
     vocabulary: Path,
-    users: Vocabulary,
-    items: Vocabulary,
+    ids: _Ids,
     options: PrepareOptions,
     entries: dict[str, int],
 ) -> dict[str, dict[str, Any]]:
-    save_vocabularies(vocabulary, users, items)
+    save_vocabularies(vocabulary, ids.users, ids.items)
     content = {
         "split": options.split,
         "seed": options.seed,
@@ -152,17 +196,17 @@ def _finish(
         "history_entries": entries.get(HISTORY, 0),
     }
     finish_artifact(holdout, HOLDOUT_SCHEMA, content)
+    users, items = len(ids.users), len(ids.items)
     logger.info(
         "%s users, %s items, %s interactions to train on, %s to predict",
-        *(f"{n:,}" for n in (len(users), len(items), entries["training"], entries[TARGETS])),
+        *(f"{number:,}" for number in (users, items, entries["training"], entries[TARGETS])),
     )
-    shape = {"users": len(users), "items": len(items)}
-    density = entries["training"] / (len(users) * len(items))
+    shape = {"users": users, "items": items}
     return {
         "training": {
             **shape,
             "entries": entries["training"],
-            "density": density,
+            "density": entries["training"] / (users * items),
             **identity(training, MATRIX_SCHEMA),
         },
         "holdout": {**shape, **content, **identity(holdout, HOLDOUT_SCHEMA)},
@@ -170,22 +214,22 @@ def _finish(
     }
 
 
-def _check_times(options: PrepareOptions, manifest: dict[str, Any]) -> None:
+def _check_times(options: PrepareOptions, types: Mapping[str, str], rows_without_time: int) -> None:
     if not options.needs_time:
         return
-    if "event_time" not in {column["name"] for column in manifest["columns"]}:
+    if "event_time" not in types:
         raise InputError(
             options.needs_time,
             "",
-            "needs times",
+            "requires times",
             "extract them: map their column with --timestamp-column NAME",
         )
-    if manifest["rows_without_time"]:
+    if rows_without_time:
         raise InputError(
             options.needs_time,
             "",
-            f"needs times, and {manifest['rows_without_time']:,} interactions have none",
-            "mend or filter them",
+            f"requires times, and {rows_without_time:,} interactions have none",
+            "fix or filter them",
         )
 
 
@@ -203,8 +247,8 @@ def _check_sizes(users: int, items: int) -> None:
 
 
 @contextlib.contextmanager
-def _whole_or_none(*folders: Path) -> Iterator[None]:
-    """Begin artifacts, with those inside them, and leave none of them whole if the block fails."""
+def _all_or_none(*folders: Path) -> Iterator[None]:
+    """Begin artifacts and those inside them; if the block fails, leave none of them whole."""
 
     def forget() -> None:
         for folder in folders:
@@ -222,15 +266,13 @@ def _whole_or_none(*folders: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _engine(
-    folder: Path, manifest: dict[str, Any], options: PrepareOptions
-) -> Iterator[tuple[Engine, str, Callable[[], dict[str, int]]]]:
-    """Yield the engine where the interactions are, the name of their table, and what tells its cost."""
+def _engine(folder: Path, manifest: Mapping[str, Any], options: PrepareOptions) -> Iterator[Engine]:
+    """Yield the engine where the interactions are, as the table `_TABLE`."""
     staged = manifest.get("staged")
     if staged:
-        from components.engines.bigquery import BigQuery  # slow to import, and most runs have no use for it
+        from components.engines.bigquery import BigQuery  # slow to import, and most runs do not need it
 
-        # Names that follow from the work let a retry write over what an earlier attempt left.
+        # A name that depends only on the input lets a retry overwrite the tables of an earlier attempt.
         digest = hashlib.sha256(repr((staged["table"], options)).encode()).hexdigest()[:12]
         engine = BigQuery(
             project=staged["project"],
@@ -239,18 +281,18 @@ def _engine(
             prefix=f"wals_{digest}_",
             maximum_bytes_billed=staged["maximum_bytes_billed"],
         )
-        engine.adopt("interactions", staged["table"])
-        yield engine, "interactions", lambda: asdict(engine.cost)
+        engine.adopt(_TABLE, staged["table"])
+        yield engine
         return
     with DuckDB.open(ordered=False) as database:
         _expose(database, folder, manifest["shards"])
-        yield database, "interactions", dict
+        yield database
 
 
 def _expose(database: DuckDB, folder: Path, shards: Sequence[Mapping[str, Any]]) -> None:
-    """Make the view ``interactions`` over the shards of an artifact, once their bytes are what was written.
+    """Create the view `_TABLE` over the shards of an artifact, once their checksums are verified.
 
-    The checksums take a hundredth of the time of the work, and what they read is in memory for it.
+    Checksums take a hundredth of the time of preparation, and leave the files in the system's cache.
     """
 
     def checked(shard: Mapping[str, Any]) -> str:
@@ -258,9 +300,8 @@ def _expose(database: DuckDB, folder: Path, shards: Sequence[Mapping[str, Any]])
         return str(folder / shard["path"])
 
     files = list(ordered_map(checked, shards))
-    try:
-        database.connection.read_parquet(files).create_view("interactions")
-    except duckdb.Error as error:
-        raise InputError(
-            "interactions", str(folder), "cannot be read as Parquet", "run the step that wrote it again"
-        ) from error
+    not_parquet = InputError(
+        "interactions", str(folder), "cannot be read as Parquet", "run the step that wrote it again"
+    )
+    with translated((duckdb.Error, lambda _: not_parquet)):
+        database.connection.read_parquet(files).create_view(_TABLE)

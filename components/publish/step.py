@@ -1,4 +1,4 @@
-"""Publishing: the top-k items of every user as Parquet that other systems read."""
+"""Publishing: the top-k items of every user, as Parquet files for other systems."""
 
 import logging
 from pathlib import Path
@@ -24,9 +24,9 @@ def publish(options: PublishOptions, *, model: Path, recommendations: Path) -> d
 
     The artifact (``wals.recommendations`` v1) is sharded Parquet with the columns ``user_id``, ``item_id``
     (of the vocabulary's types), ``score`` (float32) and ``rank`` (int32, from 1), ordered by the user's
-    index and then by rank. Items that the user interacted with in training are left out; a user to whom
-    fewer items remain gets fewer rows. Users without training interactions get none, as the model knows
-    nothing of them.
+    index and then by rank. Items that the user interacted with in training are left out; a user with fewer
+    remaining items gets fewer rows. Users without training interactions get none, because the model knows
+    nothing about them.
 
     Args:
         options: what to publish.
@@ -59,13 +59,13 @@ def publish(options: PublishOptions, *, model: Path, recommendations: Path) -> d
 
 def _recommend(model: Model, users: NDArray[np.int64], top_k: int) -> pa.Table:
     items, scores = model.recommend(users, top_k)
-    kept = items >= 0
+    is_item = items >= 0
     ranks = np.broadcast_to(np.arange(1, items.shape[1] + 1, dtype=np.int32), items.shape)
     return pa.table(
         {
-            "user_id": model.users.ids.take(np.repeat(users, kept.sum(axis=1))),
-            "item_id": model.items.ids.take(items[kept]),
-            "score": pa.array(scores[kept]),
-            "rank": pa.array(ranks[kept]),
+            "user_id": model.users.ids.take(np.repeat(users, is_item.sum(axis=1))),
+            "item_id": model.items.ids.take(items[is_item]),
+            "score": pa.array(scores[is_item]),
+            "rank": pa.array(ranks[is_item]),
         }
     )

@@ -1,1 +1,1 @@
-"""Training: the interaction matrix in, the model out."""
+"""Training: from the interaction matrix to the model."""

@@ -1,4 +1,4 @@
-"""Training: the matrix and the vocabulary in, the model out."""
+"""Training: from the matrix and the vocabularies to the model."""
 
 import os
 from pathlib import Path
@@ -23,11 +23,11 @@ def train(config: TrainConfig, *, matrix: Path, vocabulary: Path, model: Path) -
         model: folder to write the ``wals.model`` artifact to.
 
     Returns:
-        The artifact's metadata: users, items, entries, latent_factors, iterations, objective (the last),
+        The artifact's metadata: users, items, entries, latent_factors, iterations, the last objective,
         checksum and schema_version.
 
     Raises:
-        InputError: an artifact is not what it should be, or the parameters make no well-posed problem.
+        InputError: a folder is not the expected artifact, or the problem is not well-posed.
     """
     interactions = InteractionMatrix.open(matrix)
     users, items = load_vocabularies(vocabulary)
@@ -44,6 +44,6 @@ def train(config: TrainConfig, *, matrix: Path, vocabulary: Path, model: Path) -
 
 
 def _scalars() -> Scalars | None:
-    """Return the writer of the progress where Vertex AI names a folder for TensorBoard, by its mount."""
+    """Return a writer of TensorBoard scalars if Vertex AI gives a folder for them, which is mounted."""
     folder = os.environ.get("AIP_TENSORBOARD_LOG_DIR", "")
     return Scalars(Path(folder.replace("gs://", "/gcs/", 1))) if folder else None

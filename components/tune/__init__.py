@@ -1,1 +1,1 @@
-"""Tuning: trials of hyper-parameters, suggested by Optuna and judged on a validation set."""
+"""Tuning: trials of hyper-parameters, suggested by Optuna and evaluated on a validation set."""

@@ -1,4 +1,4 @@
-"""Choosing the best trial, with a report of the study."""
+"""The choice of the best trial, with a report of the study."""
 
 import logging
 import warnings
@@ -29,7 +29,7 @@ def choose(
     third: Sequence[Trial],
     study: Path,
 ) -> tuple[TrainConfig, float]:
-    """Return the configuration with the best trial's parameters, and write the study's report.
+    """Return the configuration with the best trial's parameters, and write a report of the study.
 
     Args:
         options: `components.tune.options.ChooseOptions`.

@@ -1,7 +1,7 @@
-"""The KFP wrappers of tuning: suggesting candidates, trying one, and choosing the best.
+"""The KFP wrappers of tuning: suggest candidates, try one, and choose the best.
 
-Trials travel as parameters, lists of JSON objects: they are small, and every platform can gather the
-parameters that parallel tasks return. A list for each round, as kfp cannot concatenate them.
+Trials are passed on as parameters, lists of JSON objects: they are small, and every platform can collect the
+parameters that parallel tasks return. Each round has its own list, because kfp cannot concatenate lists.
 """
 
 from typing import NamedTuple

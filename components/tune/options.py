@@ -13,7 +13,7 @@ TUNED = (
 )
 """Training parameters that a candidate may set."""
 
-LEAST_FACTORS = 8
+MIN_FACTORS = 8
 
 _SPACE = ("feedback", "wt_type")
 """Training parameters that decide which of `TUNED` are searched."""
@@ -32,7 +32,7 @@ class StudyOptions(Options):
     )
     max_latent_factors: int = Field(
         default=128,
-        ge=LEAST_FACTORS,
+        ge=MIN_FACTORS,
         description="Maximum number of latent factors that a trial may have.",
         json_schema_extra=_TUNING,
     )
@@ -41,20 +41,20 @@ class StudyOptions(Options):
 SuggestOptions = pydantic.create_model(
     "SuggestOptions", __base__=StudyOptions, **fields_of(TrainConfig, (*TUNED, *_SPACE, "seed"))
 )
-"""Of `suggest`: the study's size, and where in which space it starts."""
+"""Options of `suggest`: the size of the study, its search space and its start."""
 
 TrialOptions = pydantic.create_model(
     "TrialOptions",
     __base__=RankingOptions,
     **fields_of(TrainConfig, [name for name in TrainConfig.model_fields if name not in TUNED]),
 )
-"""Of a trial: every training parameter that its candidate does not set, so that it trains as the final
-model does."""
+"""Options of a trial: every training parameter that its candidate does not set, so that it trains like the
+final model."""
 
 ChooseOptions = pydantic.create_model(
     "ChooseOptions", __base__=RankingOptions, **fields_of(TrainConfig, _SPACE)
 )
-"""Of `choose`: what the report needs to know of the space and the metric."""
+"""Options of `choose`: what its report needs to know about the search space and the metric."""
 
 
 def training_config(options: Options, **tuned: object) -> TrainConfig:
@@ -64,5 +64,5 @@ def training_config(options: Options, **tuned: object) -> TrainConfig:
         options: of a tuning step.
         tuned: values of tuned parameters, which take precedence.
     """
-    given = {name: value for name, value in options if name in TrainConfig.model_fields}
-    return TrainConfig(**{**given, **tuned})
+    values = {name: value for name, value in options if name in TrainConfig.model_fields}
+    return TrainConfig(**{**values, **tuned})

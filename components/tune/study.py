@@ -1,13 +1,13 @@
-"""A study: trials of hyper-parameters, what to try next, and which was best.
+"""A study: trials of hyper-parameters, the next candidates, and the best trial.
 
-Optuna keeps a study in a data base; ours travels between the steps of a pipeline as a list of trials,
+Optuna keeps a study in a database; here the steps of a pipeline pass it on as a list of trials, which are
 JSON objects with
 
     number          from 0
-    parameters      of `trainer.config.TrainConfig`, those that are tuned
-    values          the validation metric after so many iterations, by their number as text
+    parameters      the tuned ones of `trainer.config.TrainConfig`
+    values          the validation metric, by number of iterations as text
     pruned          whether it was stopped early
-    rungs           what Optuna's successive halving notes at its rungs
+    rungs           what Optuna's successive halving recorded at its rungs
 """
 
 import warnings
@@ -20,26 +20,25 @@ from optuna.pruners import SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, QMCSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from components.tune.options import LEAST_FACTORS, StudyOptions, training_config
+from components.tune.options import MIN_FACTORS, StudyOptions, training_config
 from trainer.config import LINEAR, TrainConfig
 from trainer.errors import InputError
 
 FIRST_RUNG = 2
-"""Iterations after which a trial can first be stopped; the next rungs are twice as far each."""
+"""Iterations after which a trial can first be stopped; each further rung is twice as far."""
 
 Trial = Mapping[str, Any]
 
 
 def search_space(config: TrainConfig, max_latent_factors: int) -> dict[str, BaseDistribution]:
-    """Return what is tuned and in which range; the weighting's part depends on the kind of feedback.
+    """Return the tuned parameters and their ranges; those of the weighting depend on the feedback.
 
     Args:
-        config: the run's, whose feedback and ``wt_type`` stay as they are.
-        max_latent_factors: the most factors that may be tried; at least 8.
-
+        config: of the run; its ``feedback`` and ``wt_type`` are not tuned.
+        max_latent_factors: maximum number of factors to try; at least 8.
     """
     space: dict[str, BaseDistribution] = {
-        "latent_factors": IntDistribution(LEAST_FACTORS, max_latent_factors, log=True),
+        "latent_factors": IntDistribution(MIN_FACTORS, max_latent_factors, log=True),
         "regularization": FloatDistribution(1e-4, 10.0, log=True),
         "regularization_exponent": FloatDistribution(0.0, 1.0),
         "unobs_weight": FloatDistribution(1e-3, 1.0, log=True),
@@ -58,17 +57,17 @@ def suggest(
 ) -> list[dict[str, Any]]:
     """Return the next candidates, to be tried side by side.
 
-    The first round is the configuration as it is and then points of a Sobol sequence, which cover the space
+    The first round is the unchanged configuration and then points of a Sobol sequence, which cover the space
     evenly; later rounds come from a tree-structured Parzen estimator over the trials so far (Bergstra et
     al. 2011). The same trials and seed give the same candidates.
 
     Args:
         options: `components.tune.options.SuggestOptions`; the run's seed is the study's.
-        first: trials of the first round; none before it.
-        second: trials of the second round; none before it.
+        first: trials of the first round; empty before it.
+        second: trials of the second round; empty before it.
 
     Returns:
-        Objects with ``number``, ``parameters`` and ``rungs_before``, which a trial's `Pruner` compares with.
+        Objects with ``number``, ``parameters`` and ``rungs_before``, with which a trial's `Pruner` compares.
     """
     trials = [*first, *second]
     start = training_config(options)
@@ -76,31 +75,33 @@ def suggest(
     study = _study(trials, space, _sampler(len(trials), start.seed))
     if not trials:
         study.enqueue_trial(_within(start, space))
-    asked = [study.ask(space) for _ in range(options.width)]
+    candidates = [study.ask(space) for _ in range(options.width)]
     before = [trial["rungs"] for trial in trials]
-    return [{"number": trial.number, "parameters": trial.params, "rungs_before": before} for trial in asked]
+    return [
+        {"number": trial.number, "parameters": trial.params, "rungs_before": before} for trial in candidates
+    ]
 
 
 class Pruner:
-    """Decides, rung by rung, whether a trial goes on: asynchronous successive halving (Li et al. 2020)."""
+    """Decides at each rung whether a trial continues: asynchronous successive halving (Li et al. 2020)."""
 
     def __init__(self, rungs_before: Sequence[Mapping[str, float]]) -> None:
-        """Compare with trials of which ``rungs_before`` has what their pruners noted."""
+        """Compare with other trials, whose pruners recorded ``rungs_before``."""
         self._study = _study(
             [{"pruned": True, "values": {"0": 0.0}, "rungs": rungs} for rungs in rungs_before], {}, None
         )
         self._trial = self._study.ask()
 
     def stops(self, iterations: int, value: float) -> bool:
-        """Take note of the metric after so many iterations, and say whether the trial should stop.
+        """Record the metric after a number of iterations, and return whether the trial should stop.
 
-        A trial goes on past a rung when its value is in the better half of all that have reached it.
+        A trial continues past a rung if its value is in the better half of all trials that have reached it.
         """
         self._trial.report(value, iterations)
         return self._trial.should_prune()
 
     def rungs(self) -> dict[str, float]:
-        """Return what later trials' pruners need to know of this one."""
+        """Return what the pruners of later trials need to know about this one."""
         return dict(self._study.get_trials(deepcopy=False)[-1].system_attrs)
 
 
@@ -108,16 +109,16 @@ def best(trials: Sequence[Trial]) -> Trial:
     """Return the trial with the highest last value among those that were not stopped early.
 
     Raises:
-        InputError: there is none.
+        InputError: all were stopped early.
     """
-    whole = [trial for trial in trials if not trial["pruned"]]
-    if not whole:
-        raise InputError("trials", len(trials), "has no trial that ran to its end", "try more")
-    return max(whole, key=last_value)
+    complete = [trial for trial in trials if not trial["pruned"]]
+    if not complete:
+        raise InputError("trials", len(trials), "have all been stopped early", "run more trials")
+    return max(complete, key=last_value)
 
 
 def parameters_of(trial: Trial) -> dict[str, Any]:
-    """Return the parameters of a trial or candidate, with integers that came through JSON as 32.0 as such."""
+    """Return the parameters of a trial or candidate, with integers that JSON turned into 32.0 restored."""
     parameters = dict(trial["parameters"])
     return {**parameters, "latent_factors": int(parameters["latent_factors"])}
 
@@ -129,9 +130,9 @@ def last_value(trial: Trial) -> float:
 
 
 def as_optuna(trials: Sequence[Trial], config: TrainConfig) -> optuna.Study:
-    """Return the trials as a study of Optuna's, for its pictures."""
-    most = max(parameters_of(trial)["latent_factors"] for trial in trials)
-    return _study(trials, search_space(config, most), None)
+    """Return the trials as an Optuna study, for its plots."""
+    highest = max(parameters_of(trial)["latent_factors"] for trial in trials)
+    return _study(trials, search_space(config, highest), None)
 
 
 def _study(
@@ -162,12 +163,12 @@ def _sampler(past: int, seed: int) -> BaseSampler:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if not past:
             return QMCSampler(scramble=True, seed=seed)
-        # A round asks for several at once: the constant liar keeps them apart. Another seed for each round.
+        # The constant liar keeps the candidates of a round apart. Each round has another seed.
         return TPESampler(n_startup_trials=0, multivariate=True, constant_liar=True, seed=seed + past)
 
 
 def _within(config: TrainConfig, space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-    """Return the configuration's own values, moved into the space where they lie outside."""
+    """Return the values of the configuration, clipped to the space."""
     values = config.model_dump()
     return {
         name: min(max(values[name], distribution.low), distribution.high)

@@ -1,4 +1,4 @@
-"""A trial: train with a candidate's parameters, rung by rung, and judge on a validation set."""
+"""A trial: train with a candidate's parameters, rung by rung, and evaluate on a validation set."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -29,21 +29,21 @@ def run_trial(options: RankingOptions, *, matrix: Path, candidate: Mapping[str, 
 
     A tenth of the training matrix, the same for every trial of a seed, is the validation set; the pipeline's
     holdout stays untouched for the final evaluation. Training goes from rung to rung (2, 4, 8, ... iterations
-    up to the configured number), each going on from the factors of the last, and ends early when the pruner
-    says so.
+    up to the configured number), continuing from the factors of the last, and ends early if the pruner
+    decides so.
 
     Args:
         options: `components.tune.options.TrialOptions`; the validation metric is NDCG at ``eval_k``.
         matrix: folder of the ``wals.matrix`` artifact of training interactions.
-        candidate: of `components.tune.study.suggest`.
+        candidate: from `components.tune.study.suggest`.
 
     Returns:
         The trial; see `components.tune.study`.
 
     Raises:
-        InputError: a parameter cannot be used, or the matrix is not the artifact it should be.
+        InputError: a parameter is not usable, or the folder is not the expected artifact.
     """
-    # A trial tells of its rungs, which the iterations between them would drown.
+    # Lines for each iteration would drown those about the rungs.
     logging.getLogger("trainer.training").setLevel(logging.WARNING)
     tuned = training_config(options, **parameters_of(candidate))
     split = _split(InteractionMatrix.open(matrix).to_scipy(), tuned.seed)
@@ -57,7 +57,7 @@ def run_trial(options: RankingOptions, *, matrix: Path, candidate: Mapping[str, 
             "trial %d: NDCG@%d %.4f after %d iterations",
             *(number, options.eval_k, values[str(iterations)], iterations),
         )
-        # The last rung ends the trial anyway; a trial that got there is whole.
+        # The last rung ends the trial anyway; a trial that gets there counts as complete.
         pruned = iterations < tuned.num_iters and pruner.stops(iterations, values[str(iterations)])
         if pruned:
             break
@@ -73,7 +73,7 @@ def run_trial(options: RankingOptions, *, matrix: Path, candidate: Mapping[str, 
 def _split(matrix: sparse.csr_array[np.float32], seed: int) -> Split:
     held_out = np.random.default_rng(seed).random(matrix.nnz) < _VALIDATION_FRACTION
     if not held_out.any() or held_out.all():
-        raise InputError("matrix", matrix.nnz, "has too few entries to hold some out", "tune on more data")
+        raise InputError("matrix", matrix.nnz, "has too few entries to hold some out", "tune with more data")
     return Split.by(matrix, held_out)
 
 

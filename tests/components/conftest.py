@@ -1,4 +1,4 @@
-"""Emulators of Google Cloud, run as servers of their own and spoken to by the real clients."""
+"""Emulators of Google Cloud and S3: separate servers, used through the real clients."""
 
 import os
 import shutil
@@ -11,6 +11,8 @@ import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery, storage
@@ -27,7 +29,7 @@ _PROJECT = "test-project"
 
 @pytest.fixture(scope="session")
 def emulators():
-    """Return the virtual environment of the emulators, made once for each lock."""
+    """Return the virtual environment of the emulators, which is created once for each lock file."""
     folder = _BUILD / sha256(_LOCK)[:12]
     if not (folder / "whole").exists():
         try:
@@ -51,18 +53,18 @@ def _install(folder):
         [uv, "pip", "install", "-q", "--python", python, "--no-deps", "--require-hashes", "-r", _LOCK],
         [python, "-c", f"import duckdb_extensions{imports}"],
     ):
-        # The extensions go to the home folder, which here is the environment's own.
+        # The extensions are installed in the home folder, which is the environment's own here.
         environment = {**os.environ, "HOME": str(folder)} if command[0] == python else None
         subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
 
 
 def _python_3_13():
-    """The emulators' own packages want Python 3.13, whatever ours is."""
+    """Return a Python 3.13, which the emulators' packages require."""
     installed = Path("~/.pyenv/versions").expanduser().glob("3.13*/bin/python3.13")
     for python in (os.environ.get("PYTHON_3_13"), shutil.which("python3.13"), *installed):
         if python and subprocess.run([python, "--version"], capture_output=True).returncode == 0:
             return python
-    raise FileNotFoundError("Python 3.13 is neither on the PATH nor named by PYTHON_3_13")
+    raise FileNotFoundError("Python 3.13 is neither on the PATH nor in PYTHON_3_13")
 
 
 def free_port():
@@ -114,21 +116,46 @@ def _bigquery_server(emulators, tmp_path_factory):
         yield SimpleNamespace(rest=f"http://127.0.0.1:{rest}", grpc=f"127.0.0.1:{grpc}")
 
 
+class Warehouse:
+    """A BigQuery with an empty dataset.
+
+    Attributes:
+        client: for the test's own requests.
+        project: that runs the jobs.
+        dataset: ``project.dataset``.
+    """
+
+    def __init__(self, dataset):
+        self.client = bigquery.Client(_PROJECT, credentials=AnonymousCredentials())
+        self.project = _PROJECT
+        self.dataset = f"{_PROJECT}.{dataset}"
+
+    def load(self, name, table, **options):
+        """Load an Arrow table as the table ``name`` of the dataset; return its source."""
+        path = name if "." in name else f"{self.dataset}.{name}"
+        file = pa.BufferOutputStream()
+        pq.write_table(table, file)
+        parquet = bigquery.ParquetOptions()
+        parquet.enable_list_inference = True
+        config = bigquery.LoadJobConfig(source_format="PARQUET", parquet_options=parquet, **options)
+        self.client.load_table_from_file(pa.BufferReader(file.getvalue()), path, job_config=config).result()
+        return f"bq://{path}"
+
+
 @pytest.fixture
 def warehouse(_bigquery_server, monkeypatch, request):
-    """A BigQuery with an empty dataset: its client, the project and ``project.dataset``."""
+    """A BigQuery with an empty dataset."""
     monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", _bigquery_server.rest)
     monkeypatch.setenv("BIGQUERY_STORAGE_EMULATOR_HOST", _bigquery_server.grpc)
-    client = bigquery.Client(_PROJECT, credentials=AnonymousCredentials())
-    dataset = f"{_PROJECT}.d{abs(hash(request.node.nodeid))}"
-    client.create_dataset(dataset)
-    yield SimpleNamespace(client=client, project=_PROJECT, dataset=dataset)
-    client.delete_dataset(dataset, delete_contents=True)
+    warehouse = Warehouse(f"d{abs(hash(request.node.nodeid))}")
+    warehouse.client.create_dataset(warehouse.dataset)
+    yield warehouse
+    warehouse.client.delete_dataset(warehouse.dataset, delete_contents=True)
 
 
 @pytest.fixture
 def relay(warehouse, _bigquery_server, monkeypatch):
-    """What stands between the client and the warehouse's Storage Read API, to break it."""
+    """A server between the client and the warehouse's Storage Read API, which can inject faults."""
     with ReadRelay(_bigquery_server.grpc) as relay:
         monkeypatch.setenv("BIGQUERY_STORAGE_EMULATOR_HOST", relay.address)
         yield relay
@@ -142,7 +169,7 @@ def bucket(emulators, tmp_path, monkeypatch):
     address = f"http://127.0.0.1:{port}"
     command = [server, *("-scheme", "http", "-host", "127.0.0.1", "-port", port, "-backend", "memory")]
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
-    # With it gcsfs asks the emulator for what it does not serve, and waits.
+    # If enabled, gcsfs sends requests that the emulator does not support, and waits.
     monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     with Server(command, f"{address}/storage/v1/b", dict(os.environ), tmp_path / "log"):
         yield storage.Client(_PROJECT, AnonymousCredentials()).create_bucket("bucket")
@@ -150,7 +177,7 @@ def bucket(emulators, tmp_path, monkeypatch):
 
 @pytest.fixture
 def s3_bucket(emulators, tmp_path, monkeypatch):
-    """The empty bucket ``s3://bucket``: its store, with which to fill it."""
+    """The store of the empty bucket ``s3://bucket``, to fill it."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     environment = {

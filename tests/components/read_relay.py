@@ -1,7 +1,7 @@
-"""A server of the Storage Read API before the emulator's own, with faults that a test chooses.
+"""A relay in front of the emulator's Storage Read API, with faults that a test chooses.
 
-The emulator sends each stream as one message, so that nothing can break in the middle. The relay sends
-it in small ones, honours offsets, and ends a stream, or refuses a session, as it is told.
+The emulator sends each stream as one message, so that nothing can break in the middle. The relay sends small
+messages, honours offsets, and breaks streams or refuses sessions on demand.
 """
 
 import threading
@@ -21,11 +21,11 @@ class ReadRelay:
     Attributes:
         address: ``host:port``.
         session_fault: status code and message with which sessions are refused.
-        stream_fault: those with which each stream ends, once, after three messages.
-        after_session: called when a session has been made, before anything is read.
-        parents: of the requests for sessions, the projects that pay.
-        offsets: of the requests for each stream, in their order.
-        lengths: rows of each stream.
+        stream_fault: status code and message with which each stream breaks once, after three messages.
+        after_session: called after a session has been created, before anything is read.
+        parents: projects that pay, from the requests for sessions.
+        offsets: offsets of the requests for each stream, in order.
+        lengths: number of rows of each stream.
     """
 
     def __init__(self, emulator):

@@ -1,4 +1,4 @@
-"""The steps as their components call them: options by name, and artifacts by their paths."""
+"""The steps as components call them: with options by name and artifacts as paths."""
 
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,8 @@ from trainer.options import Options
 
 
 def _call(step: Any, options: type[Options], /, **arguments: Any) -> Any:
-    given = {name: value for name, value in arguments.items() if not isinstance(value, Path)}
-    return step(options(**given), **{name: arguments[name] for name in arguments if name not in given})
+    values = {name: value for name, value in arguments.items() if not isinstance(value, Path)}
+    return step(options(**values), **{name: arguments[name] for name in arguments if name not in values})
 
 
 def extract(*, output: Path, **options: Any) -> Any:

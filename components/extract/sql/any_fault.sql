@@ -1,3 +1,3 @@
--- Whether any of the interactions cannot be used for one of their columns.
+-- Whether a column is unusable in any of the interactions.
 SELECT COALESCE(LOGICAL_OR({% include "fault.sql" %}), FALSE) AS any_fault
 FROM {{ interactions }}

@@ -1,7 +1,7 @@
 {% if timestamp_type == "INT64" %}
-  -- A number since 1970 tells its unit by its size: seconds end and milliseconds begin at 1e11 (the year
-  -- 5138, or 1973), milliseconds end and microseconds begin at 1e14, and these end and nanoseconds begin at
-  -- 1e17. The smallest INT64 has no ABS.
+  -- The size of a number since 1970 determines its unit: below 1e11 (the year 5138 in seconds, 1973 in
+  -- milliseconds) it is seconds, below 1e14 milliseconds, below 1e17 microseconds, and else nanoseconds. The
+  -- smallest INT64 has no ABS.
   TIMESTAMP_MICROS(
     CASE
       WHEN {{ timestamp }} > -100000000000 AND {{ timestamp }} < 100000000000 THEN {{ timestamp }} * 1000000

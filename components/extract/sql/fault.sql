@@ -1,5 +1,5 @@
-{# The condition that an interaction has no {{ field }} that can be used. White space is Unicode's: text that begins
-   with another character of ASCII is not blank, and needs no regular expression. #}
+{# The condition that an interaction has no usable {{ field }}. White space is Unicode's; text that begins with
+   any other ASCII character is not blank, and needs no regular expression. #}
 {% if field == "event_time" %}
 event_time IS NULL
 {% elif field == "user_id" %}

@@ -1,4 +1,4 @@
--- How many rows cannot be used, by column, of interactions that stay in the warehouse.
+-- The number of unusable rows by column, for interactions that stay in BigQuery.
 SELECT
   COUNT(*) AS interactions,
 {% if with_time %}

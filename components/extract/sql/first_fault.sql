@@ -1,4 +1,4 @@
--- The first of the numbered interactions that cannot be used for one of their columns.
+-- The first of the numbered interactions in which a column is unusable.
 SELECT MIN(source_row) AS source_row
 FROM ({{ interactions }})
 WHERE {% include "fault.sql" %}

@@ -1,4 +1,4 @@
--- The Google Analytics 4 export (events_*): events of one name, for the item that an event parameter names.
+-- The Google Analytics 4 export (events_*): events with one name; an event parameter holds the item.
 SELECT
   {{ user }} AS user_id,
   (

@@ -1,15 +1,15 @@
--- What every kind of source shares: the window of time, and summing what comes as single events. A rating
--- whose time nobody can read is kept, for the step to refuse: it may be of the window or not.
-WITH found AS (
+-- Shared by all kinds of source: the window of time, and the sums of single events. A rating without a readable
+-- time is kept, for the step to refuse: it may or may not be in the window.
+WITH source_rows AS (
 {% include kind %}
 )
 {% if kind == "ratings.sql" %}
 SELECT *
 {% else %}
--- Thousandths are integers, whose sum is the same in any order.
+-- Thousandths are integers, whose sum does not depend on their order.
 SELECT user_id, item_id, SUM(thousandths) / 1000 AS rating, MAX(event_time) AS event_time
 {% endif %}
-FROM found
+FROM source_rows
 WHERE TRUE
 {% if window_start %}
   AND (event_time >= CAST(@window_start AS TIMESTAMP){% if kind == "ratings.sql" %} OR event_time IS NULL{% endif %})

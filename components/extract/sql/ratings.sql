@@ -1,4 +1,4 @@
--- One row of the source is one rating: files, tables with mapped columns, and queries of the user's own.
+-- Each row of the source is one rating: files, tables with mapped columns, and the user's own queries.
 SELECT
   CAST({{ user }} AS {% if user_type == "INT64" %}INT64{% else %}STRING{% endif %}) AS user_id,
   CAST({{ item }} AS {% if item_type == "INT64" %}INT64{% else %}STRING{% endif %}) AS item_id,

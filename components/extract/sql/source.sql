@@ -1,4 +1,4 @@
-{# The rows to read: as of one moment, of the right days, and those that the user wants. #}
+{# The table to read, as of one moment if it has snapshots. #}
 {{ source }}
 {% if snapshot %}
   FOR SYSTEM_TIME AS OF CAST(@snapshot AS TIMESTAMP)

@@ -1,5 +1,5 @@
--- Google Analytics 360 sessions (ga_sessions_*): the seconds from a page hit to the visit's next one, for
--- the item that a custom dimension of the hit names. How long a visit's last page was read nobody knows.
+-- Google Analytics 360 sessions (ga_sessions_*): the seconds from a page hit to the visit's next one; a custom
+-- dimension of the hit holds the item. The time spent on a visit's last page is unknown.
 SELECT
   user_id,
   item_id,

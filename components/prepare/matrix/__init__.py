@@ -1,1 +1,1 @@
-"""The sparse matrices, assembled from encoded interactions in bounded memory."""
+"""Assembles the sparse matrices from encoded interactions, in bounded memory."""

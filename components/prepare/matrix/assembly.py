@@ -1,7 +1,7 @@
 """From encoded interactions in any order to matrices, in memory bounded by blocks of rows.
 
-The interactions are first dealt into files, one for each block of consecutive rows, and each block is then
-sorted and merged on its own. What it yields is dealt again, by columns, for the transposed matrix.
+The interactions are first dealt out to blocks of consecutive rows; each block is then sorted and merged on
+its own. The resulting entries are dealt out again, by columns, for the transposed matrix.
 """
 
 import contextlib
@@ -40,11 +40,11 @@ logger = logging.getLogger(__name__)
 
 _SHARD_INTERACTIONS = 1 << 20
 
-_LEAST_BLOCK = 1 << 18
-"""Interactions that stay, with their copy, in the cache of one core."""
+_MIN_BLOCK = 1 << 18
+"""Interactions that fit, with their copy, in the cache of one core."""
 
-_MOST_BLOCKS = 512
-"""More of them, each a place to write to, would not stay in the cache either."""
+_MAX_BLOCKS = 512
+"""Each block is a place to write to, and more of them would not fit in the cache."""
 
 _BYTES_IN_MEMORY = 1 << 29
 
@@ -56,10 +56,9 @@ class Encoded:
     """Interactions with dense indices, in batches and in any order.
 
     Attributes:
-        batches: sized as their number of interactions.
-        dtype: of the interactions: `INTERACTION`, or `TIMED_INTERACTION` where only the last of a pair
-            counts.
-        write: writes a batch to an array of that dtype; in any thread.
+        batches: the length of each is its number of interactions.
+        dtype: of the interactions: `INTERACTION`, or `TIMED_INTERACTION` if only the last of a pair counts.
+        write: writes a batch to an array of that dtype; safe in any thread.
     """
 
     batches: Iterable[Any]
@@ -77,8 +76,8 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Shard:
-    """Consecutive blocks that are written together; the shard's ``number`` among all."""
+class BlockGroup:
+    """Consecutive blocks that are written as one shard of a matrix; the group's ``number`` among all."""
 
     number: int
     blocks: Sequence[Block]
@@ -100,7 +99,7 @@ class Dealt:
 
     Attributes:
         array: (n,).
-        ends: (blocks,) where those of each block end.
+        ends: (blocks,) the end of each block in the array.
     """
 
     array: NDArray[Any]
@@ -110,21 +109,21 @@ class Dealt:
 def _memory(length: int) -> NDArray[np.uint8]:
     """Return new memory in small pages.
 
-    NumPy asks for huge ones, which a virtual machine has to get from its host first: 0.4 to 1.8 s for a GB,
-    where small ones take 0.4 s.
+    NumPy asks for huge pages, which a virtual machine has to get from its host first: 0.4 to 1.8 s for a GB,
+    while small ones take 0.4 s.
     """
     private = mmap.mmap(-1, max(length, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return np.frombuffer(private, np.uint8, length)
 
 
 class _Workspace:
-    """Memory to use for one block after the other: to get it anew takes longer than to use it."""
+    """Memory that is reused for one block after the other: allocating it takes longer than using it."""
 
     def __init__(self) -> None:
         self._memory: dict[str, NDArray[np.uint8]] = {}
 
     def array(self, name: str, size: int, dtype: Any) -> NDArray[Any]:
-        """Return an array of any content, which is the same memory when it is next asked for."""
+        """Return an uninitialised array, in the same memory at each call with the same name."""
         length = size * np.dtype(dtype).itemsize
         if name not in self._memory or len(self._memory[name]) < length:
             self._memory[name] = _memory(length * 5 // 4)
@@ -132,14 +131,14 @@ class _Workspace:
 
 
 class _Workspaces:
-    """As many workspaces as there are threads that use one at a time."""
+    """A workspace for each thread that uses one at the same time."""
 
     def __init__(self) -> None:
         self._idle: list[_Workspace] = []
 
     @contextlib.contextmanager
     def one(self) -> Iterator[_Workspace]:
-        """Yield one that no other thread uses."""
+        """Yield a workspace that no other thread uses."""
         try:
             workspace = self._idle.pop()
         except IndexError:
@@ -149,10 +148,10 @@ class _Workspaces:
 
 
 class Blocks:
-    """Interactions, or entries of a matrix, by blocks of consecutive indices, on disk where they are many.
+    """Interactions, or entries of a matrix, by blocks of consecutive indices; on disk if there are many.
 
     Attributes:
-        shards: all of them, in order.
+        groups: all blocks in order, in the groups that become shards.
         starts: (size of the axis + 1,) the number of interactions before each index.
         block_of: (size of the axis,) the block of each index.
     """
@@ -161,8 +160,8 @@ class Blocks:
         """Choose the blocks.
 
         Args:
-            folder: for their file, which needs no removal.
-            dtype: of what is dealt.
+            folder: for a temporary file, which removes itself.
+            dtype: of the interactions or entries.
             counts: (size of the axis,) interactions of each index, to make blocks of about equal size. An
                 index is never divided, so one with very many interactions makes a large block.
             others: size of the other axis.
@@ -176,21 +175,21 @@ class Blocks:
         bounds = [*np.flatnonzero(np.diff(block_of, prepend=-1)).tolist(), len(counts)]
         blocks = [Block(number, *ends) for number, ends in enumerate(pairwise(bounds))]
         by_shard = groupby(blocks, lambda block: int(starts[block.first]) // _SHARD_INTERACTIONS)
-        self.shards = [Shard(number, list(group)) for number, (_, group) in enumerate(by_shard)]
+        self.groups = [BlockGroup(number, list(members)) for number, (_, members) in enumerate(by_shard)]
         self._in_memory: list[Dealt] = []
         self._bytes_in_memory = 0
         self._in_file: list[tuple[int, NDArray[np.int64]]] = []
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - `close` closes it
 
-    def to_deal(self, size: int) -> Dealt:
-        """Return the room to deal ``size`` of them; in any thread."""
-        ends = np.zeros(self.shards[-1].blocks[-1].number + 1, np.int64)
+    def allocate(self, size: int) -> Dealt:
+        """Return room for ``size`` interactions or entries to be dealt; safe in any thread."""
+        ends = np.zeros(self.groups[-1].blocks[-1].number + 1, np.int64)
         return Dealt(_memory(size * self.dtype.itemsize).view(self.dtype), ends)
 
     def add(self, dealt: Dealt) -> None:
-        """Append to the blocks, in their order."""
+        """Append to the blocks, in order."""
         self._bytes_in_memory += dealt.array.nbytes
-        # What has begun to go to the file goes on to, so that all there was added after all in memory.
+        # Once dealing spills to disk it never returns to memory, so the order holds.
         if self._bytes_in_memory <= _BYTES_IN_MEMORY:
             self._in_memory.append(dealt)
             return
@@ -199,11 +198,11 @@ class Blocks:
         self._file.flush()
 
     def take(self, block: Block, workspace: _Workspace) -> list[NDArray[Any]]:
-        """Return what a block has, in pieces and in the order in which it was added.
+        """Return the content of a block in pieces, in the order in which they were added.
 
         Args:
-            block: one of them.
-            workspace: gives the memory for what is read from the file.
+            block: one of the blocks.
+            workspace: provides the memory for reading from the file.
         """
         pieces = [dealt.array[slice(*_span(block, dealt.ends))] for dealt in self._in_memory]
         spans = [(offset, *_span(block, ends)) for offset, ends in self._in_file]
@@ -215,7 +214,7 @@ class Blocks:
         return [*pieces, read]
 
     def _read(self, offset: int, piece: NDArray[Any]) -> None:
-        """Read from the file; threads may do so at once."""
+        """Read from the file; safe in several threads at once."""
         left = piece.view(np.uint8).data
         while len(left):
             read = os.preadv(self._file.fileno(), [left], offset)
@@ -223,24 +222,24 @@ class Blocks:
             left = left[read:]
 
     def close(self) -> None:
-        """Give the disk's space back."""
+        """Free the space on disk."""
         self._file.close()
 
 
 def _span(block: Block, ends: NDArray[np.int64]) -> tuple[int, int]:
-    """Return where a block starts and ends in what was dealt."""
+    """Return the start and the end of a block in a `Dealt.array`."""
     return int(ends[block.number - 1]) if block.number else 0, int(ends[block.number])
 
 
 def _block_size(interactions: int, others: int) -> int:
-    """Return about how many interactions a block shall have.
+    """Return the approximate number of interactions for a block.
 
     Args:
-        interactions: all of them.
-        others: size of the other axis, which is gone through for each block.
+        interactions: number of all interactions.
+        others: size of the other axis, which is traversed for each block.
     """
-    size = _LEAST_BLOCK
-    while size < _SHARD_INTERACTIONS and (size * _MOST_BLOCKS < interactions or size < others):
+    size = _MIN_BLOCK
+    while size < _SHARD_INTERACTIONS and (size * _MAX_BLOCKS < interactions or size < others):
         size *= 2
     return size
 
@@ -249,11 +248,11 @@ def _block_size(interactions: int, others: int) -> int:
 def deal_rows(
     encoded: Encoded, scratch: Path, user_counts: NDArray[np.int64], item_counts: NDArray[np.int64]
 ) -> Iterator[Blocks]:
-    """Yield interactions by blocks of rows.
+    """Yield the interactions by blocks of rows.
 
     Args:
         encoded: the interactions.
-        scratch: a local folder for what does not fit in memory.
+        scratch: a local folder for data that does not fit in memory.
         user_counts: (rows,) interactions of each row in all parts.
         item_counts: (columns,) interactions of each column in all parts.
     """
@@ -274,13 +273,12 @@ def assemble(
     """Write one matrix for each part of a split.
 
     Args:
-        by_row: of `deal_rows`; with times where ``duplicates`` is "last".
-        scratch: a local folder for what does not fit in memory.
+        by_row: from `deal_rows`; with times if ``duplicates`` is "last".
+        scratch: a local folder for data that does not fit in memory.
         item_counts: (columns,) interactions of each column in all parts.
         parts: folder of the matrix of part 0, 1, …
-        duplicates: how the values of a pair that comes more than once become one; one of
-            `options.DUPLICATES`. A pair in several parts belongs to the lowest of them, and only its values
-            there count.
+        duplicates: how several values of a pair become one; one of `options.Duplicates`. A pair in several
+            parts belongs to the lowest of them, and only its values there count.
 
     Returns:
         The manifests of the matrices.
@@ -292,22 +290,22 @@ def assemble(
         by_column = [
             stack.enter_context(contextlib.closing(Blocks(scratch, ENTRY, item_counts, users))) for _ in parts
         ]
-        total = len(by_row.shards) + sum(len(transposed.shards) for transposed in by_column)
-        with progress("shard", total, logger) as tell:
+        total = len(by_row.groups) + sum(len(transposed.groups) for transposed in by_column)
+        with progress("shard", total, logger) as advance:
             write_rows = partial(_write_rows, workspaces, by_row, by_column, writers, duplicates)
-            for of_parts in ordered_map(write_rows, by_row.shards):
+            for of_parts in ordered_map(write_rows, by_row.groups):
                 for transposed, dealt in zip(by_column, of_parts, strict=True):
                     transposed.add(dealt)
-                tell("by row")
+                advance("by row")
             for writer, transposed in zip(writers, by_column, strict=True):
                 write_columns = partial(_write_columns, workspaces, transposed, writer)
-                for _ in ordered_map(write_columns, transposed.shards):
-                    tell("by column")
+                for _ in ordered_map(write_columns, transposed.groups):
+                    advance("by column")
     return [writer.finish() for writer in writers]
 
 
 def _dealt(workspaces: _Workspaces, by_row: Blocks, encoded: Encoded, batch: Any) -> Dealt:
-    dealt = by_row.to_deal(len(batch))
+    dealt = by_row.allocate(len(batch))
     with workspaces.one() as workspace:
         interactions = workspace.array("interactions", len(batch), encoded.dtype)
         encoded.write(batch, interactions)
@@ -321,23 +319,23 @@ def _write_rows(
     by_column: Sequence[Blocks],
     writers: Sequence[MatrixWriter],
     duplicates: str,
-    shard: Shard,
+    group: BlockGroup,
 ) -> list[Dealt]:
-    """Sort, merge and write a shard of each part, and return it dealt by column."""
+    """Sort, merge and write a shard of each part, and return its entries dealt by column."""
     parts, columns = len(writers), len(by_column[0].block_of)
-    size = int(by_row.starts[shard.end] - by_row.starts[shard.first])
-    counts = np.zeros((parts, shard.end - shard.first), np.int64)
+    size = int(by_row.starts[group.end] - by_row.starts[group.first])
+    counts = np.zeros((parts, group.end - group.first), np.int64)
     entries = np.zeros(parts, np.int64)
     with workspaces.one() as workspace:
         indices = workspace.array("indices", parts * size, np.int32).reshape(parts, size)
         values = workspace.array("values", parts * size, np.float32).reshape(parts, size)
-        for block in shard.blocks:
+        for block in group.blocks:
             interactions = _sorted(workspace, by_row, columns, block)
             if duplicates == "last":
                 interactions = interactions[: keep_last(interactions)]
-            compress(interactions, _RULES[duplicates], shard.first, counts, indices, values, entries)
+            compress(interactions, _RULES[duplicates], group.first, counts, indices, values, entries)
         return [
-            _write_part(writer, transposed, shard, counts[part], indices[part, :end], values[part, :end])
+            _write_part(writer, transposed, group, counts[part], indices[part, :end], values[part, :end])
             for part, (writer, transposed, end) in enumerate(zip(writers, by_column, entries, strict=True))
         ]
 
@@ -345,20 +343,20 @@ def _write_rows(
 def _write_part(
     writer: MatrixWriter,
     transposed: Blocks,
-    shard: Shard,
+    group: BlockGroup,
     counts: NDArray[np.int64],
     indices: NDArray[np.int32],
     values: NDArray[np.float32],
 ) -> Dealt:
     indptr = _offsets(counts)
-    writer.add_rows(shard.number, shard.first, indptr, indices, values)
-    dealt = transposed.to_deal(len(indices))
-    deal_entries(shard.first, indptr, indices, values, transposed.block_of, dealt.ends, dealt.array)
+    writer.add_rows(group.number, group.first, indptr, indices, values)
+    dealt = transposed.allocate(len(indices))
+    deal_entries(group.first, indptr, indices, values, transposed.block_of, dealt.ends, dealt.array)
     return dealt
 
 
 def _sorted(workspace: _Workspace, by_row: Blocks, columns: int, block: Block) -> NDArray[Any]:
-    """Return a block by row, and by column within each row."""
+    """Return the interactions of a block, sorted by row and then by column."""
     pieces = by_row.take(block, workspace)
     counts = np.zeros(columns, np.int64)
     for piece in pieces:
@@ -374,26 +372,28 @@ def _sorted(workspace: _Workspace, by_row: Blocks, columns: int, block: Block) -
     return interactions
 
 
-def _write_columns(workspaces: _Workspaces, transposed: Blocks, writer: MatrixWriter, shard: Shard) -> None:
-    """Sort a shard by column and write it: it was added row after row, and stays so in each column."""
-    indptr = np.zeros(shard.end - shard.first + 1, np.int64)
-    size = int(transposed.starts[shard.end] - transposed.starts[shard.first])
+def _write_columns(
+    workspaces: _Workspaces, transposed: Blocks, writer: MatrixWriter, group: BlockGroup
+) -> None:
+    """Sort a shard by column and write it; its entries are in the order of rows, which each column keeps."""
+    indptr = np.zeros(group.end - group.first + 1, np.int64)
+    size = int(transposed.starts[group.end] - transposed.starts[group.first])
     with workspaces.one() as workspace:
         indices = workspace.array("indices", size, np.int32)
         values = workspace.array("values", size, np.float32)
         placed = 0
-        for block in shard.blocks:
+        for block in group.blocks:
             pieces = transposed.take(block, workspace)
             counts = np.zeros(block.end - block.first, np.int64)
             for entries in pieces:
                 count(entries["column"], block.first, counts)
             ends = placed + np.cumsum(counts)
-            indptr[block.first - shard.first + 1 : block.end - shard.first + 1] = ends
+            indptr[block.first - group.first + 1 : block.end - group.first + 1] = ends
             places = ends - counts
             for entries in pieces:
                 place_entries(entries, block.first, places, indices, values)
             placed = int(ends[-1])
-        writer.add_columns(shard.number, shard.first, indptr, indices[:placed], values[:placed])
+        writer.add_columns(group.number, group.first, indptr, indices[:placed], values[:placed])
 
 
 def _offsets(counts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Interactions with dense indices and their part of the split, as SQL joins them or as they are looked up."""
+"""Interactions with dense indices and their part of the split, joined in SQL or looked up here."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,9 +24,9 @@ def encoded(
         engine: to run on; has the tables ``users`` and ``items`` of `number`.
         kept: name of the table of interactions.
         options: with the split.
-        parameters: of `PrepareOptions.parameters`.
-        look_up: whether to look the indices and hashes up here and not to join them in SQL: faster where the
-            engine is in this process. The ids must be integers.
+        parameters: from `PrepareOptions.parameters`.
+        look_up: whether to look up the indices and hashes here instead of joining them in SQL, which is
+            faster if the engine is in this process. The ids must be integers.
     """
     tables: dict[str, Checked] = {name: engine.table(name) for name in ("users", "items")}
     tables["kept"] = engine.table(kept)
@@ -41,11 +41,11 @@ def encoded(
 
 
 class _LookUp:
-    """Writes a batch whose ids stand for their indices."""
+    """Writes a batch that has ids in place of their indices."""
 
     def __init__(self, engine: Engine, split: str, parameters: Mapping[str, Any]) -> None:
         self._users, self._items = (_Index(engine, f"{side}s") for side in SIDES)
-        # What random.sql and users.sql compare, and what part they give to the rest of the held-out users.
+        # The thresholds in random.sql and users.sql, and the part of the remaining pairs of held-out users.
         self._divided: tuple[int, int, int] | None = {
             "random": (PRIME, parameters["holdout_threshold"], 0),
             "users": (parameters["holdout_threshold"], parameters["target_threshold"], 2),
@@ -61,13 +61,13 @@ class _LookUp:
 
 
 class _Index:
-    """Where the ids of a table of `number` are, and their hashes."""
+    """Positions and hashes of the ids in a table of `number`."""
 
-    def __init__(self, engine: Engine, table: str) -> None:
-        query = f"SELECT * FROM {engine.table(table)}"  # noqa: S608 - a name
-        found = engine.fetch(query).sort_by("position")
-        self._ids = array(found["id"])
-        hashes = [array(found[name]) for name in ("hash_factor", "hash_term")]
+    def __init__(self, engine: Engine, name: str) -> None:
+        query = f"SELECT * FROM {engine.table(name)}"  # noqa: S608 - a name
+        table = engine.fetch(query).sort_by("position")
+        self._ids = array(table["id"])
+        hashes = [array(table[column]) for column in ("hash_factor", "hash_term")]
         self.hashes = np.stack(hashes, axis=1).astype(np.int32)
         bits = len(self._ids).bit_length() + 1
         self._shift = 64 - bits
@@ -79,6 +79,6 @@ class _Index:
 
 
 def _write(batch: pa.RecordBatch, interactions: NDArray[Any]) -> None:
-    """Write a batch of indices."""
+    """Write a batch that has indices."""
     for name in batch.schema.names:
         interactions[name] = array(batch[name])

@@ -1,4 +1,4 @@
-"""Sorting and merging of interactions, compiled."""
+"""Compiled functions that sort and merge interactions."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ INTERACTION = np.dtype([("row", np.int32), ("column", np.int32), ("value", np.fl
 """An encoded interaction: dense indices, value, and part of the split."""
 
 TIMED_INTERACTION = np.dtype([*INTERACTION.descr, ("time", np.int64)])
-"""The same with its time in microseconds since 1970, for where only the last of a pair counts."""
+"""The same with its time in microseconds since 1970, needed if only the last of a pair counts."""
 
 ENTRY = np.dtype([("row", np.int32), ("column", np.int32), ("value", np.float32)])
 """An entry of a matrix."""
@@ -20,22 +20,22 @@ ENTRY = np.dtype([("row", np.int32), ("column", np.int32), ("value", np.float32)
 SUM, MEAN, MAX = range(3)
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-"""2^64 by the golden ratio: multiplying by it spreads ids over the high bits (Knuth 1998, section 6.4)."""
+"""2^64 by the golden ratio; multiplication by it spreads ids over the high bits (Knuth 1998, section 6.4)."""
 
 
 def load() -> None:
-    """Have numba set itself up now, in a quarter of a second: while the engine works, it costs nothing."""
+    """Initialise numba, which takes a quarter of a second; in a thread beside the engine it costs nothing."""
     count(np.zeros(0, np.int32), 0, np.zeros(0, np.int64))
 
 
 @numba.njit(cache=True, nogil=True)
 def fill_slots(ids: NDArray[np.int64], slots: NDArray[np.int32], shift: int) -> None:
-    """Make a hash table with linear probing.
+    """Fill a hash table with linear probing.
 
     Args:
         ids: (n,) unique.
-        slots: (a power of two above n,) all -1; gets the places of the ids.
-        shift: 64 less the number of bits of a slot.
+        slots: (a power of two above n,) all -1; receives the places of the ids.
+        shift: 64 minus the number of bits of a slot.
     """
     for place in range(len(ids)):
         slot = _slot(ids[place], shift)
@@ -46,26 +46,26 @@ def fill_slots(ids: NDArray[np.int64], slots: NDArray[np.int32], shift: int) -> 
 
 @numba.njit(cache=True, nogil=True)
 def find(
-    wanted: NDArray[np.int64],
+    keys: NDArray[np.int64],
     ids: NDArray[np.int64],
     slots: NDArray[np.int32],
     shift: int,
     places: NDArray[np.int32],
 ) -> None:
-    """Write the place of each wanted id to ``places``, (wanted,), with the slots of `fill_slots`.
+    """Write the place of each of the ``keys`` among the ids to ``places``, (keys,), with `fill_slots`' table.
 
     Raises:
-        KeyError: an id is not among ``ids``.
+        KeyError: a key is not among ``ids``.
     """
-    for one in range(len(wanted)):
-        slot = _slot(wanted[one], shift)
+    for i in range(len(keys)):
+        slot = _slot(keys[i], shift)
         place = slots[slot]
-        while place >= 0 and ids[place] != wanted[one]:
+        while place >= 0 and ids[place] != keys[i]:
             slot = (slot + 1) & (len(slots) - 1)
             place = slots[slot]
         if place < 0:
             raise KeyError
-        places[one] = place
+        places[i] = place
 
 
 @numba.njit(cache=True, nogil=True)
@@ -82,26 +82,26 @@ def divide(
     targets: int,
     otherwise: int,
 ) -> None:
-    """Write the part of the split of each interaction, as random.sql and users.sql find it.
+    """Write the part of the split of each interaction, as random.sql and users.sql compute it.
 
     Args:
         interactions: (n,) `INTERACTION` or `TIMED_INTERACTION`, with rows and columns.
         of_users: (users, 2) hash_factor and hash_term, which are below `PRIME`.
         of_items: (items, 2) the same.
-        held_out: users whose hash_factor is not below it are of part 0.
-        targets: of the other users, pairs whose hash, as in pair_hash.sql, is below it are of part 1.
-        otherwise: part of the rest.
+        held_out: pairs of users whose hash_factor is not below it are in part 0.
+        targets: of the other pairs, those whose hash (see pair_hash.sql) is below it are in part 1.
+        otherwise: part of the remaining pairs.
     """
     rows, columns, parts = interactions["row"], interactions["column"], interactions["part"]
-    for one in range(len(interactions)):
-        row, column = rows[one], columns[one]
+    for i in range(len(interactions)):
+        row, column = rows[i], columns[i]
         hashed = np.int64(of_users[row, 0]) * of_items[column, 0] + of_users[row, 1] + of_items[column, 1]
-        # Modulo 2^31 - 1: the bits above it count as much as those below. Twice leaves it at most.
+        # Modulo 2^31 - 1, the bits above the lowest 31 are added to those; doing so twice leaves at most it.
         hashed = (hashed & PRIME) + (hashed >> 31)
         hashed = (hashed & PRIME) + (hashed >> 31)
         hashed = 0 if hashed == PRIME else hashed
         part = 1 if hashed < targets else otherwise
-        parts[one] = part if of_users[row, 0] < held_out else 0
+        parts[i] = part if of_users[row, 0] < held_out else 0
 
 
 @numba.njit(cache=True, nogil=True)
@@ -111,12 +111,12 @@ def deal(
     ends: NDArray[np.int64],
     dealt: NDArray[Any],
 ) -> None:
-    """Order interactions by the block of their row, those of a block in the order they had.
+    """Order interactions by the block of their row; those of a block keep their order.
 
     Args:
         interactions: (n,) `INTERACTION` or `TIMED_INTERACTION`.
         block_of: (rows,) block of each row.
-        ends: (blocks,) zeros; gets where each block ends in ``dealt``.
+        ends: (blocks,) zeros; receives the end of each block in ``dealt``.
         dealt: (n,) to fill.
     """
     rows = interactions["row"]
@@ -139,7 +139,7 @@ def deal_entries(
     ends: NDArray[np.int64],
     dealt: NDArray[Any],
 ) -> None:
-    """Order compressed sparse rows by the block of their column, those of a block in the order they had.
+    """Order compressed sparse rows by the block of their column; those of a block keep their order.
 
     Args:
         first: the first row.
@@ -147,7 +147,7 @@ def deal_entries(
         indices: (n,) columns.
         values: (n,).
         block_of: (columns,) block of each column.
-        ends: (blocks,) zeros; gets where each block ends in ``dealt``.
+        ends: (blocks,) zeros; receives the end of each block in ``dealt``.
         dealt: (n,) `ENTRY`, to fill.
     """
     for column in indices:
@@ -166,7 +166,7 @@ def deal_entries(
 
 @numba.njit(cache=True, nogil=True)
 def _start(sizes: NDArray[np.int64]) -> None:
-    """Turn the sizes of blocks into where they start."""
+    """Replace the sizes of blocks with their starts."""
     start = 0
     for block in range(len(sizes)):
         start, sizes[block] = start + sizes[block], start
@@ -174,7 +174,7 @@ def _start(sizes: NDArray[np.int64]) -> None:
 
 @numba.njit(cache=True, nogil=True)
 def count(keys: NDArray[np.int32], first: int, counts: NDArray[np.int64]) -> None:
-    """Add to ``counts`` how often each key from ``first`` on comes."""
+    """Add the number of occurrences of each key, from ``first`` on, to ``counts``."""
     for key in keys:
         counts[key - first] += 1
 
@@ -187,18 +187,18 @@ def place(
     places: NDArray[np.int64],
     ordered: NDArray[Any],
 ) -> None:
-    """Put interactions where those of their key belong, in the order they had: a counting sort's last pass.
+    """Order interactions by their key, the last pass of a counting sort; those of a key keep their order.
 
     Args:
         interactions: (n,) `INTERACTION`.
         keys: (n,) their rows or their columns.
         first: the lowest key.
-        places: (keys,) in ``ordered``, of each key's next interaction; moved on.
+        places: (keys,) place in ``ordered`` of each key's next interaction; advanced.
         ordered: to fill.
     """
-    for one in range(len(keys)):
-        key = keys[one] - first
-        ordered[places[key]] = interactions[one]
+    for i in range(len(keys)):
+        key = keys[i] - first
+        ordered[places[key]] = interactions[i]
         places[key] += 1
 
 
@@ -210,7 +210,7 @@ def place_entries(
     indices: NDArray[np.int32],
     values: NDArray[np.float32],
 ) -> None:
-    """As `place`, by column: what is put in place is the row and the value."""
+    """Order the rows and values of entries by column, as `place` does."""
     for entry in entries:
         column = entry.column - first
         indices[places[column]] = entry.row
@@ -220,13 +220,13 @@ def place_entries(
 
 @numba.njit(cache=True, nogil=True)
 def keep_last(interactions: NDArray[Any]) -> int:
-    """Drop, in place, what is older than the last interaction of its pair in the lowest part that it is in.
+    """Keep, in place, only the last interactions of each pair in its lowest part.
 
     Args:
-        interactions: (n,) `TIMED_INTERACTION`, those of a pair side by side.
+        interactions: (n,) `TIMED_INTERACTION`, those of a pair next to each other.
 
     Returns:
-        How many are left, at the front; several of a pair where they have the same time.
+        How many are left, at the front; several of a pair if they have the same time.
     """
     count = 0
     start = 0
@@ -261,19 +261,19 @@ def compress(
     values: NDArray[np.float32],
     entries: NDArray[np.int64],
 ) -> None:
-    """Append interactions to the compressed sparse rows of their part of the split, one of each pair.
+    """Append interactions to the compressed sparse rows of their part of the split, one for each pair.
 
     A pair that has interactions in several parts belongs to the lowest of them, and only its interactions
     there count. The result does not depend on the order of a pair's interactions.
 
     Args:
-        interactions: (n,) `INTERACTION` or `TIMED_INTERACTION`, by row, and by column within each row.
+        interactions: (n,) `INTERACTION` or `TIMED_INTERACTION`, sorted by row and then by column.
         rule: `SUM`, `MEAN` or `MAX`.
         first: the first row.
         counts: (parts, rows) entries of each row; added to.
-        indices: (parts, room) columns; filled on.
-        values: (parts, room) the same.
-        entries: (parts,) how many of them are filled.
+        indices: (parts, room) columns; appended to.
+        values: (parts, room) likewise.
+        entries: (parts,) how many are filled.
     """
     rows, columns = interactions["row"], interactions["column"]
     parts, ratings = interactions["part"], interactions["value"]
@@ -297,16 +297,16 @@ def compress(
 def _merged(parts: NDArray[np.int8], values: NDArray[np.float32], rule: int) -> Any:
     """Return the part and the value of the interactions of one pair."""
     lowest, total, highest, count = parts[0], np.float64(values[0]), values[0], 1
-    for one in range(1, len(values)):
-        if parts[one] < lowest:
-            lowest, total, highest, count = parts[one], np.float64(values[one]), values[one], 1
-        elif parts[one] == lowest:
-            total += values[one]
-            highest = max(highest, values[one])
+    for i in range(1, len(values)):
+        if parts[i] < lowest:
+            lowest, total, highest, count = parts[i], np.float64(values[i]), values[i], 1
+        elif parts[i] == lowest:
+            total += values[i]
+            highest = max(highest, values[i])
             count += 1
     if rule == MAX:
         return lowest, highest
     if count > 2:
-        # Sums of more than two depend on their order, and the order of a pair's interactions on chance.
+        # The sum of more than two depends on their order, and the order of a pair's interactions on chance.
         total = np.sort(values[parts == lowest].astype(np.float64)).sum()
     return lowest, np.float32(total / count if rule == MEAN else total)

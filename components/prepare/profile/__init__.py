@@ -1,1 +1,1 @@
-"""What the interactions look like, and whether they have drifted."""
+"""Profiles of the interactions, and the contract that detects drift."""

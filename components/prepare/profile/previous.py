@@ -1,4 +1,4 @@
-"""The profile that a run is compared with: one that is named, or the latest in a folder that keeps it."""
+"""The profile that a run is compared with: a given one, or the latest in a folder that keeps it."""
 
 import logging
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ _LATEST = "latest"
 
 @dataclass(frozen=True)
 class Previous:
-    """The profile of the previous run, if there is one.
+    """The profile of the previous run, if any.
 
     Attributes:
-        profile: to compare with; None for nothing.
-        kept_in: folder, here or on Cloud Storage, for the profile that the next run is compared with; "" to
+        profile: to compare with; None if there is none.
+        kept_in: folder, local or on Cloud Storage, for the profile that the next run is compared with; "" to
             keep none.
     """
 
@@ -33,12 +33,11 @@ class Previous:
         """Find the previous profile.
 
         Args:
-            folder: here or on Cloud Storage. If it is a profile artifact, that is the one, and it is left as
-                it is. Any other folder keeps the profile of the latest run, and may have none yet. "" for
-                nothing to compare with.
+            folder: local or on Cloud Storage. A profile artifact is used and left unchanged. Any other folder
+                keeps the profile of the latest run, and may have none yet. "" for no comparison.
 
         Raises:
-            InputError: the profile that is there cannot be used.
+            InputError: the folder's profile cannot be used.
             WalsError: Cloud Storage cannot be read.
         """
         if not folder:
@@ -48,11 +47,11 @@ class Previous:
         latest = joined(folder, _LATEST)
         if exists(_FIELD, joined(latest, MANIFEST)):
             return cls(Profile.load(latest), latest)
-        logger.warning("no profile in %s yet: nothing to compare with", folder)
+        logger.warning("no profile in %s yet, so there is nothing to compare with", folder)
         return cls(None, latest)
 
     def keep(self, profile: Path) -> None:
-        """Keep the profile artifact in a local folder for the next run, if this one was asked to.
+        """Keep the profile artifact in a local folder for the next run, if profiles are to be kept.
 
         Raises:
             WalsError: it cannot be written.

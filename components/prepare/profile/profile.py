@@ -26,30 +26,30 @@ FILE = "profile.json"
 
 _COLD = 5
 _FEW_RATINGS = 1000
-_LEAST_SHARE = 1e-4
+_MIN_SHARE = 1e-4
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What a set of interactions looks like, as it came in and before any is left out.
+    """Statistics of the interactions that preparation gets, before filters.
 
     Attributes:
         columns: type by name.
         rows: interactions.
-        interactions: that the filters left of them.
-        duplicates: share of those left that repeat another one of their user with their item.
+        interactions: those that remain after the filters.
+        duplicates: share of the remaining ones that repeat another one of the same user and item.
         users: distinct ids.
         items: distinct ids.
-        density: rows by users times items; repeated ones count.
+        density: rows / (users * items); repeated interactions count.
         ratings: interactions by bin of the rating; bin b holds 2^(|b|/8) - 1 up to 2^((|b|+1)/8) - 1, with
             the sign of b.
-        lowest_rating: of all.
-        highest_rating: of all.
+        lowest_rating: of all interactions.
+        highest_rating: of all interactions.
         per_user: users by floor(log2(their interactions)).
         per_item: items by floor(log2(their interactions)).
-        cold_users: share of the users that have fewer than 5 interactions.
-        earliest: time of the first interaction, "" without times.
-        latest: time of the last one.
+        cold_users: share of users with fewer than 5 interactions.
+        earliest: time of the first interaction; "" without times.
+        latest: time of the last one; "" without times.
     """
 
     columns: Mapping[str, str]
@@ -79,48 +79,48 @@ class Profile:
         interactions: int,
         pairs: int,
     ) -> Self:
-        """Make the profile of a table.
+        """Compute the profile of a table.
 
         Args:
-            engine: that has it.
+            engine: that has the table.
             table: its name.
             columns: its types by name.
-            ratings: of `ratings_of`.
-            counts: (users,) and (items,) interactions of each, under "user" and "item", where they are
-                known; None to count them.
-            interactions: that the filters left.
-            pairs: distinct ones among those.
+            ratings: from `ratings_of`.
+            counts: (users,) and (items,) interactions of each user and item, under "user" and "item"; None to
+                count them.
+            interactions: number that remain after the filters.
+            pairs: number of distinct pairs of a user and an item among those.
         """
         users, items = (
             _sizes(counts[side]) if counts else _counted_sizes(engine, table, side)
             for side in ("user", "item")
         )
         rows = sum(size * ids for size, ids in users.items())
-        of_users, of_items = sum(users.values()), sum(items.values())
+        user_count, item_count = sum(users.values()), sum(items.values())
         return cls(
             columns=dict(columns),
             rows=rows,
             interactions=interactions,
             duplicates=(interactions - pairs) / interactions,
-            users=of_users,
-            items=of_items,
-            density=rows / (of_users * of_items),
+            users=user_count,
+            items=item_count,
+            density=rows / (user_count * item_count),
             ratings={str(row["bin"]): row["interactions"] for row in ratings},
             lowest_rating=min(row["lowest"] for row in ratings),
             highest_rating=max(row["highest"] for row in ratings),
             per_user=_by_magnitude(users),
             per_item=_by_magnitude(items),
-            cold_users=sum(ids for size, ids in users.items() if size < _COLD) / of_users,
+            cold_users=sum(ids for size, ids in users.items() if size < _COLD) / user_count,
             earliest=min((row["earliest"] for row in ratings if row["earliest"]), default=""),
             latest=max((row["latest"] for row in ratings if row["latest"]), default=""),
         )
 
     @classmethod
     def load(cls, folder: str) -> Self:
-        """Read the profile artifact in a folder, here or on Cloud Storage.
+        """Read the profile artifact in a folder, local or on Cloud Storage.
 
         Raises:
-            InputError: there is none that can be used.
+            InputError: there is no usable one.
             WalsError: Cloud Storage cannot be read.
         """
         try:
@@ -131,8 +131,8 @@ class Profile:
             raise InputError(
                 "previous_profile",
                 folder,
-                f"is no whole profile of version {SCHEMA.version}",
-                "give the folder that an earlier run wrote, or nothing",
+                f"is not a complete profile of version {SCHEMA.version}",
+                "give the folder of an earlier run's profile, or omit it",
             ) from error
 
     def save(self, folder: Path) -> None:
@@ -142,12 +142,12 @@ class Profile:
         finish_artifact(folder, SCHEMA, {"file": FILE})
 
     def facts(self) -> list[tuple[str, str]]:
-        """Return names and values for people."""
+        """Return display names and values."""
         times = [("first", self.earliest), ("last", self.latest)] if self.latest else []
         return [
             ("interactions", f"{self.rows:,}"),
-            ("left after the filters", f"{self.interactions:,}"),
-            ("duplicates among those", f"{self.duplicates:.1%}"),
+            ("interactions after filters", f"{self.interactions:,}"),
+            ("duplicates after filters", f"{self.duplicates:.1%}"),
             ("users", f"{self.users:,}"),
             ("items", f"{self.items:,}"),
             ("density", f"{self.density:.3g}"),
@@ -161,7 +161,7 @@ def ratings_of(engine: Engine, table: str, columns: Mapping[str, str]) -> list[d
     """Return bin, interactions, lowest, highest, earliest and latest of each bin of the ratings, in order."""
     kept = engine.table(table)
     few = False
-    if engine.in_process:  # BigQuery bills a query of the first rows as one of all of them
+    if engine.in_process:  # BigQuery bills a query for the first rows like one for all rows
         (first,) = engine.fetch(render(SQL, "first_ratings.sql", interactions=kept)).to_pylist()
         few = first["ratings"] <= _FEW_RATINGS
     sql = render(SQL, "profile.sql", kept=kept, few=few, with_time="event_time" in columns)
@@ -169,14 +169,14 @@ def ratings_of(engine: Engine, table: str, columns: Mapping[str, str]) -> list[d
 
 
 def shares(histogram: Mapping[str, float], bins: Sequence[str]) -> NDArray[np.float64]:
-    """Return the share of each of ``bins`` in a histogram, (bins,), none below 0.0001."""
+    """Return the share of each of the ``bins`` in a histogram, (bins,), at least 0.0001."""
     counts = np.array([histogram.get(bin_, 0) for bin_ in bins], float)
-    found: NDArray[np.float64] = np.maximum(counts / counts.sum(), _LEAST_SHARE)
-    return found
+    bounded: NDArray[np.float64] = np.maximum(counts / counts.sum(), _MIN_SHARE)
+    return bounded
 
 
 def _sizes(counts: NDArray[np.int64]) -> dict[int, int]:
-    """Return how many ids there are by their number of interactions."""
+    """Return the number of ids by their number of interactions."""
     sizes, ids = np.unique(counts, return_counts=True)
     return dict(zip(sizes.tolist(), ids.tolist(), strict=True))
 
@@ -187,8 +187,8 @@ def _counted_sizes(engine: Engine, table: str, side: str) -> dict[int, int]:
 
 
 def _by_magnitude(sizes: Mapping[int, int]) -> dict[str, int]:
-    """Return how many ids there are by floor(log2(their interactions))."""
-    found: Counter[str] = Counter()
+    """Return the number of ids by floor(log2(their interactions))."""
+    histogram: Counter[str] = Counter()
     for size in sorted(sizes):
-        found[str(size.bit_length() - 1)] += sizes[size]
-    return dict(found)
+        histogram[str(size.bit_length() - 1)] += sizes[size]
+    return dict(histogram)

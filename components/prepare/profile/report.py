@@ -1,4 +1,4 @@
-"""The profile as one HTML file with its picture inside, as the consoles show it in a frame."""
+"""The profile as one self-contained HTML file, which the consoles show in a frame."""
 
 import itertools
 import math
@@ -12,18 +12,18 @@ from components.prepare.profile.profile import Profile, shares
 from trainer.files import replacing
 
 _WIDTH, _HEIGHT, _MARGIN = 350, 180, 60
-"""Of a histogram with its margin, of its bars, and of the margin: pixels."""
+"""Width of a histogram with its margin, height of its bars, and width of the margin, in pixels."""
 
-_MOST_LABELS = 6
-"""Under a histogram; more would overlap."""
+_MAX_LABELS = 6
+"""Labels under a histogram; more would overlap."""
 
 _ROUNDING = 1e-9
-"""Of the bins' lower edges, as in the SQL that makes the bins."""
+"""Tolerance at the bins' lower edges, as in the SQL that computes the bins."""
 
 
 @dataclass(frozen=True)
 class _Bar:
-    """A bin: its bar for now and the height before (pixels), and its label or ""."""
+    """A bin: its bar and the previous run's height, in pixels, and its label or ""."""
 
     x: float
     width: float
@@ -34,7 +34,7 @@ class _Bar:
 
 @dataclass(frozen=True)
 class _Histogram:
-    """Shares by bin; the axis ends at the highest."""
+    """Shares by bin; the axis ends at the highest share."""
 
     title: str
     bars: list[_Bar]
@@ -42,7 +42,7 @@ class _Histogram:
 
 
 def write_report(profile: Profile, previous: Profile | None, breaches: Sequence[str], path: Path) -> None:
-    """Write profile, previous profile and breaches as one self-contained HTML file."""
+    """Write a profile, the previous one and the breaches of the contract as an HTML file."""
     environment = Environment(
         loader=PackageLoader("components.prepare.profile", "."), autoescape=True, undefined=StrictUndefined
     )
@@ -50,14 +50,14 @@ def write_report(profile: Profile, previous: Profile | None, breaches: Sequence[
         (name, value, dict(previous.facts()).get(name, "") if previous else "")
         for name, value in profile.facts()
     ]
-    # Drawn here: to import a plotting library takes longer than to prepare a million interactions.
+    # Drawn by a template: importing a plotting library takes longer than preparing a million interactions.
     picture = environment.get_template("histograms.html").render(
         panels=[
             _histogram(title, getattr(profile, field), getattr(previous, field, None) or {}, label)
             for title, field, label in (
-                ("rating, about", "ratings", _rating_label),
-                ("interactions per user, from", "per_user", _size_label),
-                ("interactions per item, from", "per_item", _size_label),
+                ("rating (approximate)", "ratings", _rating_label),
+                ("interactions per user (at least)", "per_user", _size_label),
+                ("interactions per item (at least)", "per_item", _size_label),
             )
         ],
         compared=previous is not None,
@@ -80,7 +80,7 @@ def _histogram(
     of_before = shares(before, bins).tolist() if before else [0.0] * len(bins)
     highest = max(*of_now, *of_before)
     width = (_WIDTH - _MARGIN) / len(bins)
-    labelled = range(0, len(bins), math.ceil(len(bins) / _MOST_LABELS))
+    labelled = range(0, len(bins), math.ceil(len(bins) / _MAX_LABELS))
     bars = [
         _Bar(
             round(number * width, 1),
@@ -95,7 +95,7 @@ def _histogram(
 
 
 def _rating_label(bin_: int) -> str:
-    """Return the roundest number that a bin holds, such as 4 for that from 3.76 up to 4.19."""
+    """Return the roundest number in a bin, such as 4 for the bin from 3.76 up to 4.19."""
     low, high = (2 ** (edge / 8) - 1 for edge in (abs(bin_), abs(bin_) + 1))
     powers = itertools.count(math.floor(math.log10(high)), -1)
     steps = (digit * 10.0**power for power in powers for digit in (5, 2, 1))

@@ -1,4 +1,4 @@
--- Ids of one side with enough ids of the other side that are still in.
+-- Ids of one side with enough remaining ids of the other side.
 SELECT {{ column }} AS id
 FROM {{ pairs }}
 {% if other %}

@@ -1,4 +1,4 @@
--- How many interactions each id of a column has.
+-- The number of interactions of each id of a column.
 SELECT {{ column }} AS id, COUNT(*) AS interactions
 FROM {{ kept }}
 GROUP BY 1

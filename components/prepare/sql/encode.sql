@@ -1,5 +1,5 @@
--- Every interaction with dense indices and the part of the split that it belongs to: 0 is for training. Where
--- the indices are looked up outside (not joined), the ids stand for them, and hashed parts are left out.
+-- Every interaction with dense indices and its part of the split, where 0 is training. If the indices are looked
+-- up outside of SQL (not joined), the ids are returned in their place, and parts that depend on hashes omitted.
 SELECT
 {% if joined %}
   users.position AS `row`,

@@ -1,2 +1,2 @@
--- How many of the ratings that are read first differ.
+-- The number of distinct ratings among the first rows.
 SELECT COUNT(DISTINCT rating) AS ratings FROM (SELECT rating FROM {{ interactions }} LIMIT 100000)

@@ -1,4 +1,4 @@
--- How many ids there are, and how many bytes their text has.
+-- The number of ids, and of the bytes of their text.
 SELECT
   COUNT(*) AS ids,
 {% if is_text %}

@@ -1,6 +1,6 @@
--- Numbers the counted ids in their order, and gives each two random numbers below the prime
--- 2^31 - 1 that depend on nothing but the seed and the id. No single worker has to sort all ids: they are
--- numbered within ranges, and the ranges are put one after the other.
+-- Numbers the counted ids in order, and gives each two random numbers below the prime 2^31 - 1 that depend only
+-- on the seed and the id. So that no single worker has to sort all ids, they are numbered within ranges, and the
+-- ranges are then concatenated.
 WITH ranged AS (
   SELECT
     *,

@@ -1,4 +1,4 @@
--- The last items of each user who has more than that, by the time of the last interaction with them.
+-- The last items of each user who has more than holdout_last, by the time of the last interaction with them.
 SELECT user_id, item_id
 FROM (
   SELECT

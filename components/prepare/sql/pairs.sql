@@ -1,4 +1,4 @@
--- The distinct pairs, without users of more items than a person can have.
+-- The distinct pairs, without users who have more items than the maximum.
 WITH pairs AS (
   SELECT DISTINCT user_id, item_id FROM {{ interactions }}
 )

@@ -1,4 +1,4 @@
--- Interactions per day (of UTC, counted from 1970).
+-- Interactions per day (in UTC, numbered from 1970).
 SELECT
   DIV(UNIX_MICROS(event_time), 86400000000) AS day,
   COUNT(*) AS interactions,

@@ -1,4 +1,4 @@
-"""DuckDB inside the process: what goes wrong in mid-read is told as what goes wrong before it."""
+"""DuckDB inside the process: errors in mid-read are reported like errors before it."""
 
 import duckdb
 import pyarrow as pa
@@ -28,8 +28,8 @@ def test_too_little_room_for_a_query_is_one_line():
             list(database.stream(f"SELECT number FROM {NUMBERS} ORDER BY CONCAT(number, 'x') DESC"))
 
 
-def test_a_long_export_tells_how_far_it_is(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(engine, "_TELL_EACH", 0.05)
+def test_a_long_export_logs_its_progress(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(engine, "_LOG_EVERY", 0.05)
     query = (
         f"SELECT number AS user_id, number AS item_id, 1.5 AS rating FROM {NUMBERS} ORDER BY MOD(number, 7)"
     )

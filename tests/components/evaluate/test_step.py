@@ -1,4 +1,4 @@
-"""Evaluation: the figures people judge a model by, checked by hand on four items."""
+"""Evaluation: the metrics of a model, computed by hand for four items."""
 
 import math
 import re
@@ -83,7 +83,7 @@ def test_implicit_targets_are_one_and_the_baseline_has_no_rmse(tmp_path: Path) -
     assert "popularity_rmse" not in metrics
 
 
-def test_users_held_out_whole_are_judged_by_what_their_history_gives(tmp_path: Path) -> None:
+def test_users_held_out_whole_get_factors_from_their_history(tmp_path: Path) -> None:
     folders = write(tmp_path, feedback="explicit", held_out=HELD_OUT)
     random = evaluate(**folders, eval_k=2)
     history = InteractionMatrix.from_scipy(sparse.csr_array(TRAINING[[1, 0, 2]]))
@@ -109,7 +109,7 @@ def test_the_report_shows_metrics_and_pictures_and_needs_no_other_file(folders: 
     assert folders["report"].read_text("utf-8") == html
 
 
-def test_what_cannot_be_scored_is_refused_by_name(tmp_path: Path, folders: dict[str, Path]) -> None:
+def test_unusable_input_is_refused_by_name(tmp_path: Path, folders: dict[str, Path]) -> None:
     with pytest.raises(InputError, match="eval_k 0"):
         evaluate(**folders, eval_k=0)
     empty = write(tmp_path / "empty", feedback="explicit", held_out=np.zeros_like(HELD_OUT))

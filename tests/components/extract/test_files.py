@@ -96,13 +96,13 @@ def test_a_window_of_all_time(extracted):
         ("user,item,rating\n", "no rows"),
         ("user,thing,rating\n1,2,3\n", "user, thing, rating has a usual name.*--item-column NAME"),
         ("user,User,item,rating\n1,1,2,3\n", "several columns 'user'"),
-        ("userId,user_id,item,rating\n1,1,2,3\n", "user_column 'userId, user_id': may each be meant"),
+        ("userId,user_id,item,rating\n1,1,2,3\n", "user_column 'userId, user_id': are ambiguous"),
         ("user,item,rating\n1,1,1\n1,2,lots\n", r"rating 'lots': .* \(row 2\)"),
         ("user,item,rating\n1,1,nan\n", r"rating 'nan': .* \(row 1\)"),
         ("user,item,rating\n1,1,inf\n", r"rating 'inf': .* \(row 1\)"),
         ("user,item,rating\n1,1,1e39\n", r"rating '1e39': .* \(row 1\)"),
-        ("user,item,rating\n1,1,1\n,1,2\n", r"user .*no user id \(row 2\)"),
-        ("user,item,rating\na,1,1\nb,   ,2\n", r"item .*no item id \(row 2\)"),
+        ("user,item,rating\n1,1,1\n,1,2\n", r"user .*not a user id \(row 2\)"),
+        ("user,item,rating\na,1,1\nb,   ,2\n", r"item .*not an item id \(row 2\)"),
         ("user,item,rating\n1.5,1,1\n", "user_column 'user': holds fractions"),
     ],
 )
@@ -133,7 +133,7 @@ def test_a_failed_retry_leaves_no_artifact_of_the_first_attempt(extracted, tmp_p
     assert not (tmp_path / "interactions" / MANIFEST).exists()
 
 
-# More rows than those that tell what a file looks like, so that damage is met in the middle of reading.
+# More rows than those from which types are guessed, so that damage is found in the middle of reading.
 MANY = b"user,item,rating\n" + b"a,1,2\n" * 50_000
 
 
@@ -204,7 +204,7 @@ def test_output_that_cannot_be_written(extracted, tmp_path):
         extracted("user,item,rating\n1,2,3\n")
 
 
-def test_times_that_cannot_be_read_are_told(extracted, caplog):
+def test_unreadable_times_are_logged(extracted, caplog):
     many = "".join(f"{user},1,1,2026-01-01\n" for user in range(30_000))
     table = extracted(f"user,item,rating,date\n{many}1,2,3,soon\n")
     assert table["event_time"].null_count == 1
@@ -214,7 +214,7 @@ def test_times_that_cannot_be_read_are_told(extracted, caplog):
 @pytest.mark.parametrize(
     ("seconds", "unit"), [(1, "s"), (10**10, "s"), (10**9, "ms"), (10**9, "us"), (10**9, "ns")]
 )
-def test_numbers_tell_their_unit(extracted, seconds, unit):
+def test_the_size_of_a_number_determines_its_unit(extracted, seconds, unit):
     number = seconds * {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
     table = extracted(f"user,item,rating,time\n1,1,1,{number}\n2,2,2,-{number}\n3,3,3,{-(2**63)}\n")
     after, before, long_ago = table["event_time"].cast(pa.int64()).to_pylist()
@@ -222,15 +222,15 @@ def test_numbers_tell_their_unit(extracted, seconds, unit):
     assert long_ago == -((2**63) // 1_000)
 
 
-def test_rows_without_a_time_are_not_lost_at_a_window(extracted):
+def test_a_window_does_not_drop_rows_without_a_time(extracted):
     content = "user,item,rating,date\n1,1,1,2019-01-01\n2,2,2,2020-01-01\n3,3,3,soon\n"
-    with pytest.raises(InputError, match=r"date 'soon': is no time.* \(row 3\)"):
+    with pytest.raises(InputError, match=r"date 'soon': is not a time.* \(row 3\)"):
         extracted(content, window_start="2019-06-01")
-    kept = extracted(content, window_start="2019-06-01", row_filter="date <> 'soon'")
-    assert kept["user_id"].to_pylist() == [2]
+    table = extracted(content, window_start="2019-06-01", row_filter="date <> 'soon'")
+    assert table["user_id"].to_pylist() == [2]
 
 
-def test_times_none_of_which_can_be_read(extracted):
+def test_no_time_can_be_read(extracted):
     with pytest.raises(InputError, match=r"timestamp_column 'date': none of its times .* ISO 8601"):
         extracted("user,item,rating,date\n1,1,1,31/12/2019\n2,2,2,30/12/2019\n")
 
@@ -242,12 +242,12 @@ def test_row_filter(extracted):
 
 
 def many_then(last, rows=30_000):
-    """Text whose first rows, by which its types are told, look like other types than its last row."""
+    """Text whose first rows, from which its types are guessed, look like other types than its last row."""
     return "user,item,rating,c\n" + "".join(f"{user},1,1,{user % 9}\n" for user in range(rows)) + last + "\n"
 
 
 @pytest.mark.parametrize(
-    ("last", "row_filter", "kept"),
+    ("last", "row_filter", "passes"),
     [
         ("x,2,2,X1", "c <> '7'", True),
         ("x,2,2,X1", "c = 'X1'", True),
@@ -260,10 +260,10 @@ def many_then(last, rows=30_000):
         ("01,2,3,1", "user <> '1'", True),
     ],
 )
-def test_a_row_filter_sees_what_comes_after_the_first_rows(extracted, last, row_filter, kept):
+def test_a_row_filter_takes_types_from_all_rows(extracted, last, row_filter, passes):
     user, _, rating, _ = last.split(",")
     rows = extracted(many_then(last), row_filter=row_filter).to_pylist()
-    assert ({"user_id": user, "item_id": 2, "rating": float(rating)} in rows) == kept
+    assert ({"user_id": user, "item_id": 2, "rating": float(rating)} in rows) == passes
 
 
 def test_a_row_filter_that_compares_text_with_a_number_is_refused(extracted):
@@ -275,13 +275,13 @@ def test_a_row_filter_that_compares_text_with_a_number_is_refused(extracted):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a,1,1,9\n\t,1,1,1\n", r"user '\\t': is no user id \(row 2\)"),
-        ("\u00a0,1,1,9\na,1,1,1\nb, ,1,1\n", r"item ' ': is no item id \(row 3\)"),
+        ("a,1,1,9\n\t,1,1,1\n", r"user '\\t': is not a user id \(row 2\)"),
+        ("\u00a0,1,1,9\na,1,1,1\nb, ,1,1\n", r"item ' ': is not an item id \(row 3\)"),
         ("a,1,x,9\nb,1,y,1\n", r"rating 'y': .* \(row 2\)"),
         ("a,1,x,1,2019-01-01\nb,1,y,1,2020-01-01\n", r"rating 'y': .* \(row 2\)"),
     ],
 )
-def test_the_row_that_is_named_is_one_that_was_wanted(extracted, content, message):
+def test_the_row_that_is_named_is_one_that_passes_the_filter(extracted, content, message):
     with_time = "2019" in content
     window = {"window_start": "2019-06-01"} if with_time else {}
     header = "user,item,rating,c" + (",date" if with_time else "")
@@ -308,8 +308,8 @@ def test_the_row_that_is_named_is_one_that_was_wanted(extracted, content, messag
     ],
 )
 def test_parquet_files_of_other_types(extracted, tmp_path, first, second, message):
-    for name, given in (("a", first), ("b", second)):
-        columns = {"user": [2], "item": [3], "rating": [2.5], **given}
+    for name, changed in (("a", first), ("b", second)):
+        columns = {"user": [2], "item": [3], "rating": [2.5], **changed}
         columns = {column: values for column, values in columns.items() if values is not None}
         rows = max(map(len, columns.values()))
         folder = tmp_path / "several"
@@ -322,10 +322,12 @@ def test_parquet_files_of_other_types(extracted, tmp_path, first, second, messag
         with pytest.raises(InputError, match=message):
             extracted(folder)
     else:
-        found = extracted(folder)
-        users = [user for given in (first, second) for user in pa.array(given.get("user", [2])).to_pylist()]
-        assert found["user_id"].to_pylist() == users
-        assert found["rating"].to_pylist()[1] == 2.5
+        table = extracted(folder)
+        users = [
+            user for changed in (first, second) for user in pa.array(changed.get("user", [2])).to_pylist()
+        ]
+        assert table["user_id"].to_pylist() == users
+        assert table["rating"].to_pylist()[1] == 2.5
 
 
 @pytest.mark.parametrize(
@@ -367,7 +369,7 @@ def test_a_query_that_yields_two_columns_of_one_name(extracted):
 )
 def test_what_cannot_be_an_id(extracted, tmp_path, ids):
     pq.write_table(pa.table({"user": ids, "item": [1], "rating": [1.0]}), tmp_path / "a.parquet")
-    with pytest.raises(InputError, match=r"user_column 'user': holds .*, no ids"):
+    with pytest.raises(InputError, match=r"user_column 'user': holds .*, not ids"):
         extracted(tmp_path / "a.parquet")
 
 
@@ -394,7 +396,7 @@ def test_the_last_days(extracted, caplog):
     assert len(extracted(content, window_days=0)) == 4
 
 
-def test_what_comes_in_no_order_is_sorted(extracted, tmp_path):
+def test_rows_without_an_order_are_sorted(extracted, tmp_path):
     content = "user,item,seconds\n" + "".join(
         f"{user * 7919 % 5_000},{user % 7},{user % 10}\n" for user in range(30_000)
     )
@@ -418,15 +420,15 @@ def test_what_comes_in_no_order_is_sorted(extracted, tmp_path):
         ({"window_start": "2026-01-02"}, "--timestamp-column"),
         ({"staging_dataset": "project.dataset"}, "BigQuery"),
         ({"user_column": "user; DROP TABLE x"}, "--user-column"),
-        ({"user_column": "item"}, "item_column 'item': is the user_column already"),
-        ({"timestamp_column": "rating"}, "timestamp_column 'rating': is the rating_column already"),
+        ({"user_column": "item"}, "item_column 'item': is already the user_column"),
+        ({"timestamp_column": "rating"}, "timestamp_column 'rating': is already the rating_column"),
         ({"window_days": -1}, "window_days -1: is below 0"),
-        ({"window_days": 10**7}, "window_days 10000000: goes back before the calendar"),
+        ({"window_days": 10**7}, "window_days 10000000: begins before the year 1"),
         ({"window_days": 7, "window_start": "2026-01-02"}, "cannot be combined with window_start"),
         ({"window_days": 7}, "--timestamp-column"),
         ({"maximum_bytes_billed": -5}, "maximum_bytes_billed -5: is below 0"),
     ],
 )
-def test_arguments_that_do_not_go_together(extracted, arguments, message):
+def test_invalid_arguments(extracted, arguments, message):
     with pytest.raises(InputError, match=message):
         extracted("user,item,rating\n1,2,3\n", **arguments)

@@ -11,7 +11,7 @@ from trainer.files import check_file
 
 
 def batches(sizes, ratings=None):
-    """Yield batches of those sizes, whose users are numbered through."""
+    """Yield batches of the given sizes, with users numbered consecutively."""
     start = 0
     for size in sizes:
         users = np.arange(start, start + size)
@@ -36,7 +36,7 @@ def test_rows_keep_their_order_over_shards_of_equal_size(tmp_path, monkeypatch):
     assert {column["name"]: column["type"] for column in written.columns}["rating"] == "float"
 
 
-def test_one_bad_rating_in_a_later_shard_is_told(tmp_path, monkeypatch):
+def test_one_bad_rating_in_a_later_shard_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "ROWS_PER_GROUP", 1_000)
     monkeypatch.setattr(shards, "_ROWS_PER_SHARD", 1_000)
     ratings = np.ones(3_000)

@@ -101,9 +101,9 @@ def test_k_core(prepared):
         if len(kept) == len(expected):
             break
         expected = kept
-    found = pd.concat([as_frame(folder, "training"), as_frame(folder, "holdout/targets")])
+    entries = pd.concat([as_frame(folder, "training"), as_frame(folder, "holdout/targets")])
     assert 0 < len(expected) < len(frame)
-    assert pairs(found).keys() == pairs(expected).keys()
+    assert pairs(entries).keys() == pairs(expected).keys()
 
 
 @pytest.mark.parametrize(("duplicates", "value"), [("sum", 6), ("mean", 3), ("max", 5)])
@@ -112,8 +112,8 @@ def test_duplicates(prepared, duplicates, value):
         [random_frame(), pd.DataFrame({"user": [10**6] * 2, "item": ["x"] * 2, "rating": [1.0, 5.0]})]
     )
     folder = prepared(frame, duplicates=duplicates)
-    found = pd.concat([as_frame(folder, "training"), as_frame(folder, "holdout/targets")])
-    assert found[found["user"] == 10**6]["rating"].tolist() == [value]
+    entries = pd.concat([as_frame(folder, "training"), as_frame(folder, "holdout/targets")])
+    assert entries[entries["user"] == 10**6]["rating"].tolist() == [value]
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_time_split_at_a_moment(prepared):
     before = frame["timestamp"] < pd.Timestamp("2026-03-01T10:00Z")
     training = pairs(frame[before])
     assert pairs(as_frame(folder, "training")) == training
-    # What is known from before the moment is nothing to predict after it.
+    # Pairs that are known from before the moment are not predicted after it.
     new = {pair: rating for pair, rating in pairs(frame[~before]).items() if pair not in training}
     assert pairs(as_frame(folder, "holdout/targets")) == new
 
@@ -295,9 +295,9 @@ def test_users_split_holds_out_users_whole(prepared):
 def test_last_of_repeated_interactions(prepared):
     frame = timed_frame()
     folder = prepared(frame, duplicates="last")
-    found = pd.concat([as_frame(folder, "training"), as_frame(folder, "holdout/targets")])
+    entries = pd.concat([as_frame(folder, "training"), as_frame(folder, "holdout/targets")])
     last = frame.sort_values(["timestamp", "rating"]).groupby(["user", "item"])["rating"].last()
-    assert pairs(found) == last.to_dict()
+    assert pairs(entries) == last.to_dict()
 
 
 def test_half_life(prepared):
@@ -306,12 +306,12 @@ def test_half_life(prepared):
     age = (frame["timestamp"].max() - frame["timestamp"]) / pd.Timedelta(days=30)
     decayed = frame.assign(rating=frame["rating"].to_numpy() * 0.5 ** age.to_numpy())
     expected = decayed.groupby(["user", "item"])["rating"].sum()
-    found = pd.concat([as_frame(folder, "training"), as_frame(folder, "holdout/targets")])
-    found = found.set_index(["user", "item"])["rating"]
-    np.testing.assert_allclose(found.sort_index(), expected.sort_index(), rtol=1e-6)
+    entries = pd.concat([as_frame(folder, "training"), as_frame(folder, "holdout/targets")])
+    entries = entries.set_index(["user", "item"])["rating"]
+    np.testing.assert_allclose(entries.sort_index(), expected.sort_index(), rtol=1e-6)
 
 
-def test_users_with_too_many_items_are_left_out_for_good(prepared):
+def test_users_with_too_many_items_are_left_out_before_items_are_counted(prepared):
     bot = pd.DataFrame({"user": 10**9, "item": [f"item {i}" for i in range(100)], "rating": 1.0})
     folder = prepared(pd.concat([random_frame(), bot]), max_user_interactions=60, min_item_interactions=40)
     users, items = load_vocabularies(folder / "vocabulary")
@@ -319,7 +319,7 @@ def test_users_with_too_many_items_are_left_out_for_good(prepared):
     assert users.index_of([10**9]).tolist() == [-1]
 
 
-def test_what_needs_times_says_so_without_them(prepared):
+def test_options_that_require_times_say_so_without_them(prepared):
     with pytest.raises(InputError, match=r"split last.*--timestamp-column"):
         prepared(random_frame(), split="last")
     frame = timed_frame()

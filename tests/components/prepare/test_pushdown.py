@@ -1,9 +1,10 @@
-"""Preparation in BigQuery gives the very matrix that preparation in this process gives."""
+"""Preparation in BigQuery gives the same matrix as preparation in this process."""
 
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from google.cloud import bigquery
 
@@ -28,9 +29,7 @@ def load(warehouse, text_ids):
             + pd.to_timedelta(rng.integers(0, 10**7, rows), unit="s").astype("timedelta64[us]"),
         }
     )
-    path = f"{warehouse.dataset}.ratings"
-    warehouse.client.load_table_from_dataframe(frame, path).result()
-    return f"bq://{path}"
+    return warehouse.load("ratings", pa.Table.from_pandas(frame, preserve_index=False))
 
 
 def prepare_in(folder, **options):
@@ -94,7 +93,7 @@ def test_what_bigquery_bills_is_in_the_metadata(warehouse, tmp_path, monkeypatch
     assert "bytes_billed" not in prepare_in(tmp_path / "here")["training"]
 
 
-def test_a_retry_writes_over_the_tables_of_the_attempt_before_which_expire(warehouse, tmp_path):
+def test_a_retry_overwrites_the_tables_of_the_earlier_attempt_which_expire(warehouse, tmp_path):
     extract(
         source=load(warehouse, text_ids=False),
         output=tmp_path / "interactions",

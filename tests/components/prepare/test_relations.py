@@ -11,8 +11,8 @@ from components.prepare.relations import number
 from trainer.errors import InputError
 
 
-class OnPaper:
-    """An engine that declares how many ids there are, and has none of them."""
+class FakeEngine:
+    """An engine that reports a number of ids, and has none of them."""
 
     def __init__(self, ids, text=0):
         self._sizes = pa.Table.from_pylist([{"ids": ids, "text": text}])
@@ -37,24 +37,24 @@ class OnPaper:
     [
         (2**31, 0, "user_id '2,147,483,648 users': are more than 2,147,483,647"),
         (10**12, 0, "1,000,000,000,000 users"),
-        (10**8, 2**31, "2,147,483,648 bytes together.*integers or shorter ids"),
+        (10**8, 2**31, "2,147,483,648 bytes in total.*integers or shorter ids"),
     ],
 )
 def test_too_many_ids_are_refused_before_any_is_fetched(ids, text, message):
     with pytest.raises(InputError, match=message):
-        number(OnPaper(ids, text), "kept", "user", is_text=bool(text), seed=1)
+        number(FakeEngine(ids, text), "kept", "user", is_text=bool(text), seed=1)
 
 
 @pytest.mark.parametrize(("ids", "text"), [(2 * 10**9, 0), (10**8, 2**31 - 1)])
-def test_two_billion_users_may_be_fetched(ids, text):
+def test_two_billion_users_are_fetched(ids, text):
     with pytest.raises(LookupError):
-        number(OnPaper(ids, text), "kept", "user", is_text=bool(text), seed=1)
+        number(FakeEngine(ids, text), "kept", "user", is_text=bool(text), seed=1)
 
 
 @pytest.mark.parametrize(("limit", "is_refused"), [(10, False), (9, True)])
 @pytest.mark.parametrize(
     ("bound", "ids"),
-    [("_MOST_TEXT", ["é", "😀", "ab", "ab", "xy"]), ("_MOST_IDS", [*range(10), 3])],
+    [("_MAX_TEXT_BYTES", ["é", "😀", "ab", "ab", "xy"]), ("_MAX_IDS", [*range(10), 3])],
 )
 def test_ids_and_the_bytes_of_their_text_are_counted_once_each(monkeypatch, bound, ids, limit, is_refused):
     monkeypatch.setattr(relations, bound, limit)

@@ -50,7 +50,7 @@ def test_users_get_their_best_unseen_items_by_their_own_ids(model: Path, tmp_pat
     assert metadata["users"] == 3
 
 
-def test_users_the_model_knows_nothing_of_get_none(model: Path, tmp_path: Path) -> None:
+def test_users_without_training_interactions_get_none(model: Path, tmp_path: Path) -> None:
     loaded = Model.load(model)
     unknown = dataclasses.replace(loaded, seen=Seen(np.array([0, 1, 4, 4]), loaded.seen.indices[:4]))
     unknown.save(tmp_path / "colder")
@@ -72,7 +72,7 @@ def test_many_users_are_written_in_shards_that_the_manifest_describes(
     assert pq.read_table(tmp_path / "many").equals(pq.read_table(tmp_path / "one"))
 
 
-def test_nothing_is_published_of_bad_input(model: Path, tmp_path: Path) -> None:
+def test_nothing_is_published_for_bad_input(model: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="top_k 0"):
         publish(model=model, recommendations=tmp_path / "out", top_k=0)
     factors = model / "item_factors.npy"
@@ -82,7 +82,7 @@ def test_nothing_is_published_of_bad_input(model: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_failed_attempt_does_not_pass_for_whole(
+def test_a_failed_attempt_leaves_no_artifact(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(model=model, recommendations=tmp_path / "out", top_k=2)

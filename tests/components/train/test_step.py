@@ -52,7 +52,7 @@ def test_the_same_input_gives_the_same_bytes(inputs: dict[str, Path], tmp_path: 
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
-def test_the_progress_goes_where_vertex_wants_it_for_tensorboard(
+def test_progress_is_written_to_vertex_ais_folder_for_tensorboard(
     inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIP_TENSORBOARD_LOG_DIR", str(tmp_path / "tensorboard"))

@@ -32,14 +32,14 @@ def finished(number: int, value: float, *, pruned: bool = False, **parameters: f
     }
 
 
-def asked(trials: list[dict[str, Any]], **changed: Any) -> list[dict[str, Any]]:
+def suggested(trials: list[dict[str, Any]], **changed: Any) -> list[dict[str, Any]]:
     options = SuggestOptions(**{**CONFIG, "width": 4, "max_latent_factors": 64, **changed})
     candidates: list[dict[str, Any]] = json.loads(json.dumps(suggest(options, first=trials, second=[])))
     return candidates
 
 
-def test_the_first_candidate_is_the_configuration_as_it_is() -> None:
-    candidates = asked([])
+def test_the_first_candidate_is_the_unchanged_configuration() -> None:
+    candidates = suggested([])
     assert [candidate["number"] for candidate in candidates] == [0, 1, 2, 3]
     assert candidates[0]["parameters"] == {
         name: getattr(TUNED, name)
@@ -51,9 +51,9 @@ def test_the_first_candidate_is_the_configuration_as_it_is() -> None:
 
 def test_the_same_trials_and_seed_give_the_same_candidates() -> None:
     earlier = [finished(number, 0.1 * number) for number in range(4)]
-    assert asked(earlier) == asked(earlier)
-    assert asked(earlier) != asked(earlier, seed=7)
-    assert [candidate["number"] for candidate in asked(earlier)] == [4, 5, 6, 7]
+    assert suggested(earlier) == suggested(earlier)
+    assert suggested(earlier) != suggested(earlier, seed=7)
+    assert [candidate["number"] for candidate in suggested(earlier)] == [4, 5, 6, 7]
 
 
 def test_later_candidates_go_where_earlier_trials_were_good() -> None:
@@ -62,7 +62,7 @@ def test_later_candidates_go_where_earlier_trials_were_good() -> None:
         finished(number, 1 - abs(np.log10(weight) + 1), unobs_weight=weight)  # best at 0.1
         for number, weight in enumerate(10.0 ** random.uniform(-3, 0, size=40))
     ]
-    weights = [candidate["parameters"]["unobs_weight"] for candidate in asked(earlier, width=20)]
+    weights = [candidate["parameters"]["unobs_weight"] for candidate in suggested(earlier, width=20)]
     assert np.median(np.abs(np.log10(weights) + 1)) < 0.5  # by chance alone it would be 0.9
 
 
@@ -74,8 +74,8 @@ def test_later_candidates_go_where_earlier_trials_were_good() -> None:
         ({"feedback": "explicit", "wt_type": 1}, "feature_wt_exp"),
     ],
 )
-def test_the_weighting_that_is_tuned_goes_with_the_feedback(changed: dict[str, Any], tuned: str) -> None:
-    (candidate,) = asked([], **changed, width=1)
+def test_the_feedback_decides_which_weighting_is_tuned(changed: dict[str, Any], tuned: str) -> None:
+    (candidate,) = suggested([], **changed, width=1)
     assert {"alpha", "feature_wt_factor", "feature_wt_exp"} & set(candidate["parameters"]) == {tuned}
 
 
@@ -83,7 +83,7 @@ def test_a_trial_behind_half_of_the_others_is_stopped() -> None:
     rungs = [{"completed_rung_0": value} for value in (0.2, 0.4, 0.6, 0.8)]
     assert Pruner(rungs).stops(2, 0.3)
     assert not Pruner(rungs).stops(2, 0.7)
-    assert not Pruner([]).stops(2, 0.01), "the first trials have nobody to be behind of"
+    assert not Pruner([]).stops(2, 0.01), "the first trials have none to compare with"
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def matrix(tmp_path: Path) -> Path:
     return tmp_path / "matrix"
 
 
-def test_a_trial_reports_its_metric_rung_by_rung_and_stops_when_told(matrix: Path) -> None:
+def test_a_trial_reports_its_metric_at_each_rung_and_can_be_stopped(matrix: Path) -> None:
     options = TrialOptions(num_iters=6, eval_k=5)
     candidate = {"number": 3.0, "parameters": {"latent_factors": 8.0}, "rungs_before": []}
     trial = run_trial(options, matrix=matrix, candidate=candidate)
@@ -112,7 +112,14 @@ def test_a_trial_reports_its_metric_rung_by_rung_and_stops_when_told(matrix: Pat
 
 
 def test_the_best_trial_that_ran_to_its_end_is_chosen_and_reported(tmp_path: Path) -> None:
-    trials = [finished(0, 0.2), finished(1, 0.5, latent_factors=32.0), finished(2, 0.9, pruned=True)]
+    # Matplotlib warns about an axis on which all trials have the same value; in a real study none has.
+    names = ("regularization", "regularization_exponent", "unobs_weight", "alpha")
+    one, two, three = (dict.fromkeys(names, value) for value in (0.1, 0.2, 0.3))
+    trials = [
+        finished(0, 0.2, **one),
+        finished(1, 0.5, latent_factors=32.0, **two),
+        finished(2, 0.9, pruned=True, **three),
+    ]
     report = tmp_path / "study.html"
     options = ChooseOptions(wt_type=1)
     first, second, third = ([trial] for trial in trials)
@@ -131,4 +138,4 @@ def test_the_best_trial_that_ran_to_its_end_is_chosen_and_reported(tmp_path: Pat
 def test_bad_input_is_refused_by_name() -> None:
     for changed, named in (({"width": 0}, "width"), ({"max_latent_factors": 4}, "max_latent_factors")):
         with pytest.raises(InputError, match=named):
-            asked([], **changed)
+            suggested([], **changed)

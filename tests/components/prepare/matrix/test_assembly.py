@@ -38,16 +38,16 @@ def assembled(batches, scratch, user_counts, item_counts, parts, duplicates):
 
 
 def expected(interactions, duplicates, part):
-    """The merged entries of a part, the slow and obvious way."""
+    """The merged entries of a part, computed the slow and obvious way."""
     of_pair = defaultdict(list)
     for row, column, value, its_part, time in interactions:
         of_pair[row, column].append((its_part, time, value))
     matrix = np.zeros((7, 5))
-    for pair, found in of_pair.items():
-        lowest = min(its_part for its_part, _, _ in found)
+    for pair, values_of_pair in of_pair.items():
+        lowest = min(its_part for its_part, _, _ in values_of_pair)
         if lowest != part:
             continue
-        here = [(time, value) for its_part, time, value in found if its_part == lowest]
+        here = [(time, value) for its_part, time, value in values_of_pair if its_part == lowest]
         values = [value for _, value in here]
         matrix[pair] = {
             "sum": sum(values),
@@ -67,7 +67,7 @@ def test_merges_as_the_obvious_way_does(tmp_path_factory, duplicates, sizes, int
     folder = tmp_path_factory.mktemp("assembly")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(assembly, "_SHARD_INTERACTIONS", shard)
-        patch.setattr(assembly, "_LEAST_BLOCK", block)
+        patch.setattr(assembly, "_MIN_BLOCK", block)
         patch.setattr(assembly, "_BYTES_IN_MEMORY", in_memory)
         array = np.array(interactions, TIMED_INTERACTION)
         assembled(
@@ -80,34 +80,34 @@ def test_merges_as_the_obvious_way_does(tmp_path_factory, duplicates, sizes, int
         )
     for part in (0, 1):
         matrix = InteractionMatrix.open(folder / str(part))
-        wanted = expected(interactions, duplicates, part)
-        np.testing.assert_allclose(matrix.to_scipy().toarray(), wanted, rtol=1e-6)
+        entries = expected(interactions, duplicates, part)
+        np.testing.assert_allclose(matrix.to_scipy().toarray(), entries, rtol=1e-6)
         transposed = InteractionMatrix(5, 7, matrix.by_column, matrix.by_row).to_scipy().toarray()
-        np.testing.assert_allclose(transposed, wanted.T, rtol=1e-6)
+        np.testing.assert_allclose(transposed, entries.T, rtol=1e-6)
     if shard == 4 and len(interactions) > 20:
         assert len(matrix.by_row) > 1
 
 
-def test_what_comes_after_the_memory_is_full_stays_after_it(tmp_path, monkeypatch):
+def test_the_order_holds_after_spilling_to_disk(tmp_path, monkeypatch):
     """Shards that would fit in memory again, after a large one that did not."""
     monkeypatch.setattr(assembly, "_SHARD_INTERACTIONS", 4)
-    monkeypatch.setattr(assembly, "_LEAST_BLOCK", 4)
+    monkeypatch.setattr(assembly, "_MIN_BLOCK", 4)
     monkeypatch.setattr(assembly, "_BYTES_IN_MEMORY", 200)
     pairs = [(row, column) for row, items in enumerate([1, 40, 2, 1, 3, 40, 1]) for column in range(items)]
     array = np.array([(row, column, row + 1, 0) for row, column in pairs], INTERACTION)
     counts = np.bincount(array["row"]), np.bincount(array["column"])
     assembled(np.array_split(array, 3), tmp_path / "scratch", *counts, [tmp_path / "0"], "sum")
     matrix = InteractionMatrix.open(tmp_path / "0")
-    wanted = np.zeros((7, 40))
-    wanted[array["row"], array["column"]] = array["value"]
-    np.testing.assert_array_equal(matrix.to_scipy().toarray(), wanted)
+    entries = np.zeros((7, 40))
+    entries[array["row"], array["column"]] = array["value"]
+    np.testing.assert_array_equal(matrix.to_scipy().toarray(), entries)
     transposed = InteractionMatrix(40, 7, matrix.by_column, matrix.by_row).to_scipy().toarray()
-    np.testing.assert_array_equal(transposed, wanted.T)
+    np.testing.assert_array_equal(transposed, entries.T)
 
 
 def test_more_shards_than_open_files_are_allowed_at_first(tmp_path, monkeypatch):
     monkeypatch.setattr(assembly, "_SHARD_INTERACTIONS", 10)
-    monkeypatch.setattr(assembly, "_LEAST_BLOCK", 10)
+    monkeypatch.setattr(assembly, "_MIN_BLOCK", 10)
     monkeypatch.setattr(assembly, "_BYTES_IN_MEMORY", 200)
     places = np.arange(2_000)
     array = np.zeros(len(places), INTERACTION)

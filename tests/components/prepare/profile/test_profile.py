@@ -23,17 +23,18 @@ VOLUME_ONLY = {"max_psi": 100.0}
 
 def frame(users, rows, liked, times=False, popular=1.0, repeated=0):
     rng = np.random.default_rng(0)
-    made = {
+    columns = {
         "user": rng.integers(0, users, rows),
         "item": (rng.random(rows) ** popular * 50).astype(int),
         "rating": np.where(rng.random(rows) < liked, 5.0, rng.integers(1, 5, rows)),
     }
     if times:
-        made["timestamp"] = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(np.arange(rows), unit="s")
-    made = pd.DataFrame(made)
+        start = pd.Timestamp("2026-01-01", tz="UTC")
+        columns["timestamp"] = start + pd.to_timedelta(np.arange(rows), unit="s")
+    table = pd.DataFrame(columns)
     for column in ("user", "item"):
-        made.loc[made.index[:repeated], column] = made.loc[made.index[-repeated:], column].to_numpy()
-    return made
+        table.loc[table.index[:repeated], column] = table.loc[table.index[-repeated:], column].to_numpy()
+    return table
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def artifacts(folder):
     return {str(manifest.parent.relative_to(folder)) for manifest in folder.rglob(MANIFEST)}
 
 
-def test_profile_tells_what_came_in(run):
+def test_the_profile_describes_the_input(run):
     folder = run("first", times=True)
     source, profile = frame(**BASE, times=True), Profile.load(str(folder / "profile"))
     assert (profile.rows, profile.interactions, profile.users, profile.items) == (4_000, 4_000, 200, 50)
@@ -83,9 +84,9 @@ def labels(html):
     return re.findall(r"<text[^>]*>\s*([^<]*?)\s*</text>", html)
 
 
-def test_the_picture_names_ratings_as_people_do(run):
-    found = labels((run("first") / "profile.html").read_text())
-    assert [label for label in found if label in {"1", "2", "3", "4", "5"}][:5] == ["1", "2", "3", "4", "5"]
+def test_the_picture_labels_ratings_with_round_numbers(run):
+    texts = labels((run("first") / "profile.html").read_text())
+    assert [label for label in texts if label in {"1", "2", "3", "4", "5"}][:5] == ["1", "2", "3", "4", "5"]
 
 
 def test_the_picture_of_many_bins_has_few_labels(run, tmp_path):
@@ -93,8 +94,8 @@ def test_the_picture_of_many_bins_has_few_labels(run, tmp_path):
     profile = Profile.load(str(run("first") / "profile"))
     write_report(replace(profile, per_user=sizes, per_item=sizes), None, [], tmp_path / "many.html")
     # Every other one of 1, 2, 4 ... 512, 1,024, for users and for items.
-    found = labels((tmp_path / "many.html").read_text())
-    assert [found.count(label) for label in ("16", "32", "64", "512", "1K")] == [2, 0, 2, 0, 2]
+    texts = labels((tmp_path / "many.html").read_text())
+    assert [texts.count(label) for label in ("16", "32", "64", "512", "1K")] == [2, 0, 2, 0, 2]
 
 
 def test_other_filters_are_no_drift(run):
@@ -103,14 +104,14 @@ def test_other_filters_are_no_drift(run):
     second = run("second", previous=str(first / "profile"), options=filters, users=900)
     before, now = (Profile.load(str(folder / "profile")) for folder in (first, second))
     assert now.interactions < 0.7 * now.rows
-    # Only what the filters left can tell how much of it is repeated.
+    # Duplicates are counted after the filters.
     assert replace(now, interactions=before.interactions, duplicates=before.duplicates) == before
 
 
 def test_the_same_data_again_passes(run):
     first = run("first")
     folder = run("second", previous=str(first / "profile"))
-    assert "Nothing has changed" in (folder / "profile.html").read_text()
+    assert "within the contract's limits" in (folder / "profile.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_drift_stops_the_run_before_training(run, tmp_path, shape, message):
     assert 'class="breach"' in (tmp_path / "second" / "profile.html").read_text()
 
 
-def test_a_table_loaded_half_again_is_drift(run):
+def test_a_table_loaded_one_and_a_half_times_is_drift(run):
     first = run("first", users=4_000)
     with pytest.raises(InputError, match="the share of duplicates drifted"):
         run("second", previous=str(first / "profile"), users=4_000, repeated=1_500)
@@ -160,13 +161,13 @@ def test_a_previous_profile_that_cannot_be_used_is_one_line(run, tmp_path, damag
     profile = run("first") / "profile"
     damage(profile)
     with pytest.raises(
-        InputError, match=r"previous_profile '.*/first/profile': is no whole profile of version 2"
+        InputError, match=r"previous_profile '.*/first/profile': is not a complete profile of version 2"
     ):
         run("second", previous=str(profile))
     assert artifacts(tmp_path / "second") == {"interactions"}
 
 
-def test_runs_of_a_schedule_are_each_compared_with_the_one_before(run, tmp_path, caplog):
+def test_each_run_of_a_schedule_is_compared_with_the_previous_one(run, tmp_path, caplog):
     kept = str(tmp_path / "kept")
     with caplog.at_level(logging.WARNING):
         run("first", previous=kept)
@@ -177,7 +178,7 @@ def test_runs_of_a_schedule_are_each_compared_with_the_one_before(run, tmp_path,
     assert Profile.load(f"{kept}/latest") == Profile.load(str(third / "profile"))
 
 
-def test_a_run_that_is_stopped_is_not_what_the_next_is_compared_with(run, tmp_path):
+def test_the_next_run_is_not_compared_with_a_stopped_one(run, tmp_path):
     kept = str(tmp_path / "kept")
     run("first", previous=kept)
     for name in ("second", "third"):
@@ -187,7 +188,7 @@ def test_a_run_that_is_stopped_is_not_what_the_next_is_compared_with(run, tmp_pa
     run("fifth", previous=kept, rows=1_500)
 
 
-def test_a_profile_that_is_named_stays_as_it_is(run):
+def test_a_given_profile_stays_unchanged(run):
     first = run("first")
     before = {file.name: file.read_bytes() for file in (first / "profile").iterdir()}
     run("second", previous=str(first / "profile"), rows=3_000, options=VOLUME_ONLY)
@@ -213,7 +214,7 @@ def test_a_profile_that_cannot_be_kept_stops_the_run(bucket, run, tmp_path):
     assert artifacts(tmp_path / "first") == {"interactions", "profile"}
 
 
-def test_psi_is_that_of_the_formula():
+def test_psi_follows_its_formula():
     before, now = {"1": 50, "2": 50}, {"1": 25, "2": 75}
     expected = (0.25 - 0.5) * np.log(0.25 / 0.5) + (0.75 - 0.5) * np.log(0.75 / 0.5)
     assert psi(before, now) == pytest.approx(expected)
@@ -222,7 +223,7 @@ def test_psi_is_that_of_the_formula():
 
 
 @pytest.mark.parametrize("with_time", [False, True])
-def test_few_ratings_are_binned_as_many_are(monkeypatch, with_time):
+def test_few_ratings_are_binned_like_many(monkeypatch, with_time):
     columns = {"rating": "float"} | ({"event_time": "timestamp[us, tz=UTC]"} if with_time else {})
     time = ", TIMESTAMP_SECONDS(1767225600 + n) AS event_time" if with_time else ""
     numbers = "SELECT CAST(MOD(n, 41) - 20 AS FLOAT64) / 4 AS rating" + time
