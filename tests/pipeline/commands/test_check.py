@@ -52,7 +52,7 @@ parameters: {latent_factors: many, regularisation: 1.0}
     for named in ("Test Project", "'europe'", "pipeline_root", "6 fields", "Mars/Base"):
         assert named in result.stderr
     assert "platform.pipeline_rot 'gs://b/r': is unknown; did you mean pipeline_root?" in result.stderr
-    assert result.stdout == f"{len(result.stderr.splitlines())} problems\n"
+    assert result.stdout == f"{len(result.stderr.splitlines())} problems found\n"
 
 
 @pytest.mark.parametrize(
