@@ -15,10 +15,9 @@ from urllib.error import HTTPError
 try:
     from airflow.sdk import DAG, PokeReturnValue, task
 except ImportError:  # Airflow 2
+    from airflow import DAG
     from airflow.decorators import task
     from airflow.sensors.base import PokeReturnValue
-
-    from airflow import DAG
 try:
     from airflow.sdk.exceptions import AirflowFailException
 except ImportError:  # Airflow 2 and 3.0
