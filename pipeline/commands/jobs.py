@@ -8,11 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from components.images import DEFAULT_TAG
 from pipeline.commands.options import Flags
-from pipeline.definition.compiling import compile_pipeline
+from pipeline.definition.compiling import compile_pipeline, read_spec
 from pipeline.definition.images import step_images
 from pipeline.definition.pipeline import ImageOf, Pipeline
 from pipeline.definition.pipelines import PIPELINES
@@ -144,8 +142,7 @@ def job_of(backend: Backend, environment: Environment, flags: Flags) -> Job:
     parameters = _checked_parameters(environment, pipeline, flags)
     name = job_name(pipeline.name, flags.name)
     with tempfile.TemporaryDirectory() as folder:
-        text = compiled_spec(environment, flags, Path(folder)).read_text("utf-8")
-    spec, *rest = yaml.safe_load_all(text)
+        spec, *rest = read_spec(compiled_spec(environment, flags, Path(folder)))
     if rest:
         # The form in which Kubeflow Pipelines takes a spec with a second document, which is about Kubernetes.
         spec = {"pipeline_spec": spec, "platform_spec": rest[0]}

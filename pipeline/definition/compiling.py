@@ -3,6 +3,9 @@
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from components.images import image
 from pipeline.definition.pipeline import ImageOf, Pipeline
@@ -33,3 +36,10 @@ def compile_pipeline(pipeline: Pipeline, target: Target, folder: Path, image: Im
         compiler.Compiler().compile(built, str(compiled))
         shutil.copyfile(compiled, temporary)
     return path
+
+
+def read_spec(path: Path) -> list[dict[str, Any]]:
+    """Return the documents of a compiled spec: the pipeline's, and the platform's if there is one."""
+    # libyaml, which PyYAML's wheels have, parses a spec ten times faster than PyYAML itself.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return list(yaml.load_all(path.read_text("utf-8"), loader))

@@ -181,7 +181,7 @@ class KubeflowServer:
     def get_version(self, call: Call) -> Any:
         _held(self.pipelines, call.match[1])
         name = call.match[2].removesuffix("-id")
-        return {**_version(name), "pipeline_spec": yaml.safe_load(_held(self.versions, name))}
+        return {**_version(name), "pipeline_spec": self._uploaded(name)}
 
     def _spec(self, what: dict[str, Any]) -> Any:
         """Return the compiled pipeline of a run, its own or that of an uploaded version."""
@@ -189,7 +189,10 @@ class KubeflowServer:
             return what["pipeline_spec"]
         reference = what["pipeline_version_reference"]
         _held(self.pipelines, reference["pipeline_id"])
-        return yaml.safe_load(_held(self.versions, reference["pipeline_version_id"].removesuffix("-id")))
+        return self._uploaded(reference["pipeline_version_id"].removesuffix("-id"))
+
+    def _uploaded(self, version: str) -> Any:
+        return yaml.load(_held(self.versions, version), yaml.CSafeLoader)
 
     def _check_spec(self, what: dict[str, Any]) -> None:
         whole = self._spec(what)

@@ -20,13 +20,14 @@ from kfp.local import SubprocessRunner
 from pipeline.cli import run_command
 from pipeline.cli import wals as cli
 from pipeline.local.runner import StepEvent, run_compiled, subprocess_runner
+from tests.pipeline.conftest import Wals
 from trainer.errors import WalsError
 
 WALS = Path(sys.executable).with_name("wals")
 SMALL = ("--latent-factors", "8", "--num-iters", "5", "--top-k", "5", "--eval-k", "5")
 
 
-def wals(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+def wals_process(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [WALS, *map(str, arguments)],
         cwd=cwd,
@@ -46,7 +47,9 @@ def finished(ratings_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     titles.write_text("movieId,title\n" + "".join(f'{i + 100},"Film {i}, The"\n' for i in range(40)), "utf-8")
     source = folder / "ratings.csv"
     source.write_bytes(ratings_csv.read_bytes())
-    result = wals("run", "--source", source, "--titles", titles, "--output-dir", "out", *SMALL, cwd=folder)
+    result = wals_process(
+        "run", "--source", source, "--titles", titles, "--output-dir", "out", *SMALL, cwd=folder
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     return folder / "out", result.stdout
 
@@ -95,11 +98,12 @@ def test_the_objective_falls_with_every_iteration(finished: tuple[Path, str]) ->
 
 
 def test_the_same_run_gives_the_same_model(
-    finished: tuple[Path, str], ratings_csv: Path, tmp_path: Path
+    finished: tuple[Path, str], ratings_csv: Path, tmp_path: Path, wals: Wals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = wals("run", "--source", ratings_csv, "--output-dir", "again", *SMALL, "--json", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    told = json.loads(result.stdout)
+    monkeypatch.chdir(tmp_path)
+    result = wals("run", "--source", ratings_csv, "--output-dir", "again", *SMALL, "--json")
+    assert result.exit_code == 0, result.stderr
+    told = result.json
     assert told["folder"] == "again"
     assert {"recall_at_5", "ndcg_at_5", "rmse", "popularity_ndcg_at_5"} <= set(told["metrics"])
     assert {"model", "recommendations", "report"} <= set(told["results"])
@@ -109,15 +113,18 @@ def test_the_same_run_gives_the_same_model(
     assert np.array_equal(first, second)
 
 
-def test_recommend_shows_what_was_published(finished: tuple[Path, str]) -> None:
+def test_recommend_shows_what_was_published(
+    finished: tuple[Path, str], wals: Wals, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, _ = finished
-    result = wals("recommend", "--model", "out/model", "--user", "7", "-k", "5", cwd=folder.parent)
+    result = wals_process("recommend", "--model", "out/model", "--user", "7", "-k", "5", cwd=folder.parent)
     assert result.returncode == 0, result.stderr
     table = pq.read_table(folder / "recommendations", filters=[("user_id", "=", 7)]).to_pandas()
     shown = [int(line.split("│")[2]) for line in result.stdout.splitlines() if line.startswith("│")]
     assert shown == table["item_id"].tolist()
     arguments = ("recommend", "--model", "out/model", "--user", "7", "-k", "5", "--titles", "titles.csv")
-    rows = json.loads(wals(*arguments, "--json", cwd=folder.parent).stdout)
+    monkeypatch.chdir(folder.parent)
+    rows = wals(*arguments, "--json").json
     assert [row["item"] for row in rows] == shown
     assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5]
     assert [row["score"] for row in rows] == pytest.approx(table["score"].tolist())
@@ -186,11 +193,13 @@ def test_bad_input_is_one_line_and_exit_2_and_publishes_nothing(
     assert not (tmp_path / "out" / "model").exists()
 
 
-def test_recommend_refuses_an_unknown_user_and_a_folder_without_a_model(finished: tuple[Path, str]) -> None:
-    folder = finished[0].parent
+def test_recommend_refuses_an_unknown_user_and_a_folder_without_a_model(
+    finished: tuple[Path, str], wals: Wals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished[0].parent)
     for model, user, named in (("out/model", "999", "999"), ("out/model", "x", "'x'"), ("out", "1", "out")):
-        result = wals("recommend", "--model", model, "--user", user, cwd=folder)
-        assert result.returncode == 2
+        result = wals("recommend", "--model", model, "--user", user)
+        assert result.exit_code == 2
         assert result.stderr.count("\n") == 1
         assert named in result.stderr
 

@@ -14,6 +14,7 @@ from components.images import image
 from pipeline.definition.compiling import compile_pipeline
 from pipeline.definition.pipelines import PIPELINES
 from pipeline.definition.targets import TARGETS
+from tests.pipeline.conftest import in_thread
 
 ROOT = Path(__file__).parents[3]
 GOLDEN = Path(__file__).parent / "golden"
@@ -50,7 +51,7 @@ def test_the_spec_is_the_reviewed_one(build: Path, pipeline: str, target: str) -
 
 @pytest.mark.parametrize(("pipeline", "target"), SPECS)
 def test_the_spec_is_one_document_of_the_published_schema(build: Path, pipeline: str, target: str) -> None:
-    (document,) = yaml.safe_load_all((build / f"{pipeline}.{target}.yaml").read_text("utf-8"))
+    (document,) = yaml.load_all((build / f"{pipeline}.{target}.yaml").read_text("utf-8"), yaml.CSafeLoader)
     spec = json_format.ParseDict(document, pipeline_spec_pb2.PipelineSpec())
     assert spec.pipeline_info.name == pipeline
     assert {"extract", "prepare", "train", "evaluate", "publish"} <= set(spec.root.dag.tasks)
@@ -60,9 +61,8 @@ def test_the_spec_is_one_document_of_the_published_schema(build: Path, pipeline:
 def test_each_step_has_an_image_of_its_own_and_installs_nothing_at_run_time(
     build: Path, pipeline: str, target: str
 ) -> None:
-    executors = yaml.safe_load((build / f"{pipeline}.{target}.yaml").read_text("utf-8"))["deploymentSpec"][
-        "executors"
-    ]
+    spec = yaml.load((build / f"{pipeline}.{target}.yaml").read_text("utf-8"), yaml.CSafeLoader)
+    executors = spec["deploymentSpec"]["executors"]
     images = {
         name.removeprefix("exec-"): executor["container"]["image"] for name, executor in executors.items()
     }
@@ -78,7 +78,7 @@ def test_each_step_has_an_image_of_its_own_and_installs_nothing_at_run_time(
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_every_parameter_has_a_type_a_default_and_a_description(pipeline: str) -> None:
-    built = PIPELINES[pipeline].build(PIPELINES[pipeline], image, TARGETS["vertex"])
+    built = in_thread(PIPELINES[pipeline].build, PIPELINES[pipeline], image, TARGETS["vertex"])
     assert list(built.component_spec.inputs) == list(PIPELINES[pipeline].parameters)
     for name, spec in built.component_spec.inputs.items():
         assert spec.type in {"String", "Integer", "Float", "Boolean"}, name
@@ -88,7 +88,7 @@ def test_every_parameter_has_a_type_a_default_and_a_description(pipeline: str) -
 
 def test_compiling_twice_gives_the_same_bytes(build: Path, tmp_path: Path) -> None:
     for pipeline, target in SPECS:
-        again = compile_pipeline(PIPELINES[pipeline], TARGETS[target], tmp_path)
+        again = in_thread(compile_pipeline, PIPELINES[pipeline], TARGETS[target], tmp_path)
         assert again.read_bytes() == (build / again.name).read_bytes()
 
 

@@ -11,19 +11,18 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from components.images import image
-from pipeline.cli import run_command
-from pipeline.commands.compile import command
 from pipeline.definition.targets import VERTEX
+from tests.pipeline.conftest import compile_py
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
 def compiled(folder: Path, pipeline: str, settings: Path) -> dict[str, Any]:
     """Return the spec for Vertex AI that compiling with a file of settings gives."""
-    arguments = ["--pipeline", pipeline, "--target", "vertex", "--output-dir", str(folder)]
-    assert run_command(command, [*arguments, "--settings", str(settings)], "compile.py") == 0
+    arguments = ("--pipeline", pipeline, "--target", "vertex", "--output-dir", folder)
+    assert compile_py(*arguments, "--settings", settings) == 0
     # One document: the client of Vertex AI refuses more.
-    (document,) = yaml.safe_load_all((folder / f"{pipeline}.vertex.yaml").read_text("utf-8"))
+    (document,) = yaml.load_all((folder / f"{pipeline}.vertex.yaml").read_text("utf-8"), yaml.CSafeLoader)
     assert isinstance(document, dict)
     return document
 
@@ -122,8 +121,8 @@ def test_inputs_that_would_take_the_place_of_the_jobs_own_are_refused(
 ) -> None:
     """Google's package merges the inputs by name: the extraction's project would be the job's, and empty."""
     (tmp_path / "settings.yaml").write_text("extract: {custom_job: {machine_type: n1-standard-8}}", "utf-8")
-    arguments = ["--pipeline", pipeline, "--target", "vertex", "--output-dir", str(tmp_path)]
-    assert run_command(command, [*arguments, "--settings", f"{tmp_path}/settings.yaml"], "compile.py") == 2
+    arguments = ("--pipeline", pipeline, "--target", "vertex", "--output-dir", tmp_path)
+    assert compile_py(*arguments, "--settings", f"{tmp_path}/settings.yaml") == 2
     error = capsys.readouterr().err
     assert error.startswith("compile.py: error: extract.custom_job")
     assert "inputs location, project" in error

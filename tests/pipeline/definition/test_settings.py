@@ -8,12 +8,10 @@ import pytest
 import yaml
 from google.cloud.aiplatform_v1.types import AcceleratorType
 
-from pipeline.cli import run_command
-from pipeline.commands.compile import command
 from pipeline.definition.pipelines import TRAINING
 from pipeline.definition.settings import StepSettings
 from pipeline.definition.targets import KUBEFLOW, TARGETS, VERTEX
-from tests.pipeline.conftest import Wals
+from tests.pipeline.conftest import Wals, compile_py
 from tests.pipeline.kubeflow_server import KubeflowServer
 from trainer.errors import InputError
 
@@ -21,9 +19,9 @@ from trainer.errors import InputError
 def compiled(folder: Path, target: str, settings: str) -> dict[str, Any]:
     """Return the spec that compiling with the settings gives."""
     (folder / "settings.yaml").write_text(settings, "utf-8")
-    arguments = ["--target", target, "--output-dir", str(folder), "--settings", str(folder / "settings.yaml")]
-    assert run_command(command, arguments, "compile.py") == 0
-    (document,) = yaml.safe_load_all((folder / f"wals-train.{target}.yaml").read_text("utf-8"))
+    arguments = ("--target", target, "--output-dir", folder)
+    assert compile_py(*arguments, "--settings", folder / "settings.yaml") == 0
+    (document,) = yaml.load_all((folder / f"wals-train.{target}.yaml").read_text("utf-8"), yaml.CSafeLoader)
     assert isinstance(document, dict)
     return document
 
@@ -166,7 +164,7 @@ def test_what_vertex_would_refuse_is_refused_when_compiling(
         "--settings",
         f"{tmp_path}/settings.yaml",
     ]
-    assert run_command(command, arguments, "compile.py") == 2
+    assert compile_py(*arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("compile.py: error: ")
     assert error.count("\n") == 1
@@ -282,7 +280,7 @@ def test_secrets_reach_the_step_that_names_them(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text(SECRETS, "utf-8")
     arguments = ["--target", "kubeflow", "--output-dir", str(tmp_path), "--settings", str(path)]
-    assert run_command(command, arguments, "compile.py") == 0
+    assert compile_py(*arguments) == 0
     for pipeline in ("wals-train", "wals-tune"):
         spec, platforms = yaml.safe_load_all((tmp_path / f"{pipeline}.kubeflow.yaml").read_text("utf-8"))
         assert spec["pipelineInfo"]["name"] == pipeline
@@ -326,9 +324,9 @@ def test_a_missing_file_and_two_platforms_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     missing = ["--output-dir", str(tmp_path), "--settings", f"{tmp_path}/none.yaml"]
-    assert run_command(command, ["--target", "vertex", *missing], "compile.py") == 2
+    assert compile_py("--target", "vertex", *missing) == 2
     assert "none.yaml" in capsys.readouterr().err
-    assert run_command(command, missing, "compile.py") == 2
+    assert compile_py(*missing) == 2
     assert "--target" in capsys.readouterr().err
 
 
@@ -359,7 +357,7 @@ PUSHED = {
 
 def compile_with(images: Path, folder: Path, target: str, *more: str) -> int:
     arguments = ["--target", target, "--pipeline", "wals-train", "--output-dir", str(folder)]
-    return run_command(command, [*arguments, "--images", str(images), *more], "compile.py")
+    return compile_py(*arguments, "--images", str(images), *more)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -432,7 +430,7 @@ def test_digests_leave_no_room_for_a_prefix_or_a_tag(
 def test_names_that_no_image_can_have_are_refused(
     option: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_command(command, ["--output-dir", str(tmp_path), option, value], "compile.py") == 2
+    assert compile_py("--output-dir", str(tmp_path), option, value) == 2
     error = capsys.readouterr().err
     assert error.startswith("compile.py: error: ")
     assert error.count("\n") == 1
@@ -453,10 +451,10 @@ def test_names_that_images_can_have_are_taken(prefix: str, tmp_path: Path) -> No
         "--tag",
         "V_1.x-y",
     ]
-    assert run_command(command, ["--output-dir", str(tmp_path), *arguments], "compile.py") == 0
+    assert compile_py("--output-dir", str(tmp_path), *arguments) == 0
 
 
 def test_a_target_given_twice_is_one(tmp_path: Path) -> None:
     (tmp_path / "settings.yaml").write_text("", "utf-8")
     arguments = ["--target", "vertex", "--target", "vertex", "--settings", f"{tmp_path}/settings.yaml"]
-    assert run_command(command, ["--output-dir", str(tmp_path), *arguments], "compile.py") == 0
+    assert compile_py("--output-dir", str(tmp_path), *arguments) == 0
