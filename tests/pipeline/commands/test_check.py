@@ -38,7 +38,7 @@ def test_all_is_well_where_all_is_there(wals: Wals, vertex_config: Path, vertex_
     assert f"GET /bigquery/v2/projects/{PROJECT}/datasets/shop/tables/ratings" in vertex_google.calls
 
 
-def test_every_problem_is_told_at_once_a_line_each(wals: Wals, tmp_path: Path) -> None:
+def test_every_problem_is_reported_at_once_in_a_line_each(wals: Wals, tmp_path: Path) -> None:
     config = tmp_path / "bad.yaml"
     config.write_text(
         """
@@ -82,14 +82,14 @@ parameters: {latent_factors: many, regularisation: 1.0}
         ("wals-train", {"latent_factors": "0", "num_iters": "ten"}),
     ],
 )
-def test_every_step_tells_of_all_it_would_refuse(
+def test_every_step_reports_everything_it_would_refuse(
     wals: Wals, vertex_config: Path, pipeline: str, bad: dict[str, str]
 ) -> None:
     given = [argument for name, value in bad.items() for argument in ("-p", f"{name}={value}")]
     result = wals("check", "--config", vertex_config, "--offline", "--pipeline", pipeline, *given, "--json")
     assert result.exit_code == 2
-    told = [problem.split(" ")[0] for problem in result.json["problems"]]
-    assert sorted(told) == sorted(bad)
+    reported = [problem.split(" ")[0] for problem in result.json["problems"]]
+    assert sorted(reported) == sorted(bad)
 
 
 def test_parameters_are_looked_at_where_the_platform_is_bad(wals: Wals, tmp_path: Path) -> None:
@@ -101,21 +101,21 @@ def test_parameters_are_looked_at_where_the_platform_is_bad(wals: Wals, tmp_path
     )
     result = wals("check", "--config", config)
     assert result.exit_code == 2
-    told = {line.split(" ")[0] for line in result.stderr.splitlines()}
-    assert told == {
+    reported = {line.split(" ")[0] for line in result.stderr.splitlines()}
+    assert reported == {
         *("platform.project", "platform.region", "platform.pipeline_root"),
         *("latent_factors", "top_k"),
     }
 
 
-def test_every_bad_setting_is_told(wals: Wals, vertex_config: Path, tmp_path: Path) -> None:
+def test_every_invalid_setting_is_reported(wals: Wals, vertex_config: Path, tmp_path: Path) -> None:
     settings = tmp_path / "settings.yaml"
     settings.write_text("train: {cpu: lots, retries: -1}\nprepare: {memry: 8G}\nfly: {cpu: 1}\n", "utf-8")
     with vertex_config.open("a", encoding="utf-8") as config:
         config.write(f"settings: {settings}\n")
     result = wals("check", "--config", vertex_config, "--offline", "--json")
-    told = {problem.split(" ")[0] for problem in result.json["problems"]}
-    assert told == {"train.cpu", "train.retries", "prepare.memry", "settings"}
+    reported = {problem.split(" ")[0] for problem in result.json["problems"]}
+    assert reported == {"train.cpu", "train.retries", "prepare.memry", "settings"}
 
 
 def test_every_parameter_is_held_against_the_signature(wals: Wals, vertex_config: Path) -> None:
@@ -133,13 +133,13 @@ def test_every_parameter_is_held_against_the_signature(wals: Wals, vertex_config
     vertex_config.write_text(text.replace("source:", "sauce:"), "utf-8")
     result = wals("check", "--config", vertex_config, "--offline", *arguments, "--json")
     assert result.exit_code == 2
-    told = {problem.split(" ")[0]: problem for problem in result.json["problems"]}
-    assert set(told) == {
+    reported = {problem.split(" ")[0]: problem for problem in result.json["problems"]}
+    assert set(reported) == {
         *("num_iters", "regularisation", "has_header", "alpha", "latent_factors", "sauce", "source")
     }
-    assert "is not an integer" in told["latent_factors"]
-    assert "did you mean regularization?" in told["regularisation"]
-    assert "is missing" in told["source"]
+    assert "is not an integer" in reported["latent_factors"]
+    assert "did you mean regularization?" in reported["regularisation"]
+    assert "is missing" in reported["source"]
 
 
 @pytest.mark.parametrize(
@@ -176,23 +176,23 @@ regon = "x"
         ),
     ],
 )
-def test_wrong_types_and_unknown_names_of_a_file_are_told(
+def test_wrong_types_and_unknown_names_of_a_file_are_reported(
     wals: Wals, tmp_path: Path, suffix: str, content: str
 ) -> None:
     config = tmp_path / f"config.{suffix}"
     config.write_text(content, "utf-8")
     result = wals("check", "--config", config, "--offline", "--json")
     assert result.exit_code == 2
-    told = {problem.split(" ")[0]: problem for problem in result.json["problems"]}
-    assert "is not text" in told.pop("source")
-    assert "'many': is not an integer" in told.pop("latent_factors")
-    assert "2.5: is not an integer" in told.pop("num_iters")
-    assert "True: is not a number" in told.pop("alpha")
-    assert "'yes': is not true or false" in told.pop("has_header")
-    assert "is unknown; did you mean regularization?" in told.pop("regularisation")
-    assert "is unknown; did you mean region?" in told.pop("platform.regon")
-    assert "is unknown" in told.pop("regularization")
-    assert told == {}
+    reported = {problem.split(" ")[0]: problem for problem in result.json["problems"]}
+    assert "is not text" in reported.pop("source")
+    assert "'many': is not an integer" in reported.pop("latent_factors")
+    assert "2.5: is not an integer" in reported.pop("num_iters")
+    assert "True: is not a number" in reported.pop("alpha")
+    assert "'yes': is not true or false" in reported.pop("has_header")
+    assert "is unknown; did you mean regularization?" in reported.pop("regularisation")
+    assert "is unknown; did you mean region?" in reported.pop("platform.regon")
+    assert "is unknown" in reported.pop("regularization")
+    assert reported == {}
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_wrong_types_and_unknown_names_of_a_file_are_told(
         (("--config", "none.yaml"), "none.yaml"),
     ],
 )
-def test_submit_refuses_what_check_tells_of(
+def test_submit_refuses_what_check_reports(
     wals: Wals, vertex_config: Path, vertex: VertexServer, arguments: tuple[str, ...], named: str
 ) -> None:
     for command in (("check", "--offline"), ("submit",)):
@@ -242,7 +242,7 @@ def test_a_config_that_cannot_be_used_is_one_line(
     assert named in result.stderr
 
 
-def test_a_bucket_and_a_table_are_looked_for(
+def test_a_bucket_and_a_table_are_checked(
     wals: Wals, vertex_config: Path, vertex_google: VertexServer
 ) -> None:
     result = wals(
@@ -302,7 +302,7 @@ def test_a_wildcard_must_match_a_table(wals: Wals, vertex_config: Path, warehous
     assert "does not exist" in problem
 
 
-def test_the_staging_dataset_is_looked_for(wals: Wals, vertex_config: Path, warehouse: Any) -> None:
+def test_the_staging_dataset_is_checked(wals: Wals, vertex_config: Path, warehouse: Any) -> None:
     table = f"{warehouse.dataset}.ratings"
     warehouse.client.create_table(table)
     arguments = ("check", "--config", vertex_config, "-p", f"source=bq://{table}", "--json")
@@ -312,7 +312,7 @@ def test_the_staging_dataset_is_looked_for(wals: Wals, vertex_config: Path, ware
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "reported"),
     [
         ("gs://test-bucket/ratings.csv", ""),
         ("gs://test-bucket/folder", ""),
@@ -324,13 +324,15 @@ def test_the_staging_dataset_is_looked_for(wals: Wals, vertex_config: Path, ware
         ("gs://no-such-bucket/ratings.csv", "does not exist"),
     ],
 )
-def test_objects_are_looked_for(wals: Wals, vertex_config: Path, bucket: Any, source: str, told: str) -> None:
+def test_objects_are_checked(
+    wals: Wals, vertex_config: Path, bucket: Any, source: str, reported: str
+) -> None:
     for name in ("ratings.csv", "folder/a.csv"):
         bucket.blob(name).upload_from_string("userId,movieId,rating\n")
     result = wals("check", "--config", vertex_config, "-p", f"source={source}", "--json")
     problems = [problem for problem in result.json["problems"] if problem.startswith("source ")]
-    assert len(problems) == bool(told)
-    assert all(told in problem for problem in problems)
+    assert len(problems) == bool(reported)
+    assert all(reported in problem for problem in problems)
 
 
 def test_an_older_server_is_a_problem(wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer) -> None:
@@ -341,14 +343,14 @@ def test_an_older_server_is_a_problem(wals: Wals, kubeflow_config: Path, kubeflo
     assert result.stdout == "1 problem found\n"
 
 
-def test_what_could_not_be_looked_for_is_said(wals: Wals, kubeflow_config: Path) -> None:
+def test_what_could_not_be_checked_is_reported(wals: Wals, kubeflow_config: Path) -> None:
     arguments = ("check", "--config", kubeflow_config, "--host", "http://127.0.0.1:9")
     result = wals(*arguments, "-p", "source=ratings.csv")
     assert result.exit_code == 0
     assert result.stdout.startswith("No problems found; could not check everything: http://127.0.0.1:9")
 
 
-def test_the_data_of_a_kubeflow_run_are_looked_for_if_there_are_credentials(
+def test_the_data_of_a_kubeflow_run_are_checked_if_there_are_credentials(
     wals: Wals, kubeflow_config: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -365,7 +367,7 @@ def test_the_data_of_a_kubeflow_run_are_looked_for_if_there_are_credentials(
     assert "source 'gs://test-bucket/ratings.csv': has no objects" in result.stderr
 
 
-def test_digests_take_the_place_of_tags(wals: Wals, vertex_config: Path, tmp_path: Path) -> None:
+def test_digests_replace_tags(wals: Wals, vertex_config: Path, tmp_path: Path) -> None:
     steps = ("extract", "prepare", "train", "evaluate", "publish")
     pinned = {step: f"eu/wals/{step}@sha256:{'0' * 64}" for step in steps}
     images = tmp_path / "images.json"
@@ -385,7 +387,7 @@ def test_digests_take_the_place_of_tags(wals: Wals, vertex_config: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("command", "region", "settings", "told"),
+    ("command", "region", "settings", "reported"),
     [
         (("check", "--offline"), "europe-central2", "L4", "does not offer NVIDIA_L4; give one of "),
         (("submit",), "europe-central2", "L4", "does not offer NVIDIA_L4; give one of "),
@@ -415,7 +417,7 @@ def test_a_region_without_the_accelerator_is_refused(
     command: tuple[str, ...],
     region: str,
     settings: str,
-    told: str,
+    reported: str,
 ) -> None:
     arguments = [*command, "--config", vertex_config, "--region", region]
     if settings:
@@ -425,7 +427,7 @@ def test_a_region_without_the_accelerator_is_refused(
     result = wals(*arguments)
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
-    assert f"region '{region}': {told}" in result.stderr
+    assert f"region '{region}': {reported}" in result.stderr
     assert not any(call.startswith("POST") for call in vertex.calls)
 
 
@@ -435,7 +437,7 @@ def test_the_regions_are_those_that_the_client_of_google_knows() -> None:
         assert not region_problems("us-central1", [accelerator])
 
 
-def test_everything_goes_by_flag(wals: Wals, vertex: VertexServer, tmp_path: Path) -> None:
+def test_everything_can_be_given_by_flag(wals: Wals, vertex: VertexServer, tmp_path: Path) -> None:
     settings = tmp_path / "settings.yaml"
     settings.write_text("train: {retries: 3}\n", "utf-8")
     key = f"projects/p/locations/{REGION}/keyRings/r/cryptoKeys/k"
@@ -475,7 +477,7 @@ def test_labels_of_flags_join_those_of_the_file(wals: Wals, vertex_config: Path)
     assert len(result.stderr.splitlines()) == 2
 
 
-def test_a_zone_that_the_server_has_no_schedules_in_is_told(wals: Wals, kubeflow_config: Path) -> None:
+def test_a_time_zone_other_than_the_servers_is_reported(wals: Wals, kubeflow_config: Path) -> None:
     arguments = ("check", "--config", kubeflow_config, "--offline", "--cron", "0 21 * * *")
     assert wals(*arguments, "--time-zone", "Europe/Berlin").exit_code == 0
     result = wals(*arguments, "--time-zone", "Asia/Tokyo")
@@ -483,7 +485,7 @@ def test_a_zone_that_the_server_has_no_schedules_in_is_told(wals: Wals, kubeflow
     assert "'Asia/Tokyo': is not the server's" in result.stderr
 
 
-def test_a_kubeflow_servers_time_zone_goes_by_flag(wals: Wals, kubeflow: KubeflowServer) -> None:
+def test_a_kubeflow_servers_time_zone_can_be_given_by_flag(wals: Wals, kubeflow: KubeflowServer) -> None:
     flags = [
         *("--target", "kubeflow", "--host", kubeflow.url, "--server-time-zone", "Asia/Tokyo"),
         *("--image-prefix", "wals", "-p", "source=gs://b/ratings.csv", "--cron", "0 1 * * *", "--yes"),

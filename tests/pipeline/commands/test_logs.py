@@ -40,7 +40,7 @@ def write(server: VertexServer | KubeflowServer, step: str, *lines: str) -> None
         server.logs.append((number, payload))
 
 
-def test_all_steps_are_told_in_their_order(
+def test_the_output_of_all_steps_is_shown_in_order(
     wals: Wals, config: Path, server: VertexServer | KubeflowServer, ended: str
 ) -> None:
     for step in ("extract", "prepare", "train", "evaluate", "publish"):
@@ -54,15 +54,15 @@ def test_all_steps_are_told_in_their_order(
     ]
 
 
-def test_one_step_is_told_as_it_wrote_page_by_page(
+def test_the_output_of_one_step_is_shown_page_by_page(
     wals: Wals, config: Path, server: VertexServer | KubeflowServer, ended: str
 ) -> None:
     write(server, "extract", "other lines")
     lines = [f"iteration {number} of 7" for number in range(1, 8)]
     write(server, "train", *lines)
     assert wals("logs", ended, "train", "--config", config).stdout.splitlines() == lines
-    told = wals("logs", ended, "train", "--config", config, "--json").json
-    assert told == [{"step": "train", "text": line} for line in lines]
+    reported = wals("logs", ended, "train", "--config", config, "--json").json
+    assert reported == [{"step": "train", "text": line} for line in lines]
 
 
 def test_an_unknown_run_or_step_is_named(
@@ -79,7 +79,7 @@ def test_an_unknown_run_or_step_is_named(
     assert result.stderr.count("\n") == 1
 
 
-def test_a_run_of_which_nothing_has_begun_says_so(wals: Wals, kubeflow_config: Path) -> None:
+def test_a_run_that_has_not_started_has_no_logs(wals: Wals, kubeflow_config: Path) -> None:
     run_id = wals("submit", "--config", kubeflow_config, "--json").json["id"]
     result = wals("logs", run_id, "publish", "--config", kubeflow_config)
     assert result.exit_code == 1
@@ -91,11 +91,11 @@ def test_without_the_right_to_the_logs_of_vertex_the_role_is_named(
     wals: Wals, vertex_config: Path, vertex: VertexServer
 ) -> None:
     run_id = wals("submit", "--config", vertex_config, "--wait", "--json").json["id"]
-    for status, told in ((403, "roles/logging.viewer"), (401, "gcloud auth"), (503, "503")):
+    for status, reported in ((403, "roles/logging.viewer"), (401, "gcloud auth"), (503, "503")):
         vertex.logging_refuses = status
         result = wals("logs", run_id, "--config", vertex_config)
         assert result.exit_code == 1
-        assert told in result.stderr
+        assert reported in result.stderr
         assert result.stderr.count("\n") == 1
 
 
@@ -110,7 +110,7 @@ def test_without_the_right_to_a_run_on_kubeflow_the_token_is_named(
     assert result.stderr.count("\n") == 1
 
 
-def test_a_pod_that_is_gone_is_no_log(wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer) -> None:
+def test_a_deleted_pod_is_an_error(wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer) -> None:
     run_id = wals("submit", "--config", kubeflow_config, "--wait", "--json").json["id"]
     result = wals("logs", run_id, "train", "--config", kubeflow_config)
     assert result.exit_code == 1

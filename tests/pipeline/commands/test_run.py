@@ -54,7 +54,7 @@ def finished(ratings_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     return folder / "out", result.stdout
 
 
-def test_it_tells_each_step_in_order_and_the_results_at_the_end(finished: tuple[Path, str]) -> None:
+def test_it_shows_each_step_in_order_and_the_results_at_the_end(finished: tuple[Path, str]) -> None:
     _, output = finished
     places = [
         output.index(f"{step:<9} done in") for step in ("extract", "prepare", "train", "evaluate", "publish")
@@ -103,11 +103,11 @@ def test_the_same_run_gives_the_same_model(
     monkeypatch.chdir(tmp_path)
     result = wals("run", "--source", ratings_csv, "--output-dir", "again", *SMALL, "--json")
     assert result.exit_code == 0, result.stderr
-    told = result.json
-    assert told["folder"] == "again"
-    assert {"recall_at_5", "ndcg_at_5", "rmse", "popularity_ndcg_at_5"} <= set(told["metrics"])
-    assert {"model", "recommendations", "report"} <= set(told["results"])
-    assert all((tmp_path / path).exists() for path in told["results"].values())
+    reported = result.json
+    assert reported["folder"] == "again"
+    assert {"recall_at_5", "ndcg_at_5", "rmse", "popularity_ndcg_at_5"} <= set(reported["metrics"])
+    assert {"model", "recommendations", "report"} <= set(reported["results"])
+    assert all((tmp_path / path).exists() for path in reported["results"].values())
     assert "train     done in" in result.stderr
     first, second = (np.load(f / "model/item_factors.npy") for f in (finished[0], tmp_path / "again"))
     assert np.array_equal(first, second)
@@ -239,7 +239,7 @@ def test_a_failing_step_fails_the_run_every_time(exiting: Path, tmp_path: Path) 
         assert not list(tmp_path.rglob("done"))
 
 
-def test_a_run_tells_what_its_steps_say(exiting: Path, tmp_path: Path) -> None:
+def test_a_run_reports_what_its_steps_log(exiting: Path, tmp_path: Path) -> None:
     events: list[StepEvent] = []
     outputs = run_compiled(exiting, {"code": 0}, tmp_path, events.append)
     (artifact,) = outputs.values()

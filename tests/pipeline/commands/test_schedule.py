@@ -116,7 +116,7 @@ def test_the_dry_run_sends_nothing(wals: Wals, config: Path, server: VertexServe
     assert server.calls == []
 
 
-def test_vertex_is_told_the_zone_and_bounds(wals: Wals, vertex_config: Path, vertex: VertexServer) -> None:
+def test_vertex_gets_the_time_zone_and_bounds(wals: Wals, vertex_config: Path, vertex: VertexServer) -> None:
     put(wals, vertex_config, "--start", "2030-01-01", "--end", "2030-07-01")
     (schedule,) = vertex.schedules.values()
     assert schedule["cron"] == "TZ=Europe/Berlin 0 21 * * 1,2,3,4,5"
@@ -128,7 +128,7 @@ def test_vertex_is_told_the_zone_and_bounds(wals: Wals, vertex_config: Path, ver
     assert schedule["catchUp"] is False
 
 
-def test_kubeflow_is_told_six_fields_and_no_catch_up(
+def test_kubeflow_gets_six_fields_and_no_catch_up(
     wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
 ) -> None:
     put(wals, kubeflow_config, "--start", "2030-01-01")
@@ -152,7 +152,7 @@ def live(server: VertexServer | KubeflowServer) -> dict[str, Any]:
     return schedule
 
 
-def test_what_was_changed_by_other_means_is_put_right(
+def test_changes_by_other_means_are_reverted(
     wals: Wals, config: Path, server: VertexServer | KubeflowServer
 ) -> None:
     def on_vertex(schedule: dict[str, Any]) -> list[dict[str, Any]]:
@@ -173,14 +173,14 @@ def test_what_was_changed_by_other_means_is_put_right(
     assert "Unchanged: nightly" in put(wals, config).stdout
 
 
-def test_a_start_and_an_end_are_held_to(wals: Wals, config: Path) -> None:
+def test_a_start_and_an_end_are_respected(wals: Wals, config: Path) -> None:
     bounds = ("--start", "2030-01-01", "--end", "2030-07-01")
     assert "Created" in put(wals, config, *bounds).stdout
     assert "Unchanged" in put(wals, config, *bounds).stdout
     assert "Updated" in put(wals, config, "--start", "2030-02-01", *bounds[2:]).stdout
 
 
-def test_missed_runs_are_made_up_for_only_if_told_so(
+def test_missed_runs_are_made_up_for_only_on_request(
     wals: Wals, config: Path, server: VertexServer | KubeflowServer
 ) -> None:
     put(wals, config)
@@ -203,8 +203,8 @@ def test_missed_runs_are_made_up_for_only_if_told_so(
 def test_what_is_done_to_a_schedule_is_json_for_scripts(wals: Wals, config: Path) -> None:
     put(wals, config)
     for action, outcome in (("pause", "paused"), ("resume", "resumed"), ("delete", "deleted")):
-        told = wals("schedule", action, "nightly", "--config", config, "--json").json
-        assert (told["outcome"], told["schedule"]["name"]) == (outcome, "nightly")
+        reported = wals("schedule", action, "nightly", "--config", config, "--json").json
+        assert (reported["outcome"], reported["schedule"]["name"]) == (outcome, "nightly")
 
 
 def test_a_deletion_that_takes_its_time_is_waited_for_a_while(
@@ -224,7 +224,7 @@ def test_a_deletion_that_takes_its_time_is_waited_for_a_while(
     assert result.stderr.count("\n") == 1
 
 
-def test_json_asks_nothing_and_so_wants_a_yes(wals: Wals, config: Path) -> None:
+def test_json_cannot_prompt_and_so_requires_yes(wals: Wals, config: Path) -> None:
     result = wals("schedule", "set", "nightly", "--cron", "0 21 * * *", *ZONE, "--config", config, "--json")
     assert result.exit_code == 2
     assert "--yes" in result.stderr

@@ -145,7 +145,7 @@ def test_runs_are_listed_newest_first_and_shown_one_by_one(wals: Wals, config: P
     assert shown["parameters"]["latent_factors"] == 16
 
 
-def test_a_cancelled_run_is_told_as_such(wals: Wals, config: Path) -> None:
+def test_a_cancelled_run_is_reported_as_such(wals: Wals, config: Path) -> None:
     run_id = wals("submit", "--config", config, "--json").json["id"]
     assert wals("cancel", run_id, "--config", config, "--json").json["id"] == run_id
     result = wals("runs", run_id, "--config", config)
@@ -172,7 +172,7 @@ def test_compare_shows_what_differs_beside_the_metrics(wals: Wals, vertex_config
     assert wals("compare", *ids, "--config", vertex_config, "--json").json[1]["metrics"] == METRICS
 
 
-def test_a_name_that_is_taken_is_refused(wals: Wals, vertex_config: Path) -> None:
+def test_a_name_in_use_is_refused(wals: Wals, vertex_config: Path) -> None:
     assert wals("submit", "--config", vertex_config, "--name", "same").exit_code == 0
     result = wals("submit", "--config", vertex_config, "--name", "same")
     assert result.exit_code == 2
@@ -188,7 +188,7 @@ def test_a_run_outlives_a_network_that_comes_back(
     assert wals("runs", run_id, "--config", vertex_config, "--wait").exit_code == 0
 
 
-def test_a_network_that_stays_away_tells_how_to_follow_the_run_again(
+def test_a_lost_network_says_how_to_follow_the_run_again(
     wals: Wals, vertex_config: Path, vertex: VertexServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = wals("submit", "--config", vertex_config, "--json").json["id"]
@@ -214,7 +214,7 @@ def test_a_run_that_one_may_not_see_any_more_is_not_waited_for(
     assert len(vertex.refusals) == 8
 
 
-def test_an_interrupted_wait_tells_how_to_go_on(
+def test_an_interrupted_wait_says_how_to_continue(
     wals: Wals, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = wals("submit", "--config", config, "--json").json["id"]
@@ -256,7 +256,7 @@ def test_an_older_server_is_named_with_its_version(
     assert kubeflow.runs == {}
 
 
-def test_a_server_that_tells_its_version_elsewhere_is_used(
+def test_a_server_that_reports_its_version_elsewhere_is_accepted(
     wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
 ) -> None:
     kubeflow.health_path = "/apis/v2beta1/healthz"
@@ -266,7 +266,7 @@ def test_a_server_that_tells_its_version_elsewhere_is_used(
 
 
 @pytest.mark.parametrize("command", [("submit", "--wait"), ("runs",), ("upload",), ("schedule", "list")])
-def test_without_credentials_it_says_so_at_once(
+def test_missing_credentials_are_reported_at_once(
     wals: Wals, command: tuple[str, ...], vertex_config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -295,15 +295,15 @@ def test_expired_credentials_say_so_at_once(
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(("status", "told"), [(401, "gcloud auth"), (403, "403"), (429, "429")])
+@pytest.mark.parametrize(("status", "reported"), [(401, "gcloud auth"), (403, "403"), (429, "429")])
 def test_what_the_service_refuses_is_one_line(
-    wals: Wals, vertex_config: Path, vertex: VertexServer, status: int, told: str
+    wals: Wals, vertex_config: Path, vertex: VertexServer, status: int, reported: str
 ) -> None:
     vertex.refusals = [status]
     result = wals("runs", "any", "--config", vertex_config)
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
-    assert told in result.stderr
+    assert reported in result.stderr
     assert vertex.url not in result.stderr
 
 
@@ -319,7 +319,7 @@ def swallowing() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("silent", ["vertex", "token", "registry", "kubeflow"])
-def test_a_network_that_swallows_everything_is_told_of_at_once(
+def test_a_network_that_drops_packets_is_reported_at_once(
     vertex_config: Path, swallowing: str, tmp_path: Path, silent: str
 ) -> None:
     command = {
@@ -355,7 +355,7 @@ def test_a_network_that_goes_in_between_is_noticed_soon(swallowing: str) -> None
     assert time.monotonic() - began < 20
 
 
-def test_a_server_that_says_nothing_is_given_up_on(wals: Wals, vertex_config: Path) -> None:
+def test_a_silent_server_is_given_up_on(wals: Wals, vertex_config: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         for options in (
@@ -379,7 +379,7 @@ def test_a_server_that_says_nothing_is_given_up_on(wals: Wals, vertex_config: Pa
     ],
 )
 @pytest.mark.parametrize("target", ["vertex", "kubeflow", "kubeflow with its health in the open"])
-def test_a_login_page_is_no_answer(
+def test_a_login_page_is_not_an_answer(
     wals: Wals, request: pytest.FixtureRequest, target: str, command: tuple[str, ...], status: int
 ) -> None:
     def health(call: Call) -> Any:

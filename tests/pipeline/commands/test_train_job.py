@@ -43,7 +43,7 @@ def test_local_trains_here_into_a_folder_by_time(
     assert len(metrics["objective"]) == 2
 
 
-def test_local_tells_a_failure_in_one_line_with_the_jobs_exit_code(wals: Wals, tmp_path: Path) -> None:
+def test_local_reports_a_failure_in_one_line_with_the_jobs_exit_code(wals: Wals, tmp_path: Path) -> None:
     result = wals("train-job", "local", "--job-dir", tmp_path, "--train-file", tmp_path / "none.csv")
     assert result.exit_code == 2
     assert "none.csv" in result.stderr.splitlines()[-1]
@@ -94,7 +94,7 @@ def test_a_job_is_shown_and_cancelled_by_its_id(wals: Wals, vertex_config: Path,
     assert f"run {job['id']} cancelled" in result.stderr
 
 
-def test_a_network_that_stays_away_tells_how_to_follow_the_job_again(
+def test_a_lost_network_says_how_to_follow_the_job_again(
     wals: Wals, vertex_config: Path, vertex: VertexServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote_run, "_SILENCE_SECONDS", 0.1)
@@ -206,7 +206,7 @@ def test_without_its_flag_tune_is_the_pipeline(wals: Wals) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "flags", "told"),
+    ("kind", "flags", "reported"),
     [
         ("train", [], "--train-file None: is missing"),
         (
@@ -237,14 +237,14 @@ def test_without_its_flag_tune_is_the_pipeline(wals: Wals) -> None:
         ("local", ["--train-file", "r.csv", "--alpha=-1"], "alpha -1.0: is below 0"),
     ],
 )
-def test_what_cannot_be_used_is_told_in_one_line_before_anything_is_sent(
-    wals: Wals, vertex_config: Path, vertex: VertexServer, kind: str, flags: list[str], told: str
+def test_invalid_flags_are_reported_in_one_line_before_anything_is_sent(
+    wals: Wals, vertex_config: Path, vertex: VertexServer, kind: str, flags: list[str], reported: str
 ) -> None:
     config = [] if kind == "local" else ["--config", vertex_config]
     result = wals("train-job", kind, *config, *flags)
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
-    assert told in result.stderr
+    assert reported in result.stderr
     assert vertex.calls == []
 
 

@@ -36,7 +36,7 @@ def test_what_no_trial_could_use_is_refused_before_anything_runs(
     monkeypatch.chdir(tmp_path)
     options = "--width 0 --max-latent-factors 4 --duplicates some --output-dir out"
     assert run_command(cli, ["tune", "--source", str(ratings_csv), *options.split()], "wals") == 2
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert all(name in told for name in ("width 0", "max_latent_factors 4", "duplicates 'some'"))
+    reported = capsys.readouterr().err
+    assert reported.count("\n") == 1
+    assert all(name in reported for name in ("width 0", "max_latent_factors 4", "duplicates 'some'"))
     assert not (tmp_path / "out").exists()

@@ -117,7 +117,7 @@ def test_prefix_and_tag_name_the_images(tmp_path: Path) -> None:
     )
 
 
-def test_accelerators_are_named_as_each_platform_wants() -> None:
+def test_accelerators_are_named_as_each_platform_requires() -> None:
     vertex = (GOLDEN / "wals-train.vertex.yaml").read_text("utf-8")
     assert "resourceType: NVIDIA_TESLA_T4" in vertex
     assert "nvidia.com/gpu" not in vertex

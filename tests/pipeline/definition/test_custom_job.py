@@ -116,7 +116,7 @@ def test_every_step_may_be_a_job(pipeline: str, step: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("pipeline", ["wals-train", "wals-tune"])
-def test_inputs_that_would_take_the_place_of_the_jobs_own_are_refused(
+def test_inputs_that_would_override_the_jobs_own_are_refused(
     pipeline: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Google's package merges the inputs by name: the extraction's project would be the job's, and empty."""

@@ -198,7 +198,7 @@ def gpus(name: str, count: int) -> str:
         ("g4-standard-192", "NVIDIA_RTX_PRO_6000", 4),
     ],
 )
-def test_machines_go_with_the_gpus_that_they_have(
+def test_machines_are_accepted_with_their_own_gpus(
     machine: str, name: str, count: int, tmp_path: Path
 ) -> None:
     path = tmp_path / "settings.yaml"
@@ -209,7 +209,7 @@ def test_machines_go_with_the_gpus_that_they_have(
 
 
 @pytest.mark.parametrize(
-    ("machine", "name", "count", "told"),
+    ("machine", "name", "count", "reported"),
     [
         (
             "n2-standard-8",
@@ -225,15 +225,15 @@ def test_machines_go_with_the_gpus_that_they_have(
         ("g2-standard-5", "NVIDIA_L4", 1, "is not a machine type; give one of g2-standard-4, "),
     ],
 )
-def test_machines_that_do_not_go_with_the_gpus_are_refused(
-    machine: str, name: str, count: int, told: str, tmp_path: Path
+def test_machines_that_do_not_match_the_gpus_are_refused(
+    machine: str, name: str, count: int, reported: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text(f"train: {{{gpus(name, count)}, custom_job: {{machine_type: {machine}}}}}", "utf-8")
     with pytest.raises(InputError) as refused:
         VERTEX.with_settings(path)
     assert str(refused.value).startswith(f"train.custom_job.machine_type '{machine}'")
-    assert told in str(refused.value)
+    assert reported in str(refused.value)
 
 
 def test_the_accelerators_are_those_of_the_published_api() -> None:
@@ -405,7 +405,7 @@ def test_a_file_of_images_that_is_none_is_refused(
 
 
 @pytest.mark.parametrize("option", ["--image-prefix", "--tag"])
-def test_digests_leave_no_room_for_a_prefix_or_a_tag(
+def test_digests_cannot_be_combined_with_a_prefix_or_a_tag(
     option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert compile_with(images_file(tmp_path, PUSHED), tmp_path, "vertex", option, "x") == 2
@@ -440,7 +440,7 @@ def test_names_that_no_image_can_have_are_refused(
 @pytest.mark.parametrize(
     "prefix", ["wals", "localhost:5000/a/b__c", "EU.example.dev/p-1/wals.x", "127.0.0.1:80/w"]
 )
-def test_names_that_images_can_have_are_taken(prefix: str, tmp_path: Path) -> None:
+def test_valid_image_names_are_accepted(prefix: str, tmp_path: Path) -> None:
     arguments = [
         "--target",
         "kubeflow",

@@ -59,13 +59,13 @@ def test_the_parsed_cron_comes_at_the_same_times(cron: str) -> None:
         ("0 21 * * 1;2", "day-of-week"),
     ],
 )
-def test_what_is_no_five_field_cron_is_refused(cron: str, named: str) -> None:
+def test_invalid_crons_are_refused(cron: str, named: str) -> None:
     with pytest.raises(InputError, match=named) as caught:
         parse_cron(cron)
     assert str(caught.value).startswith("cron ")
 
 
-def test_kubeflow_is_told_the_seconds_first() -> None:
+def test_kubeflow_gets_the_seconds_first() -> None:
     assert with_seconds("30 21 * * 1,2") == "0 30 21 * * 1,2"
 
 
