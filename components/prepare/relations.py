@@ -64,18 +64,18 @@ def keep_core(engine: Engine, interactions: str, options: PrepareOptions) -> str
         before = sizes
     tables = {name: engine.table(name) for name in (interactions, "active_users", "active_items")}
     tables["interactions"] = tables.pop(interactions)
-    engine.create("kept", render(SQL, "kept.sql", **tables))
-    return "kept"
+    engine.create("filtered", render(SQL, "filtered.sql", **tables))
+    return "filtered"
 
 
 def number(
-    engine: Engine, kept: str, side: str, *, is_text: bool, seed: int
+    engine: Engine, filtered: str, side: str, *, is_text: bool, seed: int
 ) -> tuple[Vocabulary, NDArray[np.int64]]:
     """Create the table ``users`` or ``items`` with dense indices and hashes.
 
     Args:
         engine: to run on.
-        kept: name of the table of interactions.
+        filtered: name of the table of interactions.
         side: "user" or "item".
         is_text: whether the ids are strings.
         seed: of the hashes.
@@ -88,7 +88,7 @@ def number(
     """
     counted = f"counted_{side}s"
     column = quoted("column", f"{side}_id")
-    engine.create(counted, render(SQL, "counted.sql", kept=engine.table(kept), column=column))
+    engine.create(counted, render(SQL, "counted.sql", filtered=engine.table(filtered), column=column))
     bounds = _single(engine, render(SQL, "bounds.sql", counted=engine.table(counted)))
     low, high = bounds["lowest"], bounds["highest"]
     parameters: dict[str, Any] = {"seed": str(seed), "kind": side, "prefix_length": 1, "range_width": 1}
@@ -119,9 +119,9 @@ def _check_sizes(engine: Engine, side: str, *, is_text: bool) -> None:
         )
 
 
-def days_of(engine: Engine, kept: str) -> list[tuple[int, int, int]]:
+def days_of(engine: Engine, filtered: str) -> list[tuple[int, int, int]]:
     """Return number since 1970, interactions and newest microsecond of each day with interactions."""
-    rows = engine.fetch(render(SQL, "times.sql", kept=engine.table(kept))).to_pylist()
+    rows = engine.fetch(render(SQL, "times.sql", filtered=engine.table(filtered))).to_pylist()
     return [(row["day"], row["interactions"], row["newest"]) for row in rows]
 
 

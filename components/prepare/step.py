@@ -85,11 +85,11 @@ def prepare(
         loading = executor.submit(_load_kernels)
         with _engine(interactions, manifest, options) as engine:
             logger.info("%s interactions to prepare", f"{manifest['rows']:,}")
-            kept = keep_core(engine, _TABLE, options)
-            ids = _number_ids(engine, kept, types, options.seed)
-            parameters = options.parameters(days_of(engine, kept) if options.needs_time else [])
+            filtered = keep_core(engine, _TABLE, options)
+            ids = _number_ids(engine, filtered, types, options.seed)
+            parameters = options.parameters(days_of(engine, filtered) if options.needs_time else [])
             loading.result()
-            with _dealt(engine, kept, types, options, parameters, ids) as assemble:
+            with _dealt(engine, filtered, types, options, parameters, ids) as assemble:
                 # The engine is done with the matrices, and writing them leaves the processor idle at times.
                 ratings = executor.submit(ratings_of, engine, _TABLE, types)
                 matrices = assemble([training, *(holdout / part for part in options.parts)])
@@ -99,7 +99,7 @@ def prepare(
                 _TABLE,
                 types,
                 ratings.result(),
-                {"user": ids.user_counts, "item": ids.item_counts} if kept == _TABLE else None,
+                {"user": ids.user_counts, "item": ids.item_counts} if filtered == _TABLE else None,
                 interactions=int(ids.user_counts.sum()),
                 pairs=sum(entries.values()),
             )
@@ -127,9 +127,9 @@ class _Ids:
     item_counts: NDArray[np.int64]
 
 
-def _number_ids(engine: Engine, kept: str, types: Mapping[str, str], seed: int) -> _Ids:
+def _number_ids(engine: Engine, filtered: str, types: Mapping[str, str], seed: int) -> _Ids:
     (users, user_counts), (items, item_counts) = (
-        number(engine, kept, side, is_text=types[f"{side}_id"] == "string", seed=seed) for side in SIDES
+        number(engine, filtered, side, is_text=types[f"{side}_id"] == "string", seed=seed) for side in SIDES
     )
     _check_sizes(len(users), len(items))
     return _Ids(users, items, user_counts, item_counts)
@@ -145,7 +145,7 @@ def _load_kernels() -> None:
 @contextlib.contextmanager
 def _dealt(
     engine: Engine,
-    kept: str,
+    filtered: str,
     types: Mapping[str, str],
     options: PrepareOptions,
     parameters: dict[str, int | float],
@@ -157,7 +157,7 @@ def _dealt(
     from components.prepare.matrix.encoding import encoded
 
     look_up = engine.in_process and types["user_id"] == types["item_id"] == "int64"
-    encoding = encoded(engine, kept, options, parameters, look_up=look_up)
+    encoding = encoded(engine, filtered, options, parameters, look_up=look_up)
     with tempfile.TemporaryDirectory(prefix="wals-") as folder:
         scratch = Path(folder)
         with deal_rows(encoding, scratch, ids.user_counts, ids.item_counts) as by_row:

@@ -16,20 +16,25 @@ from components.prepare.relations import SIDES, SQL, array
 
 
 def encoded(
-    engine: Engine, kept: str, options: PrepareOptions, parameters: dict[str, int | float], *, look_up: bool
+    engine: Engine,
+    filtered: str,
+    options: PrepareOptions,
+    parameters: dict[str, int | float],
+    *,
+    look_up: bool,
 ) -> Encoded:
     """Return all interactions with dense indices and their part of the split.
 
     Args:
         engine: to run on; has the tables ``users`` and ``items`` of `number`.
-        kept: name of the table of interactions.
+        filtered: name of the table of interactions.
         options: with the split.
         parameters: from `PrepareOptions.parameters`.
         look_up: whether to look up the indices and hashes here instead of joining them in SQL, which is
             faster if the engine is in this process. The ids must be integers.
     """
     tables: dict[str, Checked] = {name: engine.table(name) for name in ("users", "items")}
-    tables["kept"] = engine.table(kept)
+    tables["filtered"] = engine.table(filtered)
     if options.split == "last":
         engine.create("latest", render(SQL, "latest.sql", **tables), parameters)
         tables["latest"] = engine.table("latest")

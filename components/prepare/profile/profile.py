@@ -159,12 +159,12 @@ class Profile:
 
 def ratings_of(engine: Engine, table: str, columns: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return bin, interactions, lowest, highest, earliest and latest of each bin of the ratings, in order."""
-    kept = engine.table(table)
+    interactions = engine.table(table)
     few = False
     if engine.in_process:  # BigQuery bills a query for the first rows like one for all rows
-        (first,) = engine.fetch(render(SQL, "first_ratings.sql", interactions=kept)).to_pylist()
+        (first,) = engine.fetch(render(SQL, "first_ratings.sql", interactions=interactions)).to_pylist()
         few = first["ratings"] <= _FEW_RATINGS
-    sql = render(SQL, "profile.sql", kept=kept, few=few, with_time="event_time" in columns)
+    sql = render(SQL, "profile.sql", interactions=interactions, few=few, with_time="event_time" in columns)
     return sorted(engine.fetch(sql).to_pylist(), key=lambda row: int(row["bin"]))
 
 

@@ -1,4 +1,4 @@
 -- The number of interactions of each id of a column.
 SELECT {{ column }} AS id, COUNT(*) AS interactions
-FROM {{ kept }}
+FROM {{ filtered }}
 GROUP BY 1

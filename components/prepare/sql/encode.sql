@@ -5,26 +5,26 @@ SELECT
   users.position AS `row`,
   items.position AS `column`,
 {% else %}
-  kept.user_id AS `row`,
-  kept.item_id AS `column`,
+  filtered.user_id AS `row`,
+  filtered.item_id AS `column`,
 {% endif %}
 {% if half_life %}
-  kept.rating * POW(0.5, (@newest - UNIX_MICROS(kept.event_time)) / @half_life) AS value,
+  filtered.rating * POW(0.5, (@newest - UNIX_MICROS(filtered.event_time)) / @half_life) AS value,
 {% else %}
-  kept.rating AS value,
+  filtered.rating AS value,
 {% endif %}
 {% if with_time %}
-  UNIX_MICROS(kept.event_time) AS time,
+  UNIX_MICROS(filtered.event_time) AS time,
 {% endif %}
 {% if joined or split in ("last", "time") %}
 {% include split + ".sql" %}
   AS part
 {% endif %}
-FROM {{ kept }} AS kept
+FROM {{ filtered }} AS filtered
 {% if joined %}
-JOIN {{ users }} AS users ON users.id = kept.user_id
-JOIN {{ items }} AS items ON items.id = kept.item_id
+JOIN {{ users }} AS users ON users.id = filtered.user_id
+JOIN {{ items }} AS items ON items.id = filtered.item_id
 {% endif %}
 {% if split == "last" %}
-LEFT JOIN {{ latest }} AS latest ON latest.user_id = kept.user_id AND latest.item_id = kept.item_id
+LEFT JOIN {{ latest }} AS latest ON latest.user_id = filtered.user_id AND latest.item_id = filtered.item_id
 {% endif %}

@@ -6,7 +6,7 @@ FROM (
     item_id,
     ROW_NUMBER() OVER (PARTITION BY user_id ORDER BY MAX(event_time) DESC, item_id DESC) AS age,
     COUNT(*) OVER (PARTITION BY user_id) AS items
-  FROM {{ kept }}
+  FROM {{ filtered }}
   GROUP BY user_id, item_id
 )
 WHERE age <= @holdout_last AND items > @holdout_last

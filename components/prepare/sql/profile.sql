@@ -25,10 +25,10 @@ FROM (
     MAX(event_time) AS latest,
 {% endif %}
     COUNT(*) AS interactions
-  FROM {{ kept }}
+  FROM {{ interactions }}
   GROUP BY rating
 )
 {% else %}
-FROM {{ kept }}
+FROM {{ interactions }}
 {% endif %}
 GROUP BY 1

@@ -1,1 +1,1 @@
-  CASE WHEN UNIX_MICROS(kept.event_time) >= @cut THEN 1 ELSE 0 END
+  CASE WHEN UNIX_MICROS(filtered.event_time) >= @cut THEN 1 ELSE 0 END

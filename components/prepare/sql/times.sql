@@ -3,5 +3,5 @@ SELECT
   DIV(UNIX_MICROS(event_time), 86400000000) AS day,
   COUNT(*) AS interactions,
   MAX(UNIX_MICROS(event_time)) AS newest
-FROM {{ kept }}
+FROM {{ filtered }}
 GROUP BY 1

@@ -42,13 +42,13 @@ class FakeEngine:
 )
 def test_too_many_ids_are_refused_before_any_is_fetched(ids, text, message):
     with pytest.raises(InputError, match=message):
-        number(FakeEngine(ids, text), "kept", "user", is_text=bool(text), seed=1)
+        number(FakeEngine(ids, text), "filtered", "user", is_text=bool(text), seed=1)
 
 
 @pytest.mark.parametrize(("ids", "text"), [(2 * 10**9, 0), (10**8, 2**31 - 1)])
 def test_two_billion_users_are_fetched(ids, text):
     with pytest.raises(LookupError):
-        number(FakeEngine(ids, text), "kept", "user", is_text=bool(text), seed=1)
+        number(FakeEngine(ids, text), "filtered", "user", is_text=bool(text), seed=1)
 
 
 @pytest.mark.parametrize(("limit", "is_refused"), [(10, False), (9, True)])
@@ -60,11 +60,11 @@ def test_ids_and_the_bytes_of_their_text_are_counted_once_each(monkeypatch, boun
     monkeypatch.setattr(relations, bound, limit)
     with DuckDB.open(ordered=False) as engine:
         rows = pd.DataFrame({"user_id": ids})  # noqa: F841 - DuckDB finds it by its name
-        engine.connection.execute("CREATE TABLE kept AS SELECT * FROM rows")
+        engine.connection.execute("CREATE TABLE filtered AS SELECT * FROM rows")
         is_text = isinstance(ids[0], str)
         if is_refused:
             with pytest.raises(InputError, match="more than 9"):
-                number(engine, "kept", "user", is_text=is_text, seed=1)
+                number(engine, "filtered", "user", is_text=is_text, seed=1)
         else:
-            users, _ = number(engine, "kept", "user", is_text=is_text, seed=1)
+            users, _ = number(engine, "filtered", "user", is_text=is_text, seed=1)
             assert users.ids.to_pylist() == sorted(set(ids))
