@@ -1,6 +1,6 @@
 """Train a model on the MovieLens sample, save and load it, and look at what it recommends.
 
-python examples/train_and_recommend.py [FOLDER_OF_THE_MODEL]
+Run it with ``python examples/train_and_recommend.py``, with a folder for the model as an optional argument.
 """
 
 import sys

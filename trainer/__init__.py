@@ -4,8 +4,8 @@
 
     model = fit(InteractionMatrix.from_scipy(ratings), TrainConfig(latent_factors=64))
 
-It does not know pipelines. These names are imported on first use, so that a command that needs a light module
-such as `trainer.errors` does not load NumPy and Numba.
+It needs neither pipelines nor a cloud. These names are imported on first use, so that a command that needs
+only a light module, such as `trainer.errors`, does not load NumPy and Numba.
 """
 
 import importlib
@@ -27,8 +27,9 @@ _MODULES = {
     "fit": "trainer.training",
 }
 
-# Training alternates between the threads of BLAS and those of the kernels. By default BLAS threads wait in a
-# loop and keep the cores busy, which is five times slower when anything else runs. NumPy reads it on import.
+# Training alternates between the threads of BLAS and those of the kernels. By default idle BLAS threads spin
+# and keep the cores busy, which makes training five times slower when anything else runs. OpenBLAS reads the
+# variable when NumPy is imported.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 if not TYPE_CHECKING:  # so that type checkers refuse unknown names
