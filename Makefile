@@ -49,6 +49,7 @@ check: .venv/.dev ## Lint, check the format and the types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy examples docs
 
 GOLDEN := tests/pipeline/definition/golden
 
