@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
-# Airflow 2.9 needs packages of its time; the wirerope of that time is not a wheel and can no longer be built.
+# Airflow 2.9 needs packages from the time of its release; that time's wirerope has no wheel and no longer builds.
 AIRFLOW_2_9_DAYS := --exclude-newer 2024-08-15 --exclude-newer-package wirerope=2026-11-01
 
 IMAGE_LOCKS := extract prepare train train-gpu evaluate publish tune tune-gpu
@@ -53,12 +53,12 @@ check: .venv/.dev ## Lint, check the format and the types
 
 GOLDEN := tests/pipeline/definition/golden
 
-golden: .venv/.run ## Renew the compiled specs that tests compare with
+golden: .venv/.run ## Regenerate the compiled specs that tests compare with
 	@$(BIN)/python compile.py --output-dir $(GOLDEN) >/dev/null
 	@$(BIN)/python compile.py --target vertex --pipeline wals-train --settings $(GOLDEN)/custom-job/settings.yaml \
 		--output-dir $(GOLDEN)/custom-job >/dev/null
 
-docs: .venv/.run ## Renew the generated pages of the documentation
+docs: .venv/.run ## Regenerate the generated pages of the documentation
 	@PYTHONPATH=. $(BIN)/python docs/parameters.py
 
 conformance: .venv/.run ## Compile the specs with Kubeflow Pipelines' own back end (requires Go)
@@ -88,10 +88,10 @@ kind-run: .venv/.run ## Run the pipeline in the cluster and wait for it to end (
 kind-down: ## Remove the cluster
 	@deploy/kind/kfp.sh down
 
-bench-train: .venv/.dev ## Measure training beside other libraries (about 20 minutes)
+bench-train: .venv/.dev ## Compare training with other libraries (about 20 minutes)
 	$(BIN)/python benchmarks/train.py $(ARGS)
 
-bench-data: .venv/.dev ## Measure extraction and preparation beside a pandas script
+bench-data: .venv/.dev ## Compare extraction and preparation with a pandas script
 	$(BIN)/python benchmarks/data.py --millions 1 10 20 100
 
 lock: .venv/.run ## Resolve the dependencies into requirements/*.lock.txt

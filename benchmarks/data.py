@@ -1,4 +1,4 @@
-"""Measures extraction and preparation beside the plain pandas script that they replace.
+"""Measures extraction and preparation, compared with the plain pandas script that they replace.
 
 Each runs in a separate process over the same generated file. The table shows its seconds from start to end
 (imports included), the CPU seconds of all its threads and its peak resident memory, each the minimum of

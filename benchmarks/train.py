@@ -1,4 +1,4 @@
-"""Training and ranking beside other libraries: seconds per iteration, and seconds to equal quality.
+"""Training and ranking compared with other libraries: seconds per iteration, and seconds to equal quality.
 
     python benchmarks/train.py [--d 64 128 256] [--rounds 2] [--data power-law movielens]
 

@@ -1,4 +1,4 @@
-"""The data of the training benchmark: a generated matrix with the shape of real ones, and MovieLens.
+"""The data of the training benchmark: a generated matrix that resembles real ones, and MovieLens.
 
 Requires only NumPy and SciPy, because it is also imported in the peers' environment.
 """
@@ -50,7 +50,7 @@ def power_law_matrix(
 
 
 def movielens_matrix(path: Path) -> sparse.csr_array:
-    """Return the users' items in a MovieLens ``ratings.csv``, whatever the rating, as ones."""
+    """Return the users' items in a MovieLens ``ratings.csv`` as ones, regardless of the rating."""
     with path.open(newline="") as file:
         pairs = np.array([(int(row["userId"]), int(row["movieId"])) for row in csv.DictReader(file)])
     _, users = np.unique(pairs[:, 0], return_inverse=True)

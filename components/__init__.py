@@ -1,1 +1,1 @@
-"""The steps of the pipeline, one package each. Nothing here knows how they are connected."""
+"""The steps of the pipeline, one package each. They do not depend on how they are connected."""

@@ -1,4 +1,4 @@
-"""What surrounds the logic of every step: plain log lines, and errors as one line with an exit code."""
+"""Runs the logic of every step: plain log lines, and errors as one line with an exit code."""
 
 import json
 import logging
@@ -16,10 +16,10 @@ Result = TypeVar("Result")
 _logger = logging.getLogger(__name__)
 
 LOG_MARK = "wals:"
-"""Starts each line that a step logs, and sets it apart from the lines of the platform."""
+"""Prefix of each line that a step logs, which distinguishes it from the platform's lines."""
 
 ERROR_MARK = "wals-error"
-"""Starts the last line of a failed step, followed by the exit code in brackets and the message."""
+"""Prefix of the last line of a failed step; the exit code in brackets and the message follow."""
 
 
 def run_step(step: Callable[..., Result], options: type[Options], arguments: Mapping[str, Any]) -> Result:
@@ -35,7 +35,7 @@ def run_step(step: Callable[..., Result], options: type[Options], arguments: Map
     Args:
         step: the step's logic.
         options: the model of the step's options.
-        arguments: of the component. Fields of the model become options; artifacts become paths.
+        arguments: arguments of the component. Fields of the model become options; artifacts become paths.
     """
     _log_plainly()
     if not _is_chief():

@@ -14,8 +14,8 @@ Result = TypeVar("Result")
 def ordered_map(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Yield ``function(item)`` of each item in order, computed by as many threads as there are cores.
 
-    Unlike the executor's own ``map``, it holds at most one item or result more than there are threads, which
-    is enough to keep all threads busy while the caller is.
+    Unlike the executor's own ``map``, it holds at most one item or result more than there are threads: enough
+    to keep all threads busy while the caller works.
     """
     workers = usable_cores()
     with ThreadPoolExecutor(workers) as executor:

@@ -39,4 +39,4 @@ def _check(text: str) -> str:
 
 
 Time = Annotated[str, AfterValidator(_check)]
-"""Type of an option that is a time, or "" for none."""
+"""Type of an option that is a time, or "" if not set."""

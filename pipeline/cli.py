@@ -72,7 +72,7 @@ def wals(debug: bool) -> None:
     """
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(message)s")
     if not debug:
-        # The errors say in one line what these messages repeat.
+        # Our one-line errors already say what these messages repeat.
         logging.getLogger("google.auth").setLevel(logging.CRITICAL)
         warnings.filterwarnings("ignore", module=r"google\.auth")
 

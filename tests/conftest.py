@@ -1,4 +1,4 @@
-"""What several tests need: small ratings with a taste to find."""
+"""Fixtures for several tests: small ratings with a taste to find."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Many tests start processes, which take twice as long where each has to compile all that it imports.
+# Many tests start processes, which take twice as long if each has to compile everything it imports.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 

@@ -4,8 +4,8 @@
 
     model = fit(InteractionMatrix.from_scipy(ratings), TrainConfig(latent_factors=64))
 
-It needs neither pipelines nor a cloud. These names are imported on first use, so that a command that needs
-only a light module, such as `trainer.errors`, does not load NumPy and Numba.
+It does not depend on pipelines. These names are imported on first use, so that a command that needs a
+light module such as `trainer.errors` does not load NumPy and Numba.
 """
 
 import importlib

@@ -15,9 +15,9 @@ def save_array(path: Path, array: NDArray[Any], later: Later = settle_now) -> st
     """Write an array as a ``.npy`` file, replacing ``path`` in one step.
 
     Args:
-        path: of the file.
-        array: without Python objects; written in C order.
-        later: as `trainer.files.replacing` takes it.
+        path: path of the file.
+        array: array without Python objects; written in C order.
+        later: as in `trainer.files.replacing`.
 
     Returns:
         The SHA-256 of the file, for the manifest.
@@ -37,8 +37,8 @@ def load_array(path: Path, digest: str) -> NDArray[Any]:
     """Memory-map a ``.npy`` file after checking its bytes.
 
     Args:
-        path: of the file.
-        digest: its SHA-256, from the manifest.
+        path: path of the file.
+        digest: SHA-256 of the file, from the manifest.
 
     Raises:
         InputError: it is missing, truncated or changed.

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run, which survive if the process dies at any moment.
+"""Checkpoints of a training run, which survive the death of the process at any moment.
 
 A checkpoint is a folder ``iteration-00008`` with ``user_factors.npy``, ``item_factors.npy`` and a manifest
 (schema ``wals.checkpoint`` v1) that is written last and holds the files' SHA-256, the history, the
@@ -68,7 +68,7 @@ class Checkpoints:
         """Write a checkpoint, then remove the earlier ones.
 
         Args:
-            state: to resume from.
+            state: state to resume from.
             config: parameters of the run.
             data: `fingerprint` of the run's matrix.
 

@@ -9,8 +9,8 @@ class WalsError(Exception):
     """A failure with one clear line for the user. Its text never spans lines.
 
     Attributes:
-        exit_code: of a command that stops with this error; 1, a failure of the environment (network, disk,
-            permissions of a service), unless a subclass overrides it.
+        exit_code: exit code of a command that stops with this error: 1 for a failure of the environment
+            (network, disk, permissions of a service), unless a subclass overrides it.
     """
 
     exit_code = 1
@@ -44,7 +44,7 @@ class CombinedInputError(InputError):
     """Several problems with the input, reported in one line.
 
     Attributes:
-        problems: one error each.
+        problems: one error for each problem.
     """
 
     def __init__(self, problems: Iterable[InputError]) -> None:
@@ -82,7 +82,7 @@ def translated(*rules: Rule) -> Iterator[None]:
     A `WalsError` passes unchanged, and so does an exception that no rule matches, which is a bug.
 
     Args:
-        rules: in order of precedence.
+        rules: rules in order of precedence.
 
     Raises:
         WalsError: returned by a rule.

@@ -1,7 +1,7 @@
 """Artifacts on disk: folders of documented files, completed by a manifest that is written last.
 
 A folder is an artifact only once its ``_manifest.json`` exists. Writers remove an old manifest first, write
-every other file, and then put the manifest in place in one step. So a reader never takes a half-written
+every other file, and then put the manifest in place in one step. So a reader never mistakes a half-written
 folder for a complete one, even on file systems that cannot rename folders (Cloud Storage mounts).
 """
 
@@ -32,8 +32,8 @@ class Schema(NamedTuple):
     """Kind and version of an artifact; readers refuse all others.
 
     Attributes:
-        name: such as ``wals.matrix``.
-        version: of the layout, from 1.
+        name: name such as ``wals.matrix``.
+        version: version of the layout, from 1.
     """
 
     name: str
@@ -54,8 +54,8 @@ def check_file(path: Path, digest: str) -> None:
     """Check that a file of an artifact holds the bytes that were written.
 
     Args:
-        path: of the file.
-        digest: its SHA-256, from the manifest.
+        path: path of the file.
+        digest: SHA-256 of the file, from the manifest.
 
     Raises:
         InputError: it is missing, truncated or changed.
@@ -75,14 +75,14 @@ def settle_now(settle: Callable[[], None]) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path, later: Later = settle_now) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that replaces ``path`` when the block succeeds.
+    """Yield a temporary path next to ``path`` that replaces ``path`` when the block succeeds.
 
     The bytes are on disk (fsync) before the rename, so that after a crash ``path`` holds either its old or
     its new content. When the block raises, the temporary file is removed and ``path`` is untouched.
 
     Args:
-        path: to replace.
-        later: is called with the function that waits for the disk and renames.
+        path: path to replace.
+        later: function that is called with the function that waits for the disk and renames.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
@@ -151,8 +151,8 @@ def finish_artifact(folder: Path, schema: Schema, content: dict[str, Any]) -> No
     """Write the manifest, which completes the artifact.
 
     Args:
-        folder: already holds the artifact's other files.
-        schema: of the artifact.
+        folder: folder that already holds the artifact's other files.
+        schema: schema of the artifact.
         content: the other keys of the manifest; JSON values only.
     """
     write_json(folder / MANIFEST, {**content, "schema": schema.name, "schema_version": schema.version})

@@ -5,7 +5,7 @@ As an artifact (schema ``wals.matrix`` v1) it is a folder with both orientations
     by_row/00000.indptr.npy     int64, offsets into the shard's entries, from 0
     by_row/00000.indices.npy    int32 (int64 past 2^31 columns), strictly ascending within a row
     by_row/00000.values.npy     float32, finite
-    by_column/…                 the same of the transposed matrix
+    by_column/…                 the same for the transposed matrix
     _manifest.json               rows, columns, entries; first row, rows, entries and SHA-256 of each shard
 """
 
@@ -202,7 +202,7 @@ class MatrixWriter:
         """Begin the artifact.
 
         Args:
-            folder: to write; an artifact that is already there becomes invalid at once.
+            folder: folder to write; an artifact that is already there becomes invalid at once.
             rows: number of users.
             columns: number of items.
 
@@ -228,7 +228,7 @@ class MatrixWriter:
         """Write consecutive rows as one shard.
 
         Args:
-            number: of the shard, from 0 in the order of the rows.
+            number: number of the shard, from 0 in the order of the rows.
             first: index of its first row.
             indptr: (rows + 1,) offsets into the other two, from 0.
             indices: (entries,) columns, strictly ascending within a row.
@@ -242,7 +242,7 @@ class MatrixWriter:
     def add_columns(
         self, number: int, first: int, indptr: NDArray[Any], indices: NDArray[Any], values: NDArray[Any]
     ) -> None:
-        """Write consecutive columns as one shard; like `add_rows`, of the transposed matrix."""
+        """Write consecutive columns as one shard; like `add_rows`, for the transposed matrix."""
         self._add("by_column", number, first, indptr, indices, values)
 
     def finish(self) -> dict[str, Any]:

@@ -43,8 +43,8 @@ class Iteration:
     """One pass over users and items.
 
     Attributes:
-        number: from 1.
-        objective: after the pass; see `trainer.config.TrainConfig`.
+        number: number of the pass, from 1.
+        objective: objective after the pass; see `trainer.config.TrainConfig`.
         seconds: wall time of the pass.
         validation: metric of the validation set after the pass, when there is one.
     """
@@ -157,7 +157,7 @@ class Model:
 
         Args:
             user_indices: (n,) indices of users.
-            k: at least 1.
+            k: number of items, at least 1.
             mask_seen: omit the user's training items.
 
         Returns:
@@ -184,7 +184,7 @@ class Model:
 
         Args:
             history: a row for each user, as for `fold_in`.
-            k: at least 1.
+            k: number of items, at least 1.
             mask_seen: omit the items of the history.
 
         Returns:
@@ -201,7 +201,7 @@ class Model:
 
         Args:
             item_indices: (n,) indices of items.
-            k: at least 1.
+            k: number of items, at least 1.
 
         Returns:
             (n, k) item indices, best first, and their (n, k) cosines; -1 and -inf where fewer than k remain.

@@ -158,8 +158,8 @@ def input_errors(
 
     Args:
         error: raised by the model.
-        model: its fields determine the remedies.
-        prefix: of the fields' names, such as ``"platform."``.
+        model: model whose fields determine the remedies.
+        prefix: prefix of the fields' names, such as ``"platform."``.
         missing: remedy if a required field has no value; ``{option}`` stands for the field's option.
     """
     return [_input_error(detail, model, prefix, missing) for detail in error.errors()]

@@ -27,7 +27,7 @@ def top_k(
     Args:
         queries: (n, d) float32 factors.
         items: (items, d) float32 factors.
-        k: at least 1.
+        k: number of items, at least 1.
         masked: n rows of items that must not be returned.
 
     Returns:

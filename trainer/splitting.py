@@ -36,8 +36,8 @@ class Split:
 
         Args:
             matrix: (users, items) of all entries.
-            fraction: 0 up to but not 1.
-            seed: the same seed chooses the same entries.
+            fraction: share to hold out, from 0 to below 1.
+            seed: seed of the choice; the same seed chooses the same entries.
         """
         held_out = np.zeros(matrix.nnz, bool)
         chosen = np.random.default_rng(seed).choice(matrix.nnz, int(matrix.nnz * fraction), replace=False)

@@ -43,7 +43,7 @@ def local_copy(field: str, path: str) -> Iterator[Path]:
 
     Args:
         field: the option that gave the path.
-        path: of a file or a folder.
+        path: path of a file or a folder.
 
     Raises:
         InputError: the remote path does not exist.
@@ -64,12 +64,12 @@ def local_copy(field: str, path: str) -> Iterator[Path]:
 
 
 def deliver(folder: Path, field: str, destination: str, last: str) -> None:
-    """Copy a folder to ``destination``, replacing what an earlier delivery left there.
+    """Copy a folder to ``destination``, replacing the files of an earlier delivery.
 
     The file ``last`` is removed first and copied last: while it exists, the destination is complete.
 
     Args:
-        folder: local, with ``last`` among its files.
+        folder: local folder, with ``last`` among its files.
         field: the option that gave the destination.
         destination: local or remote folder; its other contents stay.
         last: name of a file in ``folder``.

@@ -29,7 +29,7 @@ def _configure_logging(*, verbose: bool) -> None:
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=level)
     logging.getLogger("trainer").setLevel(logging.INFO)
-    # Otherwise it logs the path of each SavedModel, whatever the level of the root logger.
+    # Otherwise it logs the path of each SavedModel, regardless of the root logger's level.
     logging.getLogger("tensorflow").setLevel(level)
 
 

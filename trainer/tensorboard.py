@@ -28,7 +28,7 @@ class Scalars:
     """Writes the objective, the seconds and the validation metric of each iteration it is called with.
 
     Each iteration is written to the file before the next begins. If the folder cannot be written to, a
-    warning is logged and training goes on without scalars.
+    warning is logged and training continues without scalars.
     """
 
     def __init__(self, folder: Path) -> None:

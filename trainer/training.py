@@ -40,9 +40,10 @@ def fit(
         items: ids of the columns; their indices if omitted.
         warm_start: an earlier model whose factors are reused by id; new ids start as in a new training, and
             ids that no longer occur are dropped.
-        checkpoints: where to save the run's state, and to resume from if a checkpoint exists.
-        validation: metric of the model so far, larger is better; ``min_rel_progress`` then applies to it.
-        on_iteration: called after each iteration.
+        checkpoints: checkpoints to save the run's state to, and to resume from if there is one.
+        validation: function that returns a metric of the model so far; larger is better, and
+            ``min_rel_progress`` then applies to it.
+        on_iteration: function that is called after each iteration.
 
     Returns:
         The model, with the history of its training.

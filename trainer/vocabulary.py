@@ -55,7 +55,7 @@ class Vocabulary:
         """Return the vocabulary of ids in any order with any number of repeats.
 
         Args:
-            ids: integers or strings: a sequence, or a NumPy, pandas or Arrow array.
+            ids: integers or strings, as a sequence or a NumPy, pandas or Arrow array.
         """
         array = _arrow(ids)
         target = pa.int64() if pa.types.is_integer(array.type) else pa.string()

@@ -1,6 +1,6 @@
 """The interactions artifact (schema ``wals.interactions`` v1): Parquet files and a manifest.
 
-part-00000.parquet …   user_id and item_id (int64 or string), rating (float32, finite) and, where the
+part-00000.parquet …   user_id and item_id (int64 or string), rating (float32, finite) and, if the
                        source has times, event_time (timestamp, microseconds, UTC)
 _manifest.json          rows, columns, source, and the path, rows and SHA-256 of each file (shard)
 """

@@ -13,7 +13,7 @@ Parameters = Mapping[str, Any]
 
 
 class Engine(Protocol):
-    """Runs BigQuery SQL over tables that it knows by short names.
+    """Runs BigQuery SQL over tables with short names.
 
     Attributes:
         in_process: whether the rows are in this process, so that reading them costs neither money nor a
@@ -23,7 +23,7 @@ class Engine(Protocol):
     in_process: bool
 
     def table(self, name: str) -> Checked:
-        """Return the quoted name by which SQL refers to the table ``name``."""
+        """Return the quoted name of the table ``name`` for SQL."""
         ...
 
     def create(self, name: str, sql: str, parameters: Parameters | None = None) -> None:

@@ -52,10 +52,10 @@ class BigQuery:
         ``host:port``) in the environment it connects to an emulator, without credentials.
 
         Args:
-            project: runs and pays for the queries. Without it, Vertex AI's own project would be used.
-            location: of the data, such as "EU"; auto-detected if "".
+            project: project that runs and pays for the queries. Without it, Vertex AI's own would be used.
+            location: location of the data, such as "EU"; auto-detected if "".
             dataset: ``project.dataset`` for the tables of `create`; "" if none are created.
-            prefix: of the names of those tables.
+            prefix: prefix of those tables' names.
             maximum_bytes_billed: refuse queries that would read more; 0 is unlimited.
 
         Raises:
@@ -99,7 +99,7 @@ class BigQuery:
         return schema, metadata.table_type == "TABLE"
 
     def columns(self, name: str) -> list[dict[str, str]]:
-        """Return the name and Arrow type of each column of the table ``name`` that `create` made."""
+        """Return the name and Arrow type of each column of the table ``name`` that `create` created."""
         with _bigquery_errors(self._path(name)):
             schema = self._client.get_table(self._path(name)).schema
         return [{"name": field.name, "type": _ARROW_TYPES[field.field_type]} for field in schema]

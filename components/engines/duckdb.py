@@ -39,8 +39,8 @@ class Exported:
 
     Attributes:
         rows: number of rows.
-        statistics: by column, if there are rows: null_count, min and max of the other values as text, and
-            has_nan for floating-point columns.
+        statistics: statistics by column, if there are rows: null_count, min and max of the other values as
+            text, and has_nan for floating-point columns.
     """
 
     rows: int
@@ -51,7 +51,7 @@ class DuckDB:
     """Runs translated BigQuery SQL over files and its own tables; an `Engine`.
 
     Attributes:
-        connection: for statements that are not in the SQL files, such as views over files.
+        connection: connection for statements outside the SQL files, such as views over files.
     """
 
     in_process = True
@@ -135,8 +135,8 @@ class DuckDB:
 
         Args:
             sql: the query.
-            path: of the file.
-            parameters: of the query.
+            path: path of the file.
+            parameters: parameters of the query.
             types: DuckDB types of columns to convert; values that do not fit become NULL.
             rows_per_group: number of rows in a row group.
             packed: whether all columns are numbers or have few values. Numbers are then delta-encoded, three
@@ -155,7 +155,7 @@ class DuckDB:
         return Exported(rows, {name.strip('"'): values for name, values in (statistics or {}).items()})
 
     def _run_logged(self, statement: str, parameters: Parameters) -> list[Any]:
-        """Return the rows of a statement, and log its progress now and then."""
+        """Return the rows of a statement, and log its progress every few seconds."""
 
         def run() -> list[Any]:
             return self.connection.execute(statement, parameters or None).fetchall()
@@ -176,7 +176,7 @@ class DuckDB:
 
 
 def _batches(reader: "pa.RecordBatchReader") -> "Iterator[pa.RecordBatch]":
-    """Yield a reader's batches; turn errors in mid-read, which Arrow wraps in its own, back into DuckDB's."""
+    """Yield a reader's batches; turn errors during reading, which Arrow wraps, back into DuckDB's."""
     import pyarrow as pa  # slow to import, and not every query returns Arrow data
 
     try:

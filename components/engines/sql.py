@@ -62,7 +62,7 @@ def quoted(field: str, name: str) -> Checked:
 
     Args:
         field: the parameter that the name came from, for the error.
-        name: of a column, or of a table with its parts separated by dots.
+        name: name of a column, or of a table with its parts separated by dots.
 
     Raises:
         InputError: the name is empty or too long, or contains a backtick, a backslash or a control character.
@@ -147,7 +147,7 @@ def unique_columns(field: str, value: str, columns: Iterable[tuple[str, str]]) -
 
     Args:
         field: the parameter that the columns come from, for the error.
-        value: of that parameter.
+        value: value of that parameter.
         columns: name and type of each column.
 
     Raises:
@@ -189,9 +189,9 @@ def render(folder: Path, template: str, **context: Any) -> str:
     """Return the BigQuery SQL of the file ``template`` in ``folder``.
 
     Args:
-        folder: of the SQL files, which may include each other.
+        folder: folder of the SQL files, which may include each other.
         template: file name.
-        context: `Checked` text to print, and any values to decide by.
+        context: `Checked` text to print, and values of any type for conditions.
     """
     environment = jinja2.Environment(  # noqa: S701 - escaping is for HTML; `finalize` guards SQL
         loader=jinja2.FileSystemLoader(folder),
@@ -209,7 +209,7 @@ def to_duckdb(sql: str) -> str:
 
 
 def _for_duckdb(node: exp.Expression) -> exp.Expression:
-    # sqlglot makes it octet_length, which in DuckDB takes bytes but not text.
+    # sqlglot would translate it to octet_length, which in DuckDB takes bytes but not text.
     if isinstance(node, exp.ByteLength):
         return exp.Anonymous(this="strlen", expressions=[node.this])
     return node

@@ -17,12 +17,12 @@ _WALS_COLOUR, _BASELINE_COLOUR = "#1a6fb5", "#b8bec6"
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric of the model beside the baseline's.
+    """One metric of the model and of the baseline.
 
     Attributes:
         label: display name, such as ``Recall@20``.
         model: the model's value.
-        baseline: the popularity baseline's value; None if it has none.
+        baseline: the popularity baseline's value; None if there is none.
     """
 
     label: str

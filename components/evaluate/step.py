@@ -131,7 +131,7 @@ def evaluate(
         logger.info("scored %d users", wals.users)
     metrics = wals.metrics(eval_k) | popularity.metrics(eval_k, BASELINE_PREFIX)
     if fitted.config.feedback == "implicit":
-        # The target of every interaction is 1, which an item's mean always predicts: its RMSE says nothing.
+        # The target of every interaction is 1, which an item's mean always predicts: its RMSE is meaningless.
         del metrics[f"{BASELINE_PREFIX}rmse"]
     write_report(_report(metrics, fitted, matrix, targets), report)
     return metrics

@@ -24,8 +24,8 @@ def extract_from_bigquery(options: ExtractOptions, output: Path) -> dict[str, An
     """Query BigQuery and write the rows, or keep them in the staging dataset.
 
     Args:
-        options: with a source in BigQuery; see `ExtractOptions.with_window`.
-        output: folder of an artifact that has been begun.
+        options: options with a source in BigQuery; see `ExtractOptions.with_window`.
+        output: folder of an artifact prepared by `begin_artifact`.
 
     Returns:
         The manifest: what was written, and where it came from.
@@ -84,7 +84,7 @@ def _query(engine: BigQuery, request: Request, table: str) -> tuple[Query, bool]
     else:
         wildcard = table if table.endswith("*") else ""
         query = request.events(schema, selected, wildcard=wildcard, snapshot=pinned)
-    # The name of a staged table depends on the parameters: with the moment each reading gets its own table.
+    # The name of a staged table depends on the parameters, so with the moment each extraction gets its own.
     moment = timestamp(snapshot) or engine.now()
     return replace(query, parameters={**query.parameters, "snapshot": moment}), pinned
 

@@ -54,7 +54,7 @@ class Columns:
 
 
 def by_position(schema: Mapping[str, str]) -> dict[str, str]:
-    """Return the columns of a file without header: user, item, rating and, if present, timestamp.
+    """Return the columns of a file without a header: user, item, rating and, if present, timestamp.
 
     Raises:
         InputError: there are fewer than three columns.
@@ -82,9 +82,9 @@ def find_columns(
     Args:
         schema: the source's columns and their types (DuckDB's or BigQuery's names).
         user_column: name of the column of user ids; "" to find it.
-        item_column: likewise of item ids.
-        rating_column: likewise of ratings.
-        timestamp_column: likewise of times; the only column that may be absent.
+        item_column: name of the column of item ids; "" to find it.
+        rating_column: name of the column of ratings; "" to find it.
+        timestamp_column: name of the column of times; "" to find it. Only this one may be absent.
 
     Raises:
         InputError: a column is missing, ambiguous, given two roles, or of a type that does not fit its role.

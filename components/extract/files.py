@@ -36,8 +36,8 @@ def extract_from_files(options: ExtractOptions, output: Path) -> dict[str, Any]:
     """Query files and write the rows.
 
     Args:
-        options: with a source of files; see `ExtractOptions.with_window`.
-        output: folder of an artifact that has been begun.
+        options: options with a source of files; see `ExtractOptions.with_window`.
+        output: folder of an artifact prepared by `begin_artifact`.
 
     Returns:
         The manifest: what was written, and where it came from.
@@ -174,9 +174,9 @@ class SourceFiles:
     """Files of one format, readable as one table.
 
     Attributes:
-        table: its quoted name.
+        table: quoted name of the table.
         is_text: whether the files are delimited text rather than Parquet.
-        schema: DuckDB types by column; of text files, as guessed from their first rows.
+        schema: DuckDB types by column; for text files, guessed from their first rows.
     """
 
     table = quoted("source", "source")
@@ -272,13 +272,15 @@ class SourceFiles:
                 )
 
     def types_of(self, filtered: Iterable[str], columns: Columns) -> dict[str, str]:
-        """Return the DuckDB types as which a row filter compares columns of text files.
+        """Return the DuckDB types that a row filter uses to compare columns of text files.
 
-        A column has the type that its first rows look like if all rows can be read as that, and else is text.
+        A column has the type that its first rows look like if all rows can be read as that type; otherwise it
+        is text.
 
         Args:
             filtered: the columns in the filter.
-            columns: of the ratings; the filter takes ratings for fractions, and ids for integers or text.
+            columns: columns of the ratings; the filter treats ratings as fractions, and ids as integers or
+                text.
         """
         if not self.is_text:
             return {}
@@ -312,7 +314,7 @@ class SourceFiles:
             return f"read_parquet({names}, union_by_name={any(schema != first for schema in others)})"
         delimiter = f", delim={_literal(self._delimiter)}" if self._delimiter else ""
         header = self._has_header if header is None else header
-        # By default the reader skips first lines and takes quotes for text if rows do not fit.
+        # By default the reader skips first lines, and treats quotes as text, if rows do not fit.
         dialect = """skip=0, quote='"', escape='"', comment='', strict_mode=true, null_padding=false"""
         return f"read_csv({names}, header={header}, all_varchar={as_text}, {dialect}{delimiter})"
 
@@ -390,7 +392,7 @@ def _top_level(elements: Iterable[tuple[str, str, int]]) -> Iterator[tuple[str, 
 
 
 def _kinds(column: str, looks_like: str, columns: Columns) -> list[str]:
-    """Return the DuckDB types as which a column of text may be compared, the best first."""
+    """Return the DuckDB types that may be used to compare a column of text, best first."""
     if column == columns.rating and looks_like != "VARCHAR":
         return ["DOUBLE", "VARCHAR"]
     if column in columns.types:
@@ -422,5 +424,5 @@ def _literal(text: str) -> str:
 
 
 def _literals(files: Iterable[str]) -> str:
-    """Return a list of files for DuckDB, with the characters escaped that it would take for patterns."""
+    """Return a list of files for DuckDB, with characters escaped that it would read as patterns."""
     return "[" + ", ".join(_literal(glob.escape(file)) for file in files) + "]"

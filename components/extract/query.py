@@ -29,7 +29,7 @@ class Query:
 
     Attributes:
         sql: BigQuery SQL that yields user_id, item_id, rating and, if there are times, event_time.
-        parameters: of the SQL; some may be unused.
+        parameters: parameters of the SQL; some may be unused.
         timestamp: the source's column of times; "" if it has none, or holds events.
         windowed: whether the interactions are limited to a window of time.
     """
@@ -51,7 +51,7 @@ class Query:
             raise InputError(
                 "timestamp_column",
                 self.timestamp,
-                f"{timeless:,} rows have no readable time, so that they may or may not be in the window",
+                f"{timeless:,} rows have no readable time, so the window cannot be applied to them",
                 f"{remedy}, or exclude such rows with --row-filter",
             )
         if timeless == rows and self.timestamp:
@@ -60,10 +60,10 @@ class Query:
 
 @dataclass(frozen=True)
 class Request:
-    """Builds the query that a source's options ask for.
+    """Builds the query for a source's options.
 
     Attributes:
-        options: with the window as a start and an end; see `ExtractOptions.with_window`.
+        options: options with the window as a start and an end; see `ExtractOptions.with_window`.
     """
 
     options: ExtractOptions
@@ -118,9 +118,9 @@ class Request:
         """Return the query for a source of ratings.
 
         Args:
-            columns: of the ratings.
+            columns: columns of the ratings.
             schema: all columns that the row filter may name.
-            table: to select from.
+            table: table to select from.
             snapshot: whether to read the table as of ``@snapshot``.
             ordered: whether to sort the rows.
             numbered: whether to yield the table's ``source_row`` as well.
@@ -156,7 +156,7 @@ class Request:
 
         Args:
             schema: all columns that the row filter may name.
-            table: to select from.
+            table: table to select from.
             wildcard: the table's name if it is a wildcard over daily tables, such as ``events_*``.
             snapshot: whether to read the table as of ``@snapshot``.
             ordered: whether to sort the rows.

@@ -23,9 +23,9 @@ def write_shards(folder: Path, source: str, batches: Iterable[pa.RecordBatch]) -
     """Write record batches as shards of equal size; the last one may be shorter.
 
     Args:
-        folder: of an artifact that has been begun.
-        source: where the rows come from, for the error.
-        batches: with the columns user_id, item_id, rating and optionally event_time; the rows are written in
+        folder: folder of an artifact prepared by `begin_artifact`.
+        source: source of the rows, for the error.
+        batches: batches with the columns user_id, item_id, rating and optionally event_time; the rows keep
             their order.
 
     Raises:

@@ -17,7 +17,7 @@ _TEXT = (".csv", ".tsv", ".txt", ".dat", ".csv.gz", ".tsv.gz", ".txt.gz", ".dat.
 
 
 def find_files(database: DuckDB, source: str) -> list[str]:
-    """Return the files of a source, sorted, by the names with which the database reads them.
+    """Return the files of a source, sorted, by the names that the database reads them by.
 
     Args:
         database: gets access to the store of the files.
@@ -94,7 +94,7 @@ def _s3() -> Any:
     return ArrowFSWrapper(S3FileSystem(**options))
 
 
-# By default Arrow's wrapper lists nothing where access is denied.
+# By default Arrow's wrapper lists nothing if access is denied.
 _RAISE = {"on_error": "raise"}
 # By the scheme of an address: the function that connects to the store, and its options for listing.
 STORES: Mapping[str, tuple[Callable[[], Any], Mapping[str, Any]]] = dict(

@@ -1,1 +1,1 @@
-"""Preparation, the second step: makes dense indices, a holdout and the sparse matrix."""
+"""Preparation, the second step: creates dense indices, a holdout and the sparse matrix."""

@@ -27,9 +27,9 @@ def keep_core(engine: Engine, interactions: str, options: PrepareOptions) -> str
     Counts are of distinct items of a user, and of distinct users of an item.
 
     Args:
-        engine: to run on.
+        engine: engine to run on.
         interactions: name of the table.
-        options: with the bounds.
+        options: options with the bounds.
 
     Returns:
         The name of the table of the remaining interactions.
@@ -74,11 +74,11 @@ def number(
     """Create the table ``users`` or ``items`` with dense indices and hashes.
 
     Args:
-        engine: to run on.
+        engine: engine to run on.
         filtered: name of the table of interactions.
         side: "user" or "item".
         is_text: whether the ids are strings.
-        seed: of the hashes.
+        seed: seed of the hashes.
 
     Returns:
         The ids, and (ids,) the number of interactions of each.

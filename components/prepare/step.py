@@ -35,7 +35,7 @@ from trainer.vocabulary import Vocabulary, save_vocabularies
 logger = logging.getLogger(__name__)
 
 _TABLE = "interactions"
-"""Name by which the engine knows the interactions."""
+"""Name of the interactions' table in the engine."""
 
 
 def prepare(
@@ -50,8 +50,8 @@ def prepare(
 ) -> dict[str, dict[str, Any]]:
     """Write the training matrix, the holdout and the vocabularies of an interactions artifact.
 
-    The same interactions, parameters and seed give the same bytes, whatever the order of the rows, how they
-    are divided into shards, and where the SQL runs: in this process, or in BigQuery if extraction left the
+    The same interactions, parameters and seed give the same bytes, regardless of the order of the rows, their
+    division into shards, and where the SQL runs: in this process, or in BigQuery if extraction left the
     interactions there.
 
     Args:
@@ -60,12 +60,12 @@ def prepare(
         training: folder for the ``wals.matrix`` to train on.
         holdout: folder for the ``wals.holdout``.
         vocabulary: folder for the ``wals.vocabulary``.
-        profile: folder for the ``wals.profile`` of the interactions. It is the only output that stays if
+        profile: folder for the ``wals.profile`` of the interactions. It is the only output that is kept if
             they are refused for their drift.
         profile_report: path for the same as HTML with a picture.
 
     Returns:
-        Metadata of each output, by its name; where the SQL ran in BigQuery, that of ``training`` has
+        Metadata of each output, by its name; if the SQL ran in BigQuery, that of ``training`` has
         bytes_billed and slot_milliseconds.
 
     Raises:
@@ -248,7 +248,7 @@ def _check_sizes(users: int, items: int) -> None:
 
 @contextlib.contextmanager
 def _all_or_none(*folders: Path) -> Iterator[None]:
-    """Begin artifacts and those inside them; if the block fails, leave none of them whole."""
+    """Begin artifacts and those inside them; if the block fails, leave none of them complete."""
 
     def forget() -> None:
         for folder in folders:

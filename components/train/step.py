@@ -44,6 +44,6 @@ def train(config: TrainConfig, *, matrix: Path, vocabulary: Path, model: Path) -
 
 
 def _scalars() -> Scalars | None:
-    """Return a writer of TensorBoard scalars if Vertex AI gives a folder for them, which is mounted."""
+    """Return a writer of TensorBoard scalars if Vertex AI names a folder for them; its bucket is mounted."""
     folder = os.environ.get("AIP_TENSORBOARD_LOG_DIR", "")
     return Scalars(Path(folder.replace("gs://", "/gcs/", 1))) if folder else None

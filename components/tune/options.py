@@ -48,8 +48,8 @@ TrialOptions = pydantic.create_model(
     __base__=RankingOptions,
     **fields_of(TrainConfig, [name for name in TrainConfig.model_fields if name not in TUNED]),
 )
-"""Options of a trial: every training parameter that its candidate does not set, so that it trains like the
-final model."""
+"""Options of a trial: every training parameter that its candidate does not set, so that trials train like
+the final model."""
 
 ChooseOptions = pydantic.create_model(
     "ChooseOptions", __base__=RankingOptions, **fields_of(TrainConfig, _SPACE)
@@ -61,7 +61,7 @@ def training_config(options: Options, **tuned: object) -> TrainConfig:
     """Return the training parameters among a step's options, with the defaults for the others.
 
     Args:
-        options: of a tuning step.
+        options: options of a tuning step.
         tuned: values of tuned parameters, which take precedence.
     """
     values = {name: value for name, value in options if name in TrainConfig.model_fields}

@@ -3,11 +3,11 @@
 Optuna keeps a study in a database; here the steps of a pipeline pass it on as a list of trials, which are
 JSON objects with
 
-    number          from 0
-    parameters      the tuned ones of `trainer.config.TrainConfig`
-    values          the validation metric, by number of iterations as text
-    pruned          whether it was stopped early
-    rungs           what Optuna's successive halving recorded at its rungs
+    number          number of the trial, from 0
+    parameters      values of the tuned parameters of `trainer.config.TrainConfig`
+    values          validation metric by number of iterations, as text
+    pruned          whether the trial was stopped early
+    rungs           values that Optuna's successive halving recorded at the trial's rungs
 """
 
 import warnings
@@ -34,7 +34,7 @@ def search_space(config: TrainConfig, max_latent_factors: int) -> dict[str, Base
     """Return the tuned parameters and their ranges; those of the weighting depend on the feedback.
 
     Args:
-        config: of the run; its ``feedback`` and ``wt_type`` are not tuned.
+        config: parameters of the run; ``feedback`` and ``wt_type`` are not tuned.
         max_latent_factors: maximum number of factors to try; at least 8.
     """
     space: dict[str, BaseDistribution] = {
@@ -55,7 +55,7 @@ def search_space(config: TrainConfig, max_latent_factors: int) -> dict[str, Base
 def suggest(
     options: StudyOptions, *, first: Sequence[Trial], second: Sequence[Trial]
 ) -> list[dict[str, Any]]:
-    """Return the next candidates, to be tried side by side.
+    """Return the next candidates, to be tried in parallel.
 
     The first round is the unchanged configuration and then points of a Sobol sequence, which cover the space
     evenly; later rounds come from a tree-structured Parzen estimator over the trials so far (Bergstra et
@@ -67,7 +67,7 @@ def suggest(
         second: trials of the second round; empty before it.
 
     Returns:
-        Objects with ``number``, ``parameters`` and ``rungs_before``, with which a trial's `Pruner` compares.
+        Objects with ``number``, ``parameters`` and ``rungs_before``, which a trial's `Pruner` compares with.
     """
     trials = [*first, *second]
     start = training_config(options)
@@ -163,7 +163,7 @@ def _sampler(past: int, seed: int) -> BaseSampler:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if not past:
             return QMCSampler(scramble=True, seed=seed)
-        # The constant liar keeps the candidates of a round apart. Each round has another seed.
+        # The constant liar keeps the candidates of a round apart. Each round has a different seed.
         return TPESampler(n_startup_trials=0, multivariate=True, constant_liar=True, seed=seed + past)
 
 

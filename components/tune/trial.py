@@ -29,13 +29,13 @@ def run_trial(options: RankingOptions, *, matrix: Path, candidate: Mapping[str, 
 
     A tenth of the training matrix, the same for every trial of a seed, is the validation set; the pipeline's
     holdout stays untouched for the final evaluation. Training goes from rung to rung (2, 4, 8, ... iterations
-    up to the configured number), continuing from the factors of the last, and ends early if the pruner
-    decides so.
+    up to the configured number), continuing from the factors of the previous one, and ends early if the
+    pruner says so.
 
     Args:
         options: `components.tune.options.TrialOptions`; the validation metric is NDCG at ``eval_k``.
         matrix: folder of the ``wals.matrix`` artifact of training interactions.
-        candidate: from `components.tune.study.suggest`.
+        candidate: candidate from `components.tune.study.suggest`.
 
     Returns:
         The trial; see `components.tune.study`.

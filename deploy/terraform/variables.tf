@@ -40,7 +40,7 @@ variable "artifact_days" {
 }
 
 variable "composer" {
-  description = "Whether to create a Cloud Composer environment, which costs money even while nothing runs."
+  description = "Whether to create a Cloud Composer environment, which costs money even when nothing runs."
   type        = bool
   default     = false
 }

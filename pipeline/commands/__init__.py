@@ -1,1 +1,1 @@
-"""The subcommands of ``wals``, a module each."""
+"""The subcommands of ``wals``, one module each."""

@@ -1,4 +1,4 @@
-"""``wals check``: find the problems of a run before anything is paid for."""
+"""``wals check``: find the problems of a run before it costs anything."""
 
 import tempfile
 from pathlib import Path

@@ -32,7 +32,7 @@ class LocalRun:
         titles: CSV file of titles, or None.
         output_dir: folder for everything the run writes; ``runs/DATE-TIME`` if None.
         runner: ``subprocess`` or ``docker``.
-        as_json: whether to print the results as JSON, and the progress where it does not mix with them.
+        as_json: whether to print the results as JSON, and the progress on standard error.
     """
 
     titles: Path | None
@@ -95,11 +95,11 @@ def run_here(
     """Compile a pipeline, run the spec on this machine, and show the results.
 
     Args:
-        pipeline: to run.
+        pipeline: the pipeline to run.
         parameters: values of all its parameters.
         local_run: how to run it.
-        html: file name by the pipeline's HTML outputs, in addition to those that every run has.
-        best: extracts the best parameters that a study found, and their metric, from the outputs.
+        html: file name by HTML output, in addition to those that every run has.
+        best: function that takes the outputs and returns the best parameters of a study, and their metric.
 
     Raises:
         InputError: a parameter or an option cannot be used.

@@ -1,4 +1,4 @@
-"""From the options of a command to the environment, the spec and the job that they describe."""
+"""The environment, the spec and the job that the options of a command describe."""
 
 import re
 import tempfile
@@ -71,7 +71,7 @@ def compiled_spec(environment: Environment, flags: Flags, folder: Path) -> Path:
     pipeline = PIPELINES[flags.pipeline]
     find_target = partial(target_of, environment, pipeline.steps, flags)
     problems = list(problems_of(find_target))
-    # The images are checked against the steps' settings, as far as those are known.
+    # Images are checked against the steps' settings, or the defaults if those are invalid.
     target = TARGETS[environment.platform.target] if problems else find_target()
     find_images = partial(images_of, target, environment, flags)
     problems += problems_of(find_images)
@@ -84,9 +84,9 @@ def target_of(environment: Environment, steps: Collection[str], flags: Flags) ->
     """Return the target of an environment's platform with its settings, which its region can serve.
 
     Args:
-        environment: with the platform.
-        steps: that are to run there.
-        flags: with the settings.
+        environment: environment of the run.
+        steps: steps that run on the platform.
+        flags: the command's options.
 
     Raises:
         InputError: the settings cannot be used, or the region does not offer an accelerator.
@@ -105,15 +105,15 @@ def target_of(environment: Environment, steps: Collection[str], flags: Flags) ->
 
 
 def images_of(target: Target, environment: Environment, flags: Flags) -> ImageOf:
-    """Return what gives a step's image, as the options or the environment name it.
+    """Return a function that returns a step's image, as the options or the environment name it.
 
     Args:
-        target: with the settings of the steps that are to run in the images.
-        environment: with the images of its own.
-        flags: which override the environment.
+        target: target with the settings of the steps that run in the images.
+        environment: environment of the run.
+        flags: the command's options, which override the environment.
 
     Raises:
-        InputError: there are none, or the file of digests cannot be used.
+        InputError: no images are named, or the file of digests cannot be used.
     """
     pinned = flags.images or environment.images.pinned
     if pinned:
@@ -134,7 +134,7 @@ def job_of(backend: Backend, environment: Environment, flags: Flags) -> Job:
 
     Raises:
         InputError: a parameter cannot be used, or the template does not exist or does not take one.
-        WalsError: the platform cannot be asked for the template.
+        WalsError: the platform cannot be reached, or denies access to the template.
     """
     if flags.template:
         return _template_job(backend, environment, flags, flags.template)
@@ -144,7 +144,7 @@ def job_of(backend: Backend, environment: Environment, flags: Flags) -> Job:
     with tempfile.TemporaryDirectory() as folder:
         spec, *rest = read_spec(compiled_spec(environment, flags, Path(folder)))
     if rest:
-        # The form in which Kubeflow Pipelines takes a spec with a second document, which is about Kubernetes.
+        # Kubeflow Pipelines expects this form of a spec with a second document, which configures Kubernetes.
         spec = {"pipeline_spec": spec, "platform_spec": rest[0]}
     return Job(name, spec, parameters)
 

@@ -22,16 +22,16 @@ class Flags:
 
     Attributes:
         config: file of an environment.
-        platform: settings of the platform that were given, by name.
-        labels: given as KEY=VALUE.
+        platform: the given settings of the platform, by name.
+        labels: labels as KEY=VALUE.
         pipeline: name of a pipeline.
         image_prefix: registry and repository of the step images.
-        tag: of the step images.
+        tag: tag of the step images.
         images: file that names the images by digest.
         settings: file of settings by step.
         template: location of an uploaded pipeline.
-        parameters: given as NAME=VALUE.
-        name: of the run.
+        parameters: parameters as NAME=VALUE.
+        name: name of the run.
     """
 
     config: Path | None = None
@@ -136,7 +136,7 @@ name_option = click.option(
 
 
 def image_options(command: Command) -> Command:
-    """Give a command the options that say which images the steps run in, and with which settings."""
+    """Give a command the options that select the steps' images and settings."""
     for option in (
         click.option(
             "--settings",
@@ -154,7 +154,7 @@ def image_options(command: Command) -> Command:
 
 
 def spec_options(command: Command) -> Command:
-    """Give a command the options that say which pipeline, with which images."""
+    """Give a command the options that select the pipeline and its images."""
     return click.option(
         "--pipeline",
         type=click.Choice(list(PIPELINES)),

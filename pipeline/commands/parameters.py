@@ -20,7 +20,7 @@ _TYPES: dict[type, click.ParamType[Any]] = {
 
 
 class _Choice(click.ParamType[Any]):
-    """A value out of a few, which help and completion show, and which the options model checks."""
+    """One of a few values, which help and completion show and the options model checks."""
 
     def __init__(self, parameter: Parameter) -> None:
         self.name = "choice"
@@ -58,7 +58,7 @@ def parameter_options(pipeline: Pipeline) -> Callable[[Command], Command]:
 
 
 def checked(pipeline: Pipeline, values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values of :func:`parameter_options` if the steps take them.
+    """Return the values of :func:`parameter_options` if the steps accept them.
 
     Raises:
         CombinedInputError: naming every value that cannot be used.

@@ -185,7 +185,7 @@ def _print_outcome(outcome: str, schedule: Schedule, as_json: bool) -> None:
 
 
 def _aware(option: str, time: datetime | None, zone: ZoneInfo) -> datetime | None:
-    """Return a time of a zone.
+    """Return a time with its time zone.
 
     Raises:
         InputError: the year is outside the range that time zones and platforms support.

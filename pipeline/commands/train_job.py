@@ -47,7 +47,7 @@ _arguments = click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metav
 
 @dataclasses.dataclass(frozen=True)
 class _Machine:
-    """What the machine options ask for; None for what the train step's settings say."""
+    """Values of the machine options; None keeps the train step's setting."""
 
     machine_type: str | None
     accelerator: str | None

@@ -1,1 +1,1 @@
-"""What is compiled: pipelines, their parameters, and where their steps run. No client of any platform."""
+"""What is compiled: pipelines, their parameters, and where their steps run. Uses no platform's client."""

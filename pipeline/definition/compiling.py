@@ -1,4 +1,4 @@
-"""Compiling pipelines into the specs that platforms take."""
+"""Compiling pipelines into the specs that platforms accept."""
 
 import shutil
 import tempfile
@@ -17,10 +17,10 @@ def compile_pipeline(pipeline: Pipeline, target: Target, folder: Path, image: Im
     """Write ``folder/NAME.TARGET.yaml`` and return its path. The same arguments give the same bytes.
 
     Args:
-        pipeline: to compile.
-        target: the platform.
-        folder: created if missing.
-        image: gives the container image of a step; by default the one built on this machine.
+        pipeline: the pipeline to compile.
+        target: the platform to compile for.
+        folder: folder for the spec; created if missing.
+        image: function that returns the container image of a step; by default the one built on this machine.
 
     Raises:
         InputError: the folder cannot be written.

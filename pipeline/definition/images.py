@@ -20,11 +20,11 @@ _REMEDY = "push the images again: make push REGISTRY=..."
 def step_images(
     target: Target, pinned: Path | None = None, prefix: str | None = None, tag: str | None = None
 ) -> Callable[[str], str]:
-    """Return a function that gives the image of a step.
+    """Return a function that returns the image of a step.
 
     Args:
         target: platform that the images run on, with its settings by step.
-        pinned: file of images by digest; None for images by prefix and tag.
+        pinned: file that names the images by digest; None to name them by prefix and tag.
         prefix: registry and repository; that of images built on this machine if None.
         tag: the release's version if None.
 
@@ -49,12 +49,12 @@ def step_images(
 
 
 def pinned_images(path: Path, target: Target) -> Callable[[str], str]:
-    """Return a function that gives a step's image by digest, from a file written by ``containers/push.sh``.
+    """Return a function that returns a step's image by digest, from a file written by ``containers/push.sh``.
 
     A tag can be moved to another image; a digest always names the same bytes.
 
     Args:
-        path: of the file.
+        path: path of the file.
         target: platform that the images run on, with its settings by step.
 
     Raises:

@@ -19,7 +19,7 @@ class Parameter:
     """A parameter of a pipeline.
 
     Attributes:
-        name: of the parameter, and of the field that declares it.
+        name: name of the parameter, and of the field that declares it.
         field: the declaration.
     """
 
@@ -38,7 +38,7 @@ class Parameter:
 
     @property
     def default(self) -> Any:
-        """Value where none is given; never None, which platforms cannot pass. Not for required parameters."""
+        """Value if none is given; never None, which platforms cannot pass. Unset if required."""
         return self.field.default
 
     @property
@@ -54,7 +54,7 @@ class Parameter:
 
     @property
     def choices(self) -> tuple[Any, ...]:
-        """The values that are allowed; none where any of the type is."""
+        """The allowed values; empty if the type allows any."""
         return choices_of(self.field.annotation)
 
     @property
@@ -66,8 +66,8 @@ class Parameter:
         """Return a value of the parameter's type.
 
         Args:
-            value: as a configuration file or the command line gives it.
-            text: whether a text is to be converted, as on the command line.
+            value: value from a configuration file or the command line.
+            text: whether to convert the value from text, as on the command line.
 
         Raises:
             InputError: the value cannot be used.
@@ -82,7 +82,7 @@ class Parameter:
 
 
 def parameters_of(models: Models) -> dict[str, Parameter]:
-    """Return the parameters that steps take together, by name, in the order of their declarations.
+    """Return all parameters of the steps, by name, in the order of their declarations.
 
     Raises:
         TypeError: two models declare a parameter differently.
@@ -101,11 +101,11 @@ def _declaration(field: FieldInfo) -> tuple[object, ...]:
 
 
 def parameter_problems(models: Models, values: Mapping[str, Any]) -> Iterator[InputError]:
-    """Yield everything that the steps would refuse of a pipeline's parameters, before any step runs.
+    """Yield every problem that the steps would find in a pipeline's parameters, before any step runs.
 
     Args:
-        models: of the steps' options.
-        values: of all parameters, by name.
+        models: models of the steps' options.
+        values: values of all parameters, by name.
     """
     found: dict[str, InputError] = {}
     for model in models:
@@ -122,16 +122,16 @@ def pipeline_function(
     outputs: type,
     wire: Callable[[Mapping[str, Any]], Any],
 ) -> Callable[..., Any]:
-    """Return a function that ``dsl.pipeline`` makes a pipeline of.
+    """Return a function that ``dsl.pipeline`` turns into a pipeline.
 
     kfp reads the parameters from a function's signature and their descriptions from its docstring. Both are
-    made here, so that pipelines share parameters without repeating them.
+    generated, so that pipelines share parameters without repeating them.
 
     Args:
         summary: the docstring's first line.
-        parameters: by name.
+        parameters: the pipeline's parameters by name.
         outputs: named tuple of the pipeline's outputs.
-        wire: makes the tasks, given the parameters' values by name, and returns the outputs.
+        wire: function that creates the tasks from the parameters' values by name, and returns the outputs.
     """
 
     def function(*values: Any) -> Any:

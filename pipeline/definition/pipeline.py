@@ -1,4 +1,4 @@
-"""A pipeline as a record: what it is called, which steps and parameters it has, and how it is built."""
+"""A pipeline as a record: its name, its steps and parameters, and how it is built."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
 
 ImageOf = Callable[[str], str]
-"""Gives the container image of a step."""
+"""Returns the container image of a step."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Pipeline:
     """A pipeline.
 
     Attributes:
-        name: of the compiled pipeline.
-        summary: in one sentence.
-        steps: names of its tasks, in the order to show them in.
+        name: name of the compiled pipeline.
+        summary: summary in one sentence.
+        steps: names of its tasks, in display order.
         models: options models of its steps, which declare its parameters.
-        build: makes the pipeline with given images for a target.
+        build: function that builds the pipeline with given images for a target.
     """
 
     name: str
@@ -40,9 +40,9 @@ class Pipeline:
         return parameters_of(self.models)
 
     def problems(self, values: Mapping[str, Any]) -> list[InputError]:
-        """Return everything that a step would refuse of the parameters, before any step runs.
+        """Return every problem that a step would find in the parameters, before any step runs.
 
         Args:
-            values: of all parameters, by name.
+            values: values of all parameters, by name.
         """
         return list(parameter_problems(self.models, values))

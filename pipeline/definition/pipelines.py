@@ -1,4 +1,4 @@
-"""The pipelines that there are. Nothing slow is imported until one of them is built."""
+"""The available pipelines. Nothing slow is imported until one of them is built."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What a person may set for each step when compiling, from a file."""
+"""Settings by step, which a file gives when compiling."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from trainer.errors import CombinedInputError, InputError, problems_in
 from trainer.options import input_errors, invalid
 
 _DAY = 86_400
-# A YAML reader takes `cpu: 8` and `memory: 16000000` for numbers.
+# YAML reads `cpu: 8` and `memory: 16000000` as numbers.
 _Quantity = BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value)
 _SUFFIXES: Mapping[str, int] = {
     "": 1,
@@ -36,7 +36,7 @@ class _Settings(pydantic.BaseModel):
 
 
 class CustomJob(_Settings):
-    """A Vertex AI custom job that runs a step, for what a plain step of a pipeline cannot have there."""
+    """A Vertex AI custom job that runs a step, with options that a plain step does not have."""
 
     machine_type: str = Field(
         pattern=r"^[a-z][a-z0-9]*-[a-z0-9-]+$",
@@ -82,7 +82,7 @@ class StepSettings(_Settings):
     )
     accelerator: str = Field(default="", description="GPU, by the platform's name for it.")
     accelerators: int = Field(default=0, ge=0, description="Number of GPUs.")
-    retries: int = Field(default=0, ge=0, description="How often a failed step is retried.")
+    retries: int = Field(default=0, ge=0, description="Number of times that a failed step is retried.")
     retry_seconds: int = Field(
         default=60,
         ge=0,
@@ -99,12 +99,12 @@ class StepSettings(_Settings):
 
     @property
     def cores(self) -> float:
-        """The limit of cpu as a number."""
+        """The CPU limit in cores."""
         return float(self.cpu[:-1]) / 1000 if self.cpu.endswith("m") else float(self.cpu)
 
     @property
     def memory_bytes(self) -> int:
-        """The limit of memory in bytes."""
+        """The memory limit in bytes."""
         suffix = self.memory.lstrip("0123456789")
         return int(self.memory.removesuffix(suffix)) * _SUFFIXES[suffix]
 

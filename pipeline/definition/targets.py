@@ -24,12 +24,12 @@ class Target:
         upload_hint: where to upload the compiled file.
         accelerators: the platform's names of GPUs, with the counts that a step may have; any if empty.
         steps: settings by step.
-        most_cores: of the largest machine.
-        most_memory: of the largest machine, in bytes.
+        most_cores: cores of the largest machine.
+        most_memory: memory of the largest machine in bytes.
         longest_wait: upper bound of the waits between retries, in seconds.
-        custom_job: makes a component run as the platform's custom job; None where there are none.
-        give_secrets: sets a task's environment variables from secrets; None where that is not supported, as
-            on Vertex AI, which refuses the second document that secrets need in a spec.
+        custom_job: function that makes a component run as a custom job; None if the platform has none.
+        give_secrets: function that sets a task's environment variables from secrets; None if the platform
+            does not support it. Vertex AI refuses the second document that secrets need in a spec.
     """
 
     name: str
@@ -58,8 +58,8 @@ class Target:
         """Yield the problems of settings that this platform does not support.
 
         Args:
-            step: its name.
-            settings: of the step.
+            step: name of the step.
+            settings: settings of the step.
         """
         for field, value, amount, most, shown in (
             ("cpu", settings.cpu, settings.cores, self.most_cores, f"{self.most_cores}"),
@@ -118,10 +118,10 @@ class Target:
             )
 
     def placed(self, component: Any, image: str) -> "Callable[..., dsl.PipelineTask]":
-        """Return a function that makes a task of a step's component, as this platform is to run it.
+        """Return a function that creates a task of a step's component for this platform.
 
         Args:
-            component: of a step.
+            component: component of the step.
             image: container image of the step.
         """
         settings = self.steps[component.name]
@@ -197,7 +197,7 @@ def _give_kubernetes_secrets(task: "dsl.PipelineTask", secrets: Mapping[str, str
     """Set environment variables from Kubernetes secrets, in a second document of the spec.
 
     Args:
-        task: of a step.
+        task: task of a step.
         secrets: ``secret/key`` by variable.
     """
     from kfp import kubernetes  # the only code that depends on Kubernetes
@@ -233,8 +233,8 @@ KUBEFLOW = Target(
     upload_hint="your Kubeflow Pipelines UI > Pipelines > Upload pipeline (port-forwarded: http://localhost:8080)",
     # Kubernetes schedules by the name of a resource; a node may have any number of it.
     accelerators={"nvidia.com/gpu": ()},
-    # Kubernetes takes requests from limits, and a pod that requests more than any node has stays pending for
-    # ever; so the defaults fit a laptop's cluster.
+    # Kubernetes takes requests from limits, and a pod that requests more than any node has stays pending
+    # forever; so the defaults fit a laptop's cluster.
     steps={step: StepSettings(cpu="1", memory="2G") for step in VERTEX.steps},
     # More than any node that a cloud offers.
     most_cores=2048,

@@ -21,7 +21,7 @@ from pipeline.definition.targets import Target
 from trainer.config import TrainConfig
 
 Placed = Callable[[Any], Callable[..., dsl.PipelineTask]]
-"""Makes a component's task for a platform."""
+"""Returns a function that creates a component's task for a platform."""
 
 
 class Outputs(NamedTuple):
@@ -79,9 +79,9 @@ def training_pipeline(pipeline: Pipeline, image: ImageOf, target: Target) -> gra
     """Return the training pipeline for one platform.
 
     Args:
-        pipeline: its record.
-        image: gives the container image of a step.
-        target: gives each task its place on the platform.
+        pipeline: the pipeline's record.
+        image: function that returns the container image of a step.
+        target: the platform to compile for.
     """
 
     def placed(component: Any) -> Callable[..., dsl.PipelineTask]:

@@ -37,9 +37,9 @@ def tuning_pipeline(pipeline: Pipeline, image: ImageOf, target: Target) -> graph
     """Return the tuning pipeline for one platform.
 
     Args:
-        pipeline: its record.
-        image: gives the container image of a step.
-        target: gives each task its place on the platform.
+        pipeline: the pipeline's record.
+        image: function that returns the container image of a step.
+        target: the platform to compile for.
     """
 
     def placed(component: Any) -> Callable[..., dsl.PipelineTask]:

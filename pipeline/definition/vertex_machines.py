@@ -1,4 +1,4 @@
-"""The machines, accelerators and regions of Vertex AI, and which of them go together."""
+"""The machines, accelerators and regions of Vertex AI, and which can be combined."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -29,9 +29,9 @@ class Accelerator(_Facts):
     """A GPU.
 
     Attributes:
-        counts: that a machine may have.
+        counts: numbers of them that a machine may have.
         fits_n1: whether a machine of the n1 family may have it.
-        regions: where it is offered; every region if empty.
+        regions: regions that offer it; all if empty.
     """
 
     counts: tuple[int, ...]
@@ -62,10 +62,10 @@ def vertex_facts() -> VertexFacts:
 
 
 def check_machine(step: str, settings: StepSettings, job: CustomJob) -> None:
-    """Refuse a machine type that does not go with the step's GPUs.
+    """Refuse a machine type that does not match the step's GPUs.
 
     Raises:
-        InputError: naming the machine type, and which ones would do.
+        InputError: the machine type does not match; the line names those that do.
     """
     machines = vertex_facts().machines
     machine, family = job.machine_type, job.machine_type.partition("-")[0]
@@ -83,7 +83,7 @@ def check_machine(step: str, settings: StepSettings, job: CustomJob) -> None:
     elif not settings.accelerators or (family == "n1" and _fits_n1(settings.accelerator)):
         return
     else:
-        problem = f"does not take {settings.accelerator} x {settings.accelerators}"
+        problem = f"does not support {settings.accelerator} x {settings.accelerators}"
         remedy = f"give {' or '.join(_machines_with(settings))}"
     raise InputError(f"{step}.custom_job.machine_type", machine, problem, remedy)
 
@@ -105,8 +105,8 @@ def region_problems(region: str, accelerators: Iterable[str]) -> list[InputError
     """Return the problems of a region that is unknown, or does not offer some of the accelerators.
 
     Args:
-        region: of Vertex AI.
-        accelerators: names as Vertex AI has them.
+        region: a region of Vertex AI.
+        accelerators: Vertex AI's names of accelerators.
     """
     facts = vertex_facts()
     if region not in facts.regions:

@@ -1,1 +1,1 @@
-"""What a person sees of a run."""
+"""Tables and progress of runs, for people."""

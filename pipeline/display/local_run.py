@@ -29,7 +29,7 @@ class RunDisplay:
     """Shows the events of a run as they happen; a context manager around the run.
 
     Attributes:
-        console: to print to.
+        console: console to print to.
         steps: names of the steps, in the order to show them.
     """
 

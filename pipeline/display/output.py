@@ -23,5 +23,5 @@ def print_json(value: Any) -> None:
 
 
 def print_line(console: Console, line: str) -> None:
-    """Print a line as it is: without markup, colours or line breaks of its own."""
+    """Print a line unchanged: no markup, colours or line breaks are added."""
     console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -25,9 +25,9 @@ def follow(backend: Backend, run_id: str, console: Console, again: str) -> Run:
     """Show a run until it ends, and return it.
 
     Args:
-        backend: where the run is.
-        run_id: of the run.
-        console: where to show it.
+        backend: backend of the run's platform.
+        run_id: id of the run.
+        console: console to show it on.
         again: command line that follows it again.
 
     Raises:
@@ -120,7 +120,7 @@ def _polls(backend: Backend, run_id: str, console: Console) -> Iterator[Run]:
 
 
 def _own_link(step: Step, run: Run) -> str:
-    """Return the link to a step's own page; "" if it only has the run's."""
+    """Return the link to a step's own page; "" if there is only the run's page."""
     return "" if step.link == run.link else step.link
 
 

@@ -51,7 +51,7 @@ def named(ids: Sequence[Any], titles: Titles) -> list[str]:
 
 
 def metrics_table(metrics: Mapping[str, float]) -> Table:
-    """Return the model's metrics beside the popularity baseline's."""
+    """Return the model's metrics next to those of the popularity baseline."""
     table = Table(title="Holdout metrics", title_justify="left")
     table.add_column("")
     table.add_column("WALS", justify="right")

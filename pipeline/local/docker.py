@@ -23,7 +23,7 @@ _WILDCARDS = frozenset("*?[")
 def docker_runner(spec: Path, source: str, profiles: str = "") -> Iterator[local.DockerRunner]:
     """Yield the runner with which ``kfp.local`` runs steps in containers; it works only inside the block.
 
-    Containers run as this user, who then owns what they write. Of this machine they see only the run's own
+    Containers run as this user, who then owns what they write. Of this machine they see only the run's
     folder, the folder of profiles, the variables for access to an S3 store, and, read-only, the source.
 
     Args:
@@ -53,7 +53,7 @@ def docker_runner(spec: Path, source: str, profiles: str = "") -> Iterator[local
 
 
 def absolute(place: str) -> str:
-    """Return an address as it is, and a path as an absolute one; "" stays ""."""
+    """Return an address unchanged, and a path as an absolute path; "" stays ""."""
     return place if not place or "://" in place else str(Path(place).absolute())
 
 

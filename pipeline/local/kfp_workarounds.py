@@ -1,4 +1,4 @@
-"""What ``kfp.local`` of kfp 2.17.0 gets wrong, and how we make it right.
+"""Workarounds for defects of ``kfp.local`` in kfp 2.17.0.
 
 Each workaround names the version that it was last needed with. When kfp is upgraded, remove a workaround and
 run its tests (``make test``, ``make test-docker``); if they pass, it can go.

@@ -100,9 +100,9 @@ def run_compiled(
     Args:
         spec: a compiled pipeline.
         arguments: values of pipeline parameters; the others keep their defaults.
-        folder: for artifacts and ``run.log``; created if missing.
-        on_event: called when steps start, log and end.
-        runner: yields the runner of the steps; by default, each runs in its own process.
+        folder: folder for artifacts and ``run.log``; created if missing.
+        on_event: function that is called when steps start, log and end.
+        runner: context manager that yields the runner of the steps; by default, each runs in its own process.
 
     Returns:
         The pipeline's outputs by name: artifacts with ``path`` and ``metadata``, or values.

@@ -62,7 +62,7 @@ class Run:
         link: address of its page in the platform's console.
         parameters: values that the run was submitted with.
         error: reason of a failure; empty if there is none.
-        steps: in the order they started.
+        steps: steps in the order they started.
         metrics: metrics of the evaluation, if the platform reports them.
     """
 
@@ -125,12 +125,12 @@ class Schedule:
     Attributes:
         id: id that the platform assigned.
         name: display name.
-        cron: in the platform's own format.
+        cron: cron in the platform's own format.
         paused: whether it is paused.
         next_run: time of the next run, if the platform reports it.
-        max_concurrent_runs: as in a plan, like start and end.
+        max_concurrent_runs: as in a plan; so are start and end.
         catch_up: whether it makes up for missed runs.
-        fingerprint: of the plan that it was created from; empty if it was created by other means.
+        fingerprint: fingerprint of the plan it was created from; empty if it was created by other means.
     """
 
     id: str
@@ -234,7 +234,7 @@ def checked_id(kind: str, name: str) -> str:
     """Return the id of a run or a schedule if it is valid on any platform.
 
     Raises:
-        InputError: it is not valid; a path, for example, would turn it into another request.
+        InputError: it is not valid; a path, for example, would address another resource.
     """
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise InputError(kind, name, "is not a valid id", "copy one that was printed")

@@ -1,4 +1,4 @@
-"""From an environment's platform to the backend that speaks to it."""
+"""Choosing the backend for an environment's platform."""
 
 from pipeline.platforms.backend import Backend
 from pipeline.platforms.environments import Platform, Vertex

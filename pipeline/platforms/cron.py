@@ -15,7 +15,7 @@ _FIELDS = 5
 def parse_cron(cron: str) -> str:
     """Return a cron expression of five fields with numbers for names, 0 for Sunday and single spaces.
 
-    The platforms' parsers differ in the names that they know and in whether 7 is Sunday.
+    The platforms' parsers differ in the names that they accept and in whether 7 is Sunday.
 
     Args:
         cron: minute, hour, day of month, month, day of week.
@@ -34,7 +34,7 @@ def parse_cron(cron: str) -> str:
     minute, hour, day, month, weekday = fields
     if not set("".join(fields[:3])) <= set("0123456789*/,-"):
         raise InputError(
-            "cron", cron, "contains more than numbers and * / , -", "give such as '0 21 * * MON-FRI'"
+            "cron", cron, "contains more than numbers and * / , -", "give one such as '0 21 * * MON-FRI'"
         )
     try:
         parsed = CronSim(cron, datetime(2000, 1, 1))
@@ -42,7 +42,7 @@ def parse_cron(cron: str) -> str:
     except (CronSimError, StopIteration) as error:
         problem = str(error).lower() or "never matches"
         raise InputError(
-            "cron", cron, f"is invalid ({problem})", "give such as '0 21 * * MON-FRI'"
+            "cron", cron, f"is invalid ({problem})", "give one such as '0 21 * * MON-FRI'"
         ) from error
     if any(isinstance(item, tuple) for item in parsed.weekdays):
         raise InputError("cron", cron, "contains # or L in the weekday", "give weekdays as numbers or names")

@@ -96,11 +96,11 @@ class Images(_Section):
 
 
 class Environment(_Section):
-    """A platform, and what runs on it are submitted with.
+    """A platform, and the images, settings and parameters of its runs.
 
     Attributes:
-        platform: that runs pipelines.
-        images: of the steps.
+        platform: platform that runs the pipelines.
+        images: images of the steps.
         settings: file of settings by step, as ``wals compile --settings`` takes it; defaults if empty.
         parameters: values of the pipeline's parameters.
     """
@@ -171,7 +171,7 @@ def read_parameters(
     """Validate the values given to a pipeline's parameters.
 
     Args:
-        pipeline: that has the parameters.
+        pipeline: pipeline that has the parameters.
         from_file: values of the parameters' own types.
         from_flags: values as text, which take precedence over the file's.
 
@@ -204,7 +204,7 @@ def read_parameters(
 
 
 def file_parameters(path: Path | None) -> dict[str, Any] | None:
-    """Return the parameters of an environment's file, whatever its other sections are.
+    """Return the parameters of an environment's file, even if its other sections are invalid.
 
     None if the file has none that can be read, which :func:`read_environment` reports.
     """

@@ -1,4 +1,4 @@
-"""Time limits of requests, and giving up on calls that have none of their own."""
+"""Time limits for requests, and for calls that have none of their own."""
 
 import threading
 from collections.abc import Callable
@@ -23,9 +23,9 @@ class AccessError(WalsError):
 
 
 def within(seconds: float, call: Callable[[], T], failure: str) -> T:
-    """Return what a call returns, or give up on it after a time.
+    """Return what a call returns, or give up after a time limit.
 
-    Looking up names and credentials has retries and timeouts of its own, which nothing else ends.
+    Lookups of names and credentials retry with their own timeouts, which cannot be set.
 
     Raises:
         WalsError: with ``failure`` as its line, if the call has not returned in time.

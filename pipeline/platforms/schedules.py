@@ -18,15 +18,15 @@ _EXTRACT = "extract"
 def scheduled_job(job: Job, window_days: int | None) -> Job:
     """Return a job in the form that a schedule runs.
 
-    Every run of a schedule has the same parameters, so that with caching, all runs but the first would train
-    on the rows that the first one extracted: extraction is not cached. The scheduled time is written into the
-    spec, as the value of a task's input, which both platforms replace; in parameters, Kubeflow Pipelines 2.17
+    Every run of a schedule has the same parameters. If extraction were cached, all runs but the first would
+    train on the rows that the first one extracted, so it is not. The scheduled time is written into the spec
+    as the value of a task's input, which both platforms replace; in parameters, Kubeflow Pipelines 2.17
     does not replace ``[[ScheduledTime]]``.
 
     Args:
-        job: as it would be submitted.
-        window_days: number of days before the scheduled time that a run reads; None for what the parameters
-            say.
+        job: the job as it would be submitted.
+        window_days: number of days before the scheduled time that a run reads; None to keep the window of
+            the parameters.
 
     Raises:
         InputError: the pipeline does not support a window in days, or parameters already set the window.
@@ -61,7 +61,7 @@ def scheduled_job(job: Job, window_days: int | None) -> Job:
 
 
 def put_schedule(backend: Backend, plan: Plan) -> tuple[Schedule, str]:
-    """Create or update the schedule of a plan's name; a repeated call changes nothing.
+    """Create or update the schedule with a plan's name; a repeated call changes nothing.
 
     A schedule is up to date if it was created from the same request and its times have not been changed by
     other means.
@@ -92,7 +92,7 @@ def put_schedule(backend: Backend, plan: Plan) -> tuple[Schedule, str]:
 
 
 def schedule_named(backend: Backend, name: str) -> Schedule:
-    """Return the one schedule of a name.
+    """Return the one schedule with a name.
 
     Raises:
         InputError: there is none, or more than one.

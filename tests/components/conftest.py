@@ -53,7 +53,7 @@ def _install(folder):
         [uv, "pip", "install", "-q", "--python", python, "--no-deps", "--require-hashes", "-r", _LOCK],
         [python, "-c", f"import duckdb_extensions{imports}"],
     ):
-        # The extensions are installed in the home folder, which is the environment's own here.
+        # The extensions are installed in the home folder, so each environment has its own.
         environment = {**os.environ, "HOME": str(folder)} if command[0] == python else None
         subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
 
@@ -120,8 +120,8 @@ class Warehouse:
     """A BigQuery with an empty dataset.
 
     Attributes:
-        client: for the test's own requests.
-        project: that runs the jobs.
+        client: client for the test's own requests.
+        project: project that runs the jobs.
         dataset: ``project.dataset``.
     """
 

@@ -1,4 +1,4 @@
-"""The options of every step: what their models promise, and that the components take the same."""
+"""The options of every step: what their models promise, and that the components agree with them."""
 
 import importlib
 from pathlib import Path
@@ -115,7 +115,7 @@ def test_a_field_has_a_description_of_one_sentence_and_a_group(field: FieldInfo)
 
 
 def unusable(field: FieldInfo) -> Any:
-    """Return a value out of a field's bounds, or of a wrong type where it has none."""
+    """Return a value outside a field's bounds, or of a wrong type if it has none."""
     low = Bounds.of(field).low
     return [] if low is None else value_type(field)(low - 1)
 

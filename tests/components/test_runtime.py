@@ -1,4 +1,4 @@
-"""What happens around a step."""
+"""How steps are run: log lines, errors and exit codes."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ from components.runtime import ERROR_MARK, run_step
 
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
-    """Undo what a step does to the logging of its process, which here is that of all tests."""
+    """Undo a step's changes to the logging of its process, which all tests share."""
     loggers = [logging.getLogger(package) for package in ("components", "trainer")]
     before = [(logger.handlers, logger.level, logger.propagate) for logger in loggers]
     yield
@@ -23,7 +23,7 @@ def logging_as_it_was() -> Iterator[None]:
 
 
 def on_a_machine_of(pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be a machine of a Vertex AI custom job that has several."""
+    """Pretend to be a machine of a Vertex AI custom job that has several."""
     cluster = {"workerpool0": ["a:2222"], "workerpool1": ["b:2222", "c:2222"]}
     monkeypatch.setenv("CLUSTER_SPEC", json.dumps({"cluster": cluster, "task": {"type": pool, "index": 0}}))
 

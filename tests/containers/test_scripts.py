@@ -1,4 +1,4 @@
-"""What the scripts call Docker with, recorded by a stand-in."""
+"""The scripts' calls of Docker, recorded by a stand-in."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Local servers to test the commands against, and the command line to speak to them."""
+"""Local servers to test the commands against, and the command line that calls them."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ from tests.pipeline.kubeflow_server import KubeflowServer, kubeflow_server
 from tests.pipeline.vertex_server import BUCKET, PROJECT, REGION, VertexServer, vertex_server
 from trainer.files import make_writable
 
-# The emulator of BigQuery, as a fixture of these tests, too.
+# The emulator of BigQuery, as a fixture of these tests too.
 __all__ = ["_bigquery_server", "emulators", "warehouse"]
 
 Returned = TypeVar("Returned")
@@ -37,7 +37,7 @@ Returned = TypeVar("Returned")
 
 @dataclass(frozen=True)
 class Result:
-    """What a command left."""
+    """Result of a command."""
 
     exit_code: int
     stdout: str
@@ -49,7 +49,7 @@ class Result:
 
 
 class Wals:
-    """The command line, in this process: importing kfp anew for each command would take most of the time."""
+    """The command line, in this process: importing kfp again for each command would take most of the time."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
@@ -85,7 +85,7 @@ class CompiledSpecs:
     def __call__(
         self, pipeline: Pipeline, target: Target, folder: Path, image: ImageOf = images.image
     ) -> Path:
-        # By prefix and tag; the images of a file of digests differ with the file.
+        # By prefix and tag; images by digest depend on the contents of their file.
         named = image.keywords if isinstance(image, partial) else image is images.image
         if not named:
             return in_thread(compile_pipeline, pipeline, target, folder, image)

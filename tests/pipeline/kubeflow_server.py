@@ -1,7 +1,7 @@
-"""A local server that speaks the REST API of Kubeflow Pipelines, as far as the pipeline is sent through it.
+"""A local server that speaks the REST API of Kubeflow Pipelines, as far as the commands use it.
 
-Request bodies are held against the models that kfp-server-api publishes. A run lives by being looked at:
-each look takes it a step further.
+Request bodies are checked against the models that kfp-server-api publishes. A run advances when it is
+read: each read takes it a step further.
 """
 
 import json
@@ -29,16 +29,16 @@ _NEVER = "1970-01-01T00:00:00Z"
 
 @dataclass
 class KubeflowServer:
-    """What the server holds, and how it behaves.
+    """State and behaviour of the server.
 
     Attributes:
-        url: its address.
-        version: of Kubeflow Pipelines.
-        health_path: path that tells it.
-        experiments: by id, as JSON; so are the others.
+        url: address of the server.
+        version: version of Kubeflow Pipelines.
+        health_path: path that reports the version.
+        experiments: experiments by id, as JSON; the others likewise.
         failing_step: the step that fails; none if empty.
-        logs: by step, what its pod wrote; a pod of another step is gone.
-        refuses_logs: whether it refuses to tell of a run's pods.
+        logs: output of the pod by step; the pods of other steps are gone.
+        refuses_logs: whether it refuses to report a run's pods.
         calls: ``METHOD path`` of each request.
     """
 
@@ -117,7 +117,7 @@ class KubeflowServer:
 
     def get_log(self, call: Call) -> Any:
         nodes = _nodes(_held(self.runs, call.match[1])).values()
-        # Pods have another name than their nodes.
+        # Pods have other names than their nodes.
         steps = {
             f"{_WORKFLOW}-{node['templateName']}-{node['id'].rpartition('-')[2]}": node["boundaryID"]
             for node in nodes
@@ -212,7 +212,7 @@ class KubeflowServer:
         waiting = steps_in_order(_part(self._spec(run)))
         tasks = run["run_details"]["task_details"]
         if not tasks:
-            # The server also tells of what it runs around the steps.
+            # The server also reports what it runs around the steps.
             tasks += [{"display_name": name, "state": "RUNNING"} for name in _AROUND]
         begun = tasks[len(_AROUND) :]
         if begun:
@@ -287,7 +287,7 @@ def _version(name: str) -> dict[str, Any]:
 
 
 def _part(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return the pipeline's own part of a spec that may have settings of Kubernetes beside it."""
+    """Return the pipeline's own part of a spec that may also have settings of Kubernetes."""
     part: dict[str, Any] = spec.get("pipeline_spec", spec)
     return part
 

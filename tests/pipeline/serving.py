@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 @dataclass(frozen=True)
 class Call:
-    """A request as a route gets it."""
+    """A request as a route receives it."""
 
     match: re.Match[str]
     query: dict[str, str]
@@ -23,7 +23,7 @@ class Call:
 
 
 class RefusedError(Exception):
-    """What a route raises to answer with an error."""
+    """Raised by a route to answer with an error."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -48,9 +48,9 @@ def serving(routes: list[Route], refuse: Callable[[int, str], Any], log: list[st
     """Serve routes (method, pattern of the path, function) and yield the address.
 
     Args:
-        routes: the first whose method and pattern fit gives the answer, as JSON or as text.
-        refuse: makes the body of an error from its status and message.
-        log: gets ``METHOD path`` of each request.
+        routes: routes; the first whose method and pattern match answers, as JSON or as text.
+        refuse: function that returns the body of an error from its status and message.
+        log: receives ``METHOD path`` of each request.
     """
 
     class Handler(BaseHTTPRequestHandler):

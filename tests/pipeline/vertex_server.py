@@ -1,7 +1,7 @@
-"""A local server that speaks the parts of Google Cloud's REST APIs that the pipeline is sent through.
+"""A local server that speaks the parts of Google Cloud's REST APIs that the commands use.
 
 Request bodies are read strictly into the protos that google-cloud-aiplatform publishes, and refused where
-Vertex AI is known to refuse them. A job lives by being looked at: each look takes it a step further.
+Vertex AI is known to refuse them. A job advances when it is read: each read takes it a step further.
 """
 
 import hashlib
@@ -39,10 +39,10 @@ _OVER = {"SUCCEEDED", "FAILED", "CANCELLED"}
 
 @dataclass
 class VertexServer:
-    """What the server holds, and how it behaves.
+    """State and behaviour of the server.
 
     Attributes:
-        url: its address.
+        url: address of the server.
         jobs: pipeline jobs by name, as JSON.
         training: custom jobs and hyperparameter tuning jobs by name, as JSON.
         failing_training: whether training jobs fail.
@@ -51,11 +51,11 @@ class VertexServer:
         schedules: schedules by name, as JSON.
         templates: bytes of the packages of the template repository, by ``package/sha256:…``.
         tags: versions by ``package/tag``.
-        bucket_rights: of the person who asks, on the bucket.
-        table_modified: when the table was last written to.
+        bucket_rights: permissions of the user on the bucket.
+        table_modified: time of the table's last change.
         failing_step: the step that fails; none if empty.
-        slow_deletions: for how many listings a deleted schedule is still there.
-        refusals: statuses to answer the next looks at a job with.
+        slow_deletions: number of listings in which a deleted schedule still appears.
+        refusals: statuses to answer the next reads of a job with.
         calls: ``METHOD path`` of each request.
     """
 
@@ -211,7 +211,7 @@ class VertexServer:
         return {"schedules": found}
 
     def delete_schedule(self, call: Call) -> Any:
-        """Begin to delete: the operation is never done while it is asked for."""
+        """Begin to delete; the operation never reports that it is done."""
         name = f"{PARENT}/schedules/{call.match[2]}"
         self._held(self.schedules, name)
         self._deleting[name] = self.slow_deletions
@@ -280,7 +280,7 @@ class VertexServer:
         job.setdefault("startTime", _time(1))
         tasks = job["jobDetail"]["taskDetails"]
         if not tasks:
-            # Vertex AI also tells of the run itself, as the task that all others belong to.
+            # Vertex AI also reports the run itself, as the task that all others belong to.
             tasks.append({"taskId": "1", "taskName": job["name"].rsplit("/", 1)[-1], "state": "RUNNING"})
         elif len(tasks) > 1:
             self._end(job, tasks[-1])
@@ -303,7 +303,7 @@ class VertexServer:
         )
 
     def _train(self, job: dict[str, Any]) -> None:
-        """Take a training job one step further; a tuning job has each trial run for one look."""
+        """Take a training job one step further; in a tuning job each trial runs for one read."""
         if job["state"] not in ("JOB_STATE_PENDING", "JOB_STATE_RUNNING"):
             return
         began, job["state"] = job["state"] == "JOB_STATE_RUNNING", "JOB_STATE_RUNNING"
@@ -396,7 +396,7 @@ def _check_study(job: dict[str, Any]) -> None:
 
 
 def _trial(job: dict[str, Any], number: str) -> dict[str, Any]:
-    """Return a trial whose parameters are, by its number, some way from the least to the most."""
+    """Return a trial whose parameters lie between their bounds, depending on its number."""
     parameters = []
     for parameter in job["studySpec"]["parameters"]:
         bounds = parameter.get("doubleValueSpec") or parameter["integerValueSpec"]

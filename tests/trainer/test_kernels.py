@@ -71,7 +71,7 @@ def test_compiled_kernels_are_cached_in_the_first_writable_folder(
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert Path(kernels._compiled_kernels()).is_relative_to(tmp_path / "cache")
-    # A file in place of the folder: nothing can be cached there.
+    # A file instead of the folder: nothing can be cached there.
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert Path(kernels._compiled_kernels()).is_relative_to(tempfile.gettempdir())

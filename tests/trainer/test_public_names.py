@@ -9,7 +9,7 @@ from trainer.training import fit
 
 
 def run(program: str, **variables: str) -> str:
-    """Run a program in a process of its own and return what it prints."""
+    """Run a program in a separate process and return what it prints."""
     environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_THREAD_TIMEOUT"}
     return subprocess.run(
         [sys.executable, "-c", program],

@@ -43,7 +43,7 @@ def run(job: Path | str, *flags: object) -> dict[str, Any]:
 
 
 def refused(capsys: pytest.CaptureFixture[str], job: Path, *flags: object) -> str:
-    """Run a job that must refuse its input, and return the line that says why."""
+    """Run a job that must refuse its input, and return its error line."""
     assert task.main(["--job-dir", str(job), *map(str, flags)]) == 2
     output = capsys.readouterr()
     assert output.out == ""

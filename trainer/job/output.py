@@ -54,10 +54,10 @@ def write_output(
     """Write the output of a job to an empty folder.
 
     Args:
-        folder: to write to.
+        folder: folder to write to.
         model: the trained model.
         data: all interactions, trained and held out.
-        metrics: from `metrics_of`.
+        metrics: result of `metrics_of`.
         with_json: whether to write JSON copies of the arrays, and every user's items.
     """
     sides = {

@@ -53,8 +53,8 @@ def read_interactions(path: Path, *, delimiter: str, headers: bool) -> Interacti
     them are written as integers without leading zeros, and text otherwise.
 
     Args:
-        path: of the file; pyarrow decompresses CSV by its ending (``.gz``, ``.bz2``, ``.zst``).
-        delimiter: of CSV; one character, or ``\t`` spelled out.
+        path: path of the file; pyarrow decompresses CSV by its ending (``.gz``, ``.bz2``, ``.zst``).
+        delimiter: delimiter of CSV; one character, or ``\t`` spelled out.
         headers: whether the first line of CSV names the columns.
 
     Raises:

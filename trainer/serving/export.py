@@ -29,8 +29,8 @@ def export(model: Model, folder: Path) -> dict[str, Any]:
     memory for a second copy of the factors, and room for a third in the temporary folder.
 
     Args:
-        model: to serve.
-        folder: to write. It becomes a SavedModel only at the end, as the graph is written last.
+        model: model to serve.
+        folder: folder to write. It becomes a SavedModel only at the end, as the graph is written last.
 
     Raises:
         InputError: TensorFlow is not installed, the folder cannot be written to, or an id has a line break.

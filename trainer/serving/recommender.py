@@ -23,7 +23,7 @@ class Recommender:
     """The signatures of a model's SavedModel.
 
     Ids are strings in every signature; integer ids are passed as decimal text, so that no client loses
-    digits. A list with fewer than k items, or that of an unknown user or item, is padded with the empty id
+    digits. Lists with fewer than k items, and those of unknown users or items, are padded with the empty id
     "" and the score 0. `k` is one number, or one for each row, as requests with "instances" send it; the
     largest applies.
 
@@ -45,7 +45,7 @@ class Recommender:
         """Copy a model into TensorFlow.
 
         Args:
-            model: its arrays become TensorFlow variables.
+            model: model whose arrays become TensorFlow variables.
             assets: folder for files of the ids, which `save` copies.
 
         Raises:

@@ -3,7 +3,7 @@
 A row's system A x = b has A = w0 V'V + l I + sum_k e_k v_k v_k'. Rotating both sides' factors by the
 eigenvectors of V'V changes no inner product and makes the part that all rows share diagonal, so that no
 multiplication by the Gramian remains. The preconditioner M is that diagonal plus an estimate of the entries'
-part, (sum_k e_k) times the mean of v v'. Under it two steps come as close as many plain ones. A step reads
+part, (sum_k e_k) times the mean of v v'. With it, two steps come as close as many plain ones. A step reads
 each entry twice while its tile of rows is in the nearest cache.
 """
 
@@ -81,7 +81,7 @@ def _sweep(counter: Any, problem: Any, shared: Any, mean: Any, steps: Any, losse
         problem: `ShardProblem`.
         shared: (d,) float32, the diagonal of w0 V'V.
         mean: (d,) float32, the diagonal of the mean of v v'.
-        steps: for each row.
+        steps: number of steps for each row.
         losses: (chunks,) float64, to set.
     """
     indptr, regularization, bounds = problem.indptr, problem.regularization, problem.bounds
@@ -122,7 +122,7 @@ def _start(minor: Any, ahead: Any, entries: Any, count: Any, diagonal: Any, x: A
         minor: (minors, d) float32.
         ahead: (n,) minor rows of the entries from the row's first to the shard's last, for prefetching.
         entries: `Entries` of the row.
-        count: of the entries, padded.
+        count: number of the entries, padded.
         diagonal: (d,) float32, of w0 V'V + l I.
         x: (d,) float32, the factors so far.
         r: (d,) float32, to set.
@@ -152,20 +152,20 @@ def _start(minor: Any, ahead: Any, entries: Any, count: Any, diagonal: Any, x: A
 def _step(
     minor: Any, entries: Any, count: Any, diagonal: Any, inverse: Any, x: Any, vectors: Any, steps: Any
 ) -> Any:
-    """Take steps of preconditioned conjugate gradients (Saad 2003, alg. 9.1), whose letters these are.
+    """Take steps of preconditioned conjugate gradients (Saad 2003, alg. 9.1), in its notation.
 
     Args:
         minor: (minors, d) float32.
         entries: `Entries` of the row.
-        count: of the entries, padded.
+        count: number of the entries, padded.
         diagonal: (d,) float32, of w0 V'V + l I.
         inverse: (d,) float32, the diagonal of M^-1.
         x: (d,) float32, to improve.
         vectors: (3, d) float32: the residual r of x, and room for p and q.
-        steps: how many.
+        steps: number of steps.
 
     Returns:
-        How much the steps lower x'A x - 2 b'x, float32.
+        The amount by which the steps lower x'A x - 2 b'x, float32.
     """
     rows, excess, sums = entries.rows, entries.excess, entries.sums
     r, p, q = vectors[0], vectors[1], vectors[2]

@@ -1,4 +1,4 @@
-"""Exact solves for blocks of coordinates: iALS++, or Cholesky if one block holds all of them.
+"""Exact solves for blocks of coordinates: iALS++, or Cholesky if one block holds them all.
 
 For a block B of a row's coordinates x, with s_k = v_k . x of its entries (Rendle et al. 2021, sec. 3),
 

@@ -57,10 +57,10 @@ def compiled(*, inlined: bool = False, infinities: bool = False) -> Callable[[An
     """Return a decorator that compiles a kernel, or a part of kernels, once and caches it on disk.
 
     Args:
-        inlined: for parts of kernels, which are inlined into each. A separate function would be optimised
-            again for each kernel that calls it, and the process that compiles a kernel would not run the same
-            version as later ones that load it from disk: results would differ by rounding.
-        infinities: whether it has to handle infinite numbers, which the fastest arithmetic rules out.
+        inlined: whether this is a part of kernels, to be inlined into each. A separate function would be
+            optimised again for each kernel that calls it, and the process that compiles a kernel would run
+            another version than later ones that load it from disk: results would differ by rounding.
+        infinities: whether the kernel has to handle infinite numbers, which the fastest arithmetic rules out.
     """
     decorator: Callable[[Any], Any] = numba.njit(
         fastmath=_ORDERED if infinities else _FAST,

@@ -132,7 +132,7 @@ class _Equations:
         """Add the shares of the batch's pieces.
 
         Args:
-            batch: of the group's pieces.
+            batch: a batch of the group's pieces.
             major_weight: (pieces,) weight of each piece's row.
         """
         self._sums = _add(

@@ -1,5 +1,5 @@
 -- Shared by all kinds of source: the window of time, and the sums of single events. A rating without a readable
--- time is kept, for the step to refuse: it may or may not be in the window.
+-- time is kept, so that the step can refuse it: it may or may not be in the window.
 WITH source_rows AS (
 {% include kind %}
 )

@@ -3,7 +3,7 @@ WHERE TRUE
   AND {{ row_filter }}
 {% endif %}
 {% if day_suffix %}
-  -- Whole days only: a wildcard also matches tables of the current day, whose events are repeated in that day's own.
+  -- Whole days only: a wildcard also matches tables of the current day, whose events the day's final table repeats.
   AND REGEXP_CONTAINS(_TABLE_SUFFIX, @day_suffix)
 {% endif %}
 {% if first_suffix %}

@@ -56,9 +56,10 @@ class Encoded:
     """Interactions with dense indices, in batches and in any order.
 
     Attributes:
-        batches: the length of each is its number of interactions.
-        dtype: of the interactions: `INTERACTION`, or `TIMED_INTERACTION` if only the last of a pair counts.
-        write: writes a batch to an array of that dtype; safe in any thread.
+        batches: batches of interactions; the length of each is its number of interactions.
+        dtype: dtype of the interactions: `INTERACTION`, or `TIMED_INTERACTION` if only the last of a pair
+            counts.
+        write: function that writes a batch to an array of that dtype; safe in any thread.
     """
 
     batches: Iterable[Any]
@@ -109,15 +110,15 @@ class Dealt:
 def _memory(length: int) -> NDArray[np.uint8]:
     """Return new memory in small pages.
 
-    NumPy asks for huge pages, which a virtual machine has to get from its host first: 0.4 to 1.8 s for a GB,
-    while small ones take 0.4 s.
+    NumPy asks for huge pages, which a virtual machine must first get from its host: 0.4 to 1.8 s per GB,
+    compared with 0.4 s for small ones.
     """
     private = mmap.mmap(-1, max(length, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return np.frombuffer(private, np.uint8, length)
 
 
 class _Workspace:
-    """Memory that is reused for one block after the other: allocating it takes longer than using it."""
+    """Memory that is reused for each block, because allocating it takes longer than using it."""
 
     def __init__(self) -> None:
         self._memory: dict[str, NDArray[np.uint8]] = {}
@@ -160,10 +161,10 @@ class Blocks:
         """Choose the blocks.
 
         Args:
-            folder: for a temporary file, which removes itself.
-            dtype: of the interactions or entries.
-            counts: (size of the axis,) interactions of each index, to make blocks of about equal size. An
-                index is never divided, so one with very many interactions makes a large block.
+            folder: folder for a temporary file, which removes itself.
+            dtype: dtype of the interactions or entries.
+            counts: (size of the axis,) interactions of each index, for blocks of about equal size. An index
+                is never divided, so one with very many interactions makes a large block.
             others: size of the other axis.
         """
         self.dtype = dtype

@@ -26,10 +26,10 @@ def encoded(
     """Return all interactions with dense indices and their part of the split.
 
     Args:
-        engine: to run on; has the tables ``users`` and ``items`` of `number`.
+        engine: engine with the tables ``users`` and ``items`` of `number`.
         filtered: name of the table of interactions.
-        options: with the split.
-        parameters: from `PrepareOptions.parameters`.
+        options: options with the split.
+        parameters: parameters from `PrepareOptions.parameters`.
         look_up: whether to look up the indices and hashes here instead of joining them in SQL, which is
             faster if the engine is in this process. The ids must be integers.
     """
@@ -46,7 +46,7 @@ def encoded(
 
 
 class _LookUp:
-    """Writes a batch that has ids in place of their indices."""
+    """Writes a batch that has ids instead of indices."""
 
     def __init__(self, engine: Engine, split: str, parameters: Mapping[str, Any]) -> None:
         self._users, self._items = (_Index(engine, f"{side}s") for side in SIDES)

@@ -24,7 +24,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def load() -> None:
-    """Initialise numba, which takes a quarter of a second; in a thread beside the engine it costs nothing."""
+    """Initialise numba, which takes 0.25 s, but costs nothing in a thread while the engine works."""
     count(np.zeros(0, np.int32), 0, np.zeros(0, np.int64))
 
 
@@ -88,15 +88,15 @@ def divide(
         interactions: (n,) `INTERACTION` or `TIMED_INTERACTION`, with rows and columns.
         of_users: (users, 2) hash_factor and hash_term, which are below `PRIME`.
         of_items: (items, 2) the same.
-        held_out: pairs of users whose hash_factor is not below it are in part 0.
-        targets: of the other pairs, those whose hash (see pair_hash.sql) is below it are in part 1.
+        held_out: threshold of the users; pairs of users with a hash_factor not below it are in part 0.
+        targets: threshold of the other pairs; those with a hash (see pair_hash.sql) below it are in part 1.
         otherwise: part of the remaining pairs.
     """
     rows, columns, parts = interactions["row"], interactions["column"], interactions["part"]
     for i in range(len(interactions)):
         row, column = rows[i], columns[i]
         hashed = np.int64(of_users[row, 0]) * of_items[column, 0] + of_users[row, 1] + of_items[column, 1]
-        # Modulo 2^31 - 1, the bits above the lowest 31 are added to those; doing so twice leaves at most it.
+        # Modulo 2^31 - 1: add the bits above the lowest 31 to those. Doing so twice leaves at most 2^31 - 1.
         hashed = (hashed & PRIME) + (hashed >> 31)
         hashed = (hashed & PRIME) + (hashed >> 31)
         hashed = 0 if hashed == PRIME else hashed
@@ -194,7 +194,7 @@ def place(
         keys: (n,) their rows or their columns.
         first: the lowest key.
         places: (keys,) place in ``ordered`` of each key's next interaction; advanced.
-        ordered: to fill.
+        ordered: (n,) to fill.
     """
     for i in range(len(keys)):
         key = keys[i] - first
@@ -226,7 +226,7 @@ def keep_last(interactions: NDArray[Any]) -> int:
         interactions: (n,) `TIMED_INTERACTION`, those of a pair next to each other.
 
     Returns:
-        How many are left, at the front; several of a pair if they have the same time.
+        The number that remain, at the front; several of a pair if they have the same time.
     """
     count = 0
     start = 0
@@ -272,8 +272,8 @@ def compress(
         first: the first row.
         counts: (parts, rows) entries of each row; added to.
         indices: (parts, room) columns; appended to.
-        values: (parts, room) likewise.
-        entries: (parts,) how many are filled.
+        values: (parts, room) values; appended to.
+        entries: (parts,) number of entries filled; added to.
     """
     rows, columns = interactions["row"], interactions["column"]
     parts, ratings = interactions["part"], interactions["value"]
@@ -307,6 +307,6 @@ def _merged(parts: NDArray[np.int8], values: NDArray[np.float32], rule: int) -> 
     if rule == MAX:
         return lowest, highest
     if count > 2:
-        # The sum of more than two depends on their order, and the order of a pair's interactions on chance.
+        # A sum of more than two depends on their order, and a pair's interactions come in any order.
         total = np.sort(values[parts == lowest].astype(np.float64)).sum()
     return lowest, np.float32(total / count if rule == MEAN else total)

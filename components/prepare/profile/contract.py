@@ -53,10 +53,10 @@ def hold_to_contract(
     """Write a profile and its report, and compare it with the previous one.
 
     Args:
-        profile: of the interactions.
+        profile: profile of the interactions.
         contract: how far they may differ.
         previous: profile of the previous run; None if there is nothing to compare with.
-        folder: for the profile artifact.
+        folder: folder for the profile artifact.
         report: path of the HTML file.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The profile that a run is compared with: a given one, or the latest in a folder that keeps it."""
+"""The profile that a run is compared with: a fixed one, or the latest in a folder that keeps it."""
 
 import logging
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Previous:
     """The profile of the previous run, if any.
 
     Attributes:
-        profile: to compare with; None if there is none.
+        profile: profile to compare with; None if there is none.
         kept_in: folder, local or on Cloud Storage, for the profile that the next run is compared with; "" to
             keep none.
     """
@@ -33,8 +33,8 @@ class Previous:
         """Find the previous profile.
 
         Args:
-            folder: local or on Cloud Storage. A profile artifact is used and left unchanged. Any other folder
-                keeps the profile of the latest run, and may have none yet. "" for no comparison.
+            folder: folder, local or on Cloud Storage; "" for no comparison. A profile artifact is used and
+                left unchanged. Any other folder keeps the profile of the latest run, and may have none yet.
 
         Raises:
             InputError: the folder's profile cannot be used.

@@ -31,20 +31,20 @@ _MIN_SHARE = 1e-4
 
 @dataclass(frozen=True)
 class Profile:
-    """Statistics of the interactions that preparation gets, before filters.
+    """Statistics of the interactions that preparation reads, before filters.
 
     Attributes:
-        columns: type by name.
-        rows: interactions.
-        interactions: those that remain after the filters.
+        columns: types by name.
+        rows: number of interactions.
+        interactions: number of interactions that remain after the filters.
         duplicates: share of the remaining ones that repeat another one of the same user and item.
-        users: distinct ids.
-        items: distinct ids.
+        users: number of distinct user ids.
+        items: number of distinct item ids.
         density: rows / (users * items); repeated interactions count.
         ratings: interactions by bin of the rating; bin b holds 2^(|b|/8) - 1 up to 2^((|b|+1)/8) - 1, with
             the sign of b.
-        lowest_rating: of all interactions.
-        highest_rating: of all interactions.
+        lowest_rating: lowest rating of all interactions.
+        highest_rating: highest rating of all interactions.
         per_user: users by floor(log2(their interactions)).
         per_item: items by floor(log2(their interactions)).
         cold_users: share of users with fewer than 5 interactions.
@@ -82,10 +82,10 @@ class Profile:
         """Compute the profile of a table.
 
         Args:
-            engine: that has the table.
-            table: its name.
-            columns: its types by name.
-            ratings: from `ratings_of`.
+            engine: engine that has the table.
+            table: name of the table.
+            columns: the table's types by column.
+            ratings: result of `ratings_of`.
             counts: (users,) and (items,) interactions of each user and item, under "user" and "item"; None to
                 count them.
             interactions: number that remain after the filters.
@@ -120,7 +120,7 @@ class Profile:
         """Read the profile artifact in a folder, local or on Cloud Storage.
 
         Raises:
-            InputError: there is no usable one.
+            InputError: the folder has no usable profile.
             WalsError: Cloud Storage cannot be read.
         """
         try:

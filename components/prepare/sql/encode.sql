@@ -1,5 +1,5 @@
 -- Every interaction with dense indices and its part of the split, where 0 is training. If the indices are looked
--- up outside of SQL (not joined), the ids are returned in their place, and parts that depend on hashes omitted.
+-- up outside of SQL (not joined), the ids are returned instead, and parts that depend on hashes are omitted.
 SELECT
 {% if joined %}
   users.position AS `row`,

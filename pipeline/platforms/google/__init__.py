@@ -1,1 +1,1 @@
-"""What several platforms need of Google Cloud."""
+"""Google Cloud code that several platforms share."""

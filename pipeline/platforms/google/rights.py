@@ -49,9 +49,9 @@ def look_for_data(credentials: Credentials, parameters: Mapping[str, Any], findi
     """Note if the source, the staging dataset or a permission on them is missing.
 
     Args:
-        credentials: of the user.
-        parameters: of the pipeline, without those that are known to be invalid.
-        findings: to add to.
+        credentials: credentials of the user.
+        parameters: parameters of the pipeline, without those that are known to be invalid.
+        findings: findings to add to.
     """
     source = parameters.get("source", "")
     if source.startswith("gs://"):

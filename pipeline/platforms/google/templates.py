@@ -30,10 +30,10 @@ def upload_to_registry(
 
     Args:
         repository: ``https://REGION-kfp.pkg.dev/PROJECT/REPOSITORY``.
-        credentials: with write access to it.
+        credentials: credentials with write access to it.
         spec: the compiled pipeline.
-        name: of the pipeline, which is the package's.
-        tags: moved to this version, even if it already existed.
+        name: name of the pipeline, which is also the package's.
+        tags: tags to move to this version, even if it already exists.
 
     Returns:
         The version ``sha256:…`` and its address, which Vertex AI takes as a template.

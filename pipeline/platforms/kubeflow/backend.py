@@ -269,7 +269,7 @@ class KubeflowBackend:
     def _workflow(self, run_id: str) -> dict[str, Any]:
         """Return the Argo Workflow of an existing run; empty before the server has created it.
 
-        It contains the pods, which the newer API omits. Servers after 2.17 no longer have the older one.
+        It contains the pods, which the newer API omits. Servers after 2.17 no longer have this older API.
         """
         with self._client.errors(f"run {run_id}"):
             try:
@@ -323,7 +323,7 @@ class KubeflowBackend:
         return None
 
     def _experiment(self) -> str:
-        """Return the id of the experiment, which is created if missing."""
+        """Return the id of the experiment; create it if missing."""
         experiments = kfp_server_api.ExperimentServiceApi(self._client)
         name, namespace = self._platform.experiment, self._platform.namespace
         with self._client.errors(f"experiment {name}"):
@@ -335,7 +335,7 @@ class KubeflowBackend:
             return given_id(created.experiment_id)
 
     def _pipeline(self, name: str) -> str:
-        """Return the id of the pipeline of a name, which is created if missing."""
+        """Return the id of the pipeline with a name; create it if missing."""
         pipelines = kfp_server_api.PipelineServiceApi(self._client)
         namespace = self._platform.namespace
         for page in pages(pipelines.pipeline_service_list_pipelines, namespace=namespace):

@@ -14,8 +14,8 @@ from trainer.errors import InputError, WalsError, translated
 
 _TOKEN = "KUBEFLOW_TOKEN"  # noqa: S105 - the variable's name
 _FOREIGN = (
-    "does not answer as Kubeflow Pipelines does; give the address of its API, "
-    f"and put a token into {_TOKEN} if there is a login page before it"
+    "the answer does not come from Kubeflow Pipelines; give the address of its API, "
+    f"and put a token into {_TOKEN} if it is behind a login page"
 )
 _PAGE = 100
 _HEALTH = ("/apis/v1beta1/healthz", "/apis/v2beta1/healthz")  # servers after 2.17 have only the second
@@ -98,8 +98,8 @@ def pages(call: Callable[..., Any], *place: str, **where: str) -> Iterator[Any]:
 
     Args:
         call: the client's method.
-        place: its positional arguments.
-        where: its other arguments.
+        place: positional arguments of the method.
+        where: keyword arguments of the method.
     """
     token = ""
     while True:
@@ -111,10 +111,10 @@ def pages(call: Callable[..., Any], *place: str, **where: str) -> Iterator[Any]:
 
 
 def given_id(value: str | None) -> str:
-    """Return an id that the server must have given.
+    """Return an id that the server must have assigned.
 
     Raises:
-        ForeignError: it gave none.
+        ForeignError: there is no id.
     """
     if not value:
         raise ForeignError

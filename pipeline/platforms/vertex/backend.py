@@ -59,8 +59,8 @@ _LISTING = {"run": "runs", "schedule": "schedule list"}
 class VertexBackend:
     """Pipeline jobs and schedules of one project and region.
 
-    Requests are sent once, with a time limit: the clients' own retries would keep a person waiting for a
-    minute to learn that the network is down. Connecting has a shorter limit of its own.
+    Requests are sent once, with a time limit: with the clients' own retries, a user would wait for a
+    minute to learn that the network is down. Connecting has a separate, shorter limit.
     """
 
     def __init__(self, platform: Vertex) -> None:
@@ -69,7 +69,7 @@ class VertexBackend:
         self._endpoint = platform.endpoint or f"https://{platform.region}-aiplatform.googleapis.com"
 
     def reach(self) -> None:
-        """Get fresh credentials and an answer of the API, before anything slow is imported or compiled.
+        """Get fresh credentials and an answer from the API, before anything slow is imported or compiled.
 
         Raises:
             WalsError: there are no credentials, or nothing answers in time.
@@ -121,7 +121,7 @@ class VertexBackend:
         """Start a training job and return its id, with its kind before the number.
 
         Args:
-            request: of `pipeline.platforms.vertex.training_jobs`.
+            request: request from `pipeline.platforms.vertex.training_jobs`.
         """
         from google.cloud import aiplatform_v1
 
@@ -201,7 +201,7 @@ class VertexBackend:
             WalsError: it is still listed after a while; the deletion continues.
         """
         with _vertex_errors(f"schedule {schedule_id}"):
-            # Returns an operation, which may take longer than the deletion that it stands for.
+            # Returns an operation, which may take longer than the deletion itself.
             self._schedules.delete_schedule(name=self._schedule_name(schedule_id), **_ONCE)
         deadline = time.monotonic() + _DELETION_SECONDS
         while any(schedule.id == schedule_id for schedule in self.schedules()):

@@ -1,4 +1,4 @@
-"""The requests that make pipeline jobs and schedules on Vertex AI, as JSON values."""
+"""The requests that create pipeline jobs and schedules on Vertex AI, as JSON values."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -8,7 +8,7 @@ from pipeline.platforms.environments import Vertex
 from pipeline.platforms.google.templates import REGISTRY_TEMPLATE
 
 FINGERPRINT_LABEL = "wals-schedule"
-"""Label of a schedule's runs, by which the plan that it was made from is recognised."""
+"""Label of a schedule's runs that identifies the plan it was created from."""
 
 
 def parent_of(platform: Vertex) -> str:

@@ -27,7 +27,7 @@ def job_lines(
 
     Args:
         project: project of the jobs.
-        credentials: with permission to read its logs.
+        credentials: credentials with permission to read its logs.
         jobs: numbers of custom jobs; at least one.
         since: a time before the jobs began, which limits the search through the project's logs.
 

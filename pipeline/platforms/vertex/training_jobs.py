@@ -122,13 +122,13 @@ def hyperparameter_request(
     Each trial runs the job with ``--hypertune`` and additional flags for the values that the service chose.
 
     Args:
-        platform: that runs the job.
-        job: with the flags that all trials share.
+        platform: platform that runs the job.
+        job: job with the flags that all trials share.
         max_trials: total number of trials.
         parallel_trials: number of trials that run at the same time.
 
     Raises:
-        InputError: the flags set a parameter that is tuned, or more trials are parallel than there are.
+        InputError: the flags set a parameter that is tuned, or parallel trials exceed the total.
     """
     given = parsed([*job.arguments, "--hypertune"])
     space = SEARCH_SPACES[given.data_type]

@@ -1,4 +1,4 @@
-"""DuckDB inside the process: errors in mid-read are reported like errors before it."""
+"""DuckDB inside the process: errors during reading are reported like errors before it."""
 
 import duckdb
 import pyarrow as pa
@@ -12,7 +12,7 @@ from trainer.errors import WalsError
 NUMBERS = "(SELECT number FROM UNNEST(GENERATE_ARRAY(1, 3000000)) AS number)"
 
 
-def test_a_row_that_cannot_be_computed_in_mid_read():
+def test_a_row_that_cannot_be_computed_during_reading():
     with DuckDB.open(ordered=True) as database:
         rows = database.stream(f"SELECT CAST(IF(number = 2900000, 'x', '1') AS INT64) AS one FROM {NUMBERS}")
         assert next(rows).num_rows

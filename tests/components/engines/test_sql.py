@@ -1,4 +1,4 @@
-"""Checked SQL: what a user gives cannot become SQL of its own."""
+"""Checked SQL: a user's input cannot become SQL."""
 
 import pytest
 
@@ -60,7 +60,7 @@ def test_values_leave_the_condition():
         "rating = (SELECT MAX(rating) FROM ratings)",
     ],
 )
-def test_anything_else_is_no_condition(condition):
+def test_anything_else_is_refused_as_a_condition(condition):
     with pytest.raises(InputError, match="row_filter"):
         checked_filter("row_filter", condition, COLUMNS)
 

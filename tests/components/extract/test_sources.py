@@ -580,7 +580,7 @@ def test_s3_compatible_stores(s3_bucket, tmp_path, scheme):
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
-def test_a_store_that_fails_in_mid_read(s3_bucket, tmp_path, monkeypatch, name):
+def test_a_store_that_fails_during_reading(s3_bucket, tmp_path, monkeypatch, name):
     with s3_bucket.open_output_stream("bucket/a.csv") as file:
         file.write(b"user,item,rating\n1,2,3\n")
     pq.write_table(ratings(10), "bucket/a.parquet", filesystem=s3_bucket)

@@ -50,7 +50,7 @@ async def _client(self, region=None):
 PipelineJobAsyncHook.get_pipeline_service_client = _client
 
 yaml_utils._VALID_AR_URL = re.compile(re.escape(endpoint))
-# The number that the local object store gives the owner of its buckets.
+# The number that the local object store reports as the owner of its buckets.
 resource_manager_utils.get_project_number = lambda _: "0"
 
 dag = DagBag().dags[dag_id]

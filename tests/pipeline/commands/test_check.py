@@ -1,4 +1,4 @@
-"""`wals check`: every problem at once; and what each command refuses of an environment."""
+"""`wals check`: every problem at once; and what each command refuses in an environment."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def vertex_google(vertex: VertexServer, monkeypatch: pytest.MonkeyPatch) -> VertexServer:
-    """The local server in the place of Cloud Storage and BigQuery, too."""
+    """The local server, which also stands in for Cloud Storage and BigQuery."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", vertex.url)
     monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", vertex.url)
     return vertex
@@ -32,7 +32,9 @@ def test_the_examples_have_no_problems(wals: Wals, name: str) -> None:
     assert result.stdout == "No problems found\n"
 
 
-def test_all_is_well_where_all_is_there(wals: Wals, vertex_config: Path, vertex_google: VertexServer) -> None:
+def test_nothing_is_reported_if_everything_exists(
+    wals: Wals, vertex_config: Path, vertex_google: VertexServer
+) -> None:
     result = wals("check", "--config", vertex_config)
     assert (result.exit_code, result.stderr) == (0, "")
     assert f"GET /bigquery/v2/projects/{PROJECT}/datasets/shop/tables/ratings" in vertex_google.calls
@@ -92,7 +94,7 @@ def test_every_step_reports_everything_it_would_refuse(
     assert sorted(reported) == sorted(bad)
 
 
-def test_parameters_are_looked_at_where_the_platform_is_bad(wals: Wals, tmp_path: Path) -> None:
+def test_parameters_are_checked_even_if_the_platform_is_invalid(wals: Wals, tmp_path: Path) -> None:
     config = tmp_path / "bad.toml"
     config.write_text(
         "[platform]\ntarget = 'vertex'\nproject = 'no project'\n"
@@ -118,7 +120,7 @@ def test_every_invalid_setting_is_reported(wals: Wals, vertex_config: Path, tmp_
     assert reported == {"train.cpu", "train.retries", "prepare.memry", "settings"}
 
 
-def test_every_parameter_is_held_against_the_signature(wals: Wals, vertex_config: Path) -> None:
+def test_every_parameter_is_checked_against_the_signature(wals: Wals, vertex_config: Path) -> None:
     arguments = (
         "-p",
         "num_iters=ten",
@@ -265,7 +267,7 @@ def test_a_bucket_that_is_closed_names_the_rights(
     assert "storage.objects.get," not in result.stderr
 
 
-def test_a_file_of_this_machine_is_out_of_vertex_reach(
+def test_a_local_file_cannot_be_reached_from_vertex(
     wals: Wals, vertex_config: Path, vertex_google: VertexServer
 ) -> None:
     result = wals("check", "--config", vertex_config, "-p", "source=ratings.csv")
@@ -400,7 +402,7 @@ def test_digests_replace_tags(wals: Wals, vertex_config: Path, tmp_path: Path) -
         ),
         (("upload",), "me-central1", "", "does not offer NVIDIA_TESLA_T4"),
         (("upload",), "europe-west99", "", "is not a region of Vertex AI; did you mean europe-west9"),
-        # Trials, which training has none of, keep the default's accelerator.
+        # The training pipeline has no trials, which keep the default's accelerator.
         (
             ("check", "--offline", "--pipeline", "wals-tune"),
             "me-central2",

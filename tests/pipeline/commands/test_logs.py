@@ -13,7 +13,7 @@ DATA = ("--train-file", "gs://test-bucket/ratings.csv", "--data-type", "user_rat
 
 @pytest.fixture(autouse=True)
 def cloud_logging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the local server stand for Cloud Logging too."""
+    """Let the local server stand in for Cloud Logging too."""
     monkeypatch.setattr("pipeline.display.remote_run._FIRST_POLL_SECONDS", 0.01)
     for name in {"server", "vertex"} & set(request.fixturenames):
         url = request.getfixturevalue(name).url
@@ -28,7 +28,7 @@ def ended(wals: Wals, config: Path) -> str:
 
 
 def write(server: VertexServer | KubeflowServer, step: str, *lines: str) -> None:
-    """Have a step have written lines; one that follows another runs after it."""
+    """Let a step write lines; a later step runs after an earlier one."""
     if isinstance(server, KubeflowServer):
         server.logs[step] = "".join(f"{line}\n" for line in lines)
         return
@@ -130,7 +130,7 @@ def test_a_server_without_the_older_api_says_so(
     assert result.stderr.count("\n") == 1
 
 
-def test_the_log_of_a_step_that_was_tried_again_has_both_tries(
+def test_the_log_of_a_retried_step_has_both_attempts(
     wals: Wals, vertex_config: Path, vertex: VertexServer
 ) -> None:
     run_id = wals("submit", "--config", vertex_config, "--wait", "--json").json["id"]

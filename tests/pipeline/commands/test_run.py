@@ -182,7 +182,7 @@ def test_bad_input_is_one_line_and_exit_2_and_publishes_nothing(
     if content is not None:
         source.write_text(ratings_csv.read_text("utf-8") if content == "ratings" else content, "utf-8")
     monkeypatch.chdir(tmp_path)
-    # In this process, as importing kfp twenty times over would take most of the suite's time.
+    # In this process, because importing kfp twenty times would take most of the suite's time.
     exit_code = run_command(cli, ["run", "--source", str(source), "--output-dir", "out", *arguments], "wals")
     stderr = capsys.readouterr().err
     assert exit_code == 2, stderr
@@ -253,7 +253,7 @@ def test_a_run_leaves_the_log_and_the_print_of_its_process_as_they_were(
 ) -> None:
     @contextlib.contextmanager
     def as_after_parallel_steps() -> Iterator[SubprocessRunner]:
-        # Parallel steps of kfp.local restore what they found, which may be what another had put there.
+        # Parallel steps of kfp.local restore what they found, which another step may have put there.
         with subprocess_runner() as runner:
             yield runner
         builtins.print = repr

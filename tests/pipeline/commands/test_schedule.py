@@ -38,9 +38,7 @@ def test_a_schedule_is_made_once_and_shows_its_next_times(wals: Wals, config: Pa
 @pytest.mark.parametrize(
     "change", [("--cron", "0 22 * * *"), ("-p", "num_iters=3"), ("--max-concurrent-runs", "2")]
 )
-def test_a_change_of_anything_takes_the_place_of_the_old(
-    wals: Wals, config: Path, change: tuple[str, str]
-) -> None:
+def test_any_change_replaces_the_schedule(wals: Wals, config: Path, change: tuple[str, str]) -> None:
     put(wals, config)
     (old,) = listed(wals, config)
     result = put(wals, config, *change)
@@ -61,7 +59,7 @@ def carried(server: VertexServer | KubeflowServer) -> tuple[dict[str, Any], dict
 
 
 @pytest.mark.parametrize("pipeline", ["wals-train", "wals-tune"])
-def test_every_run_extracts_anew(
+def test_every_run_extracts_again(
     wals: Wals, config: Path, server: VertexServer | KubeflowServer, pipeline: str
 ) -> None:
     assert put(wals, config, "--pipeline", pipeline).exit_code == 0
@@ -91,7 +89,7 @@ def test_a_pipeline_that_has_no_window_in_days_is_refused() -> None:
         scheduled_job(Job("nightly", spec, {}), 90)
 
 
-def test_what_was_paused_stays_paused_through_a_change(wals: Wals, config: Path) -> None:
+def test_a_paused_schedule_stays_paused_through_an_update(wals: Wals, config: Path) -> None:
     put(wals, config)
     assert wals("schedule", "pause", "nightly", "--config", config).exit_code == 0
     assert [schedule["paused"] for schedule in listed(wals, config)] == [True]
@@ -200,7 +198,7 @@ def test_missed_runs_are_made_up_for_only_on_request(
         assert wals(*resume).exit_code == 2
 
 
-def test_what_is_done_to_a_schedule_is_json_for_scripts(wals: Wals, config: Path) -> None:
+def test_schedule_commands_print_json_for_scripts(wals: Wals, config: Path) -> None:
     put(wals, config)
     for action, outcome in (("pause", "paused"), ("resume", "resumed"), ("delete", "deleted")):
         reported = wals("schedule", action, "nightly", "--config", config, "--json").json

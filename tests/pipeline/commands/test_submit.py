@@ -106,7 +106,7 @@ def test_the_other_pipeline_is_sent_the_same_way(wals: Wals, config: Path, pipel
     assert run["name"].startswith("wals-tune-")
 
 
-def test_runs_are_read_without_making_the_experiment(
+def test_reading_runs_does_not_create_the_experiment(
     wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
 ) -> None:
     assert wals("runs", "--config", kubeflow_config, "--json").json == []
@@ -203,7 +203,7 @@ def test_a_lost_network_says_how_to_follow_the_run_again(
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_run_that_one_may_not_see_any_more_is_not_waited_for(
+def test_waiting_ends_when_access_to_the_run_is_denied(
     wals: Wals, vertex_config: Path, vertex: VertexServer, status: int
 ) -> None:
     run_id = wals("submit", "--config", vertex_config, "--json").json["id"]
@@ -309,7 +309,7 @@ def test_what_the_service_refuses_is_one_line(
 
 @pytest.fixture
 def swallowing() -> Iterator[str]:
-    """Address where packets are lost: with its queue full, the kernel drops what asks for a connection."""
+    """Address where packets are lost: with its queue full, the kernel drops requests for a connection."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as queue:
         for _ in range(3):
             caller = queue.enter_context(socket.socket())
@@ -340,18 +340,18 @@ def test_a_network_that_drops_packets_is_reported_at_once(
     took = time.monotonic() - began
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1, result.stderr
-    # About 5 s on an idle machine; clients left to themselves take from 30 s to for ever.
+    # About 5 s on an idle machine; the clients' own limits range from 30 s to none.
     assert took < 20
 
 
-def test_a_network_that_goes_in_between_is_noticed_soon(swallowing: str) -> None:
+def test_a_network_lost_in_between_is_noticed_soon(swallowing: str) -> None:
     platform = Vertex(
         project=PROJECT, region=REGION, pipeline_root=f"gs://{BUCKET}/runs", endpoint=swallowing
     )
     began = time.monotonic()
     with pytest.raises(WalsError, match="cannot be reached"):
         VertexBackend(platform).get("monday")
-    # The time that an answer may take is 30 s.
+    # An answer may take 30 s.
     assert time.monotonic() - began < 20
 
 
@@ -366,7 +366,7 @@ def test_a_silent_server_is_given_up_on(wals: Wals, vertex_config: Path) -> None
             result = wals("runs", *options)
             assert result.exit_code == 1
             assert result.stderr.count("\n") == 1
-            # A read timeout of its own would be 30 s.
+            # Its own read timeout would be 30 s.
             assert time.monotonic() - began < 15
 
 
@@ -406,7 +406,7 @@ def test_a_login_page_is_not_an_answer(
     assert result.stderr.count("\n") == 1, result.stderr
 
 
-def test_a_bug_is_one_line_and_its_traceback_is_to_be_had(
+def test_a_bug_is_one_line_and_debug_shows_its_traceback(
     wals: Wals, vertex_config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(VertexBackend, "runs", lambda *_: [][0])
@@ -418,7 +418,7 @@ def test_a_bug_is_one_line_and_its_traceback_is_to_be_had(
         wals("runs", "--config", vertex_config, "--debug")
 
 
-def test_a_server_that_is_not_there_is_named(wals: Wals) -> None:
+def test_an_unreachable_server_is_named(wals: Wals) -> None:
     result = wals("submit", "--target", "kubeflow", "--host", "http://127.0.0.1:9")
     assert result.exit_code == 1
     assert "http://127.0.0.1:9" in result.stderr

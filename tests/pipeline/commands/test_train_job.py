@@ -178,7 +178,7 @@ def test_tuning_searches_the_old_spaces_for_the_metric_that_a_trial_reports(
     assert space["regularization"]["doubleValueSpec"] == {"minValue": 0.001, "maxValue": 10.0}
     assert space["regularization"]["scaleType"] == scale
     assert space["latent_factors"]["integerValueSpec"] == {"minValue": "5", "maxValue": "50"}
-    # What a trial is called with is what trainer.task takes.
+    # trainer.task accepts the flags that a trial is called with.
     (pool,) = job["trialJobSpec"]["workerPoolSpecs"]
     given = make_parser().parse_args([*pool["containerSpec"]["args"], "--latent_factors=7"])
     assert given.hypertune

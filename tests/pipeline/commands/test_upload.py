@@ -1,4 +1,4 @@
-"""`wals upload` to Artifact Registry, Cloud Storage and Kubeflow: the same bytes make no new version."""
+"""`wals upload` to Artifact Registry, Cloud Storage and Kubeflow: the same bytes create no new version."""
 
 import hashlib
 import json
@@ -118,7 +118,7 @@ def test_what_was_uploaded_to_a_bucket_is_what_runs(
     location = uploaded_to(wals, vertex_config)
     assert wals("submit", "--config", vertex_config, "--template", location).exit_code == 0
     (job,) = vertex.jobs.values()
-    # Vertex AI knows templates of Artifact Registry only.
+    # Vertex AI knows only templates of Artifact Registry.
     assert "templateUri" not in job
     assert "train:uploaded" in str(job["pipelineSpec"])
     result = wals("submit", "--config", vertex_config, "--template", f"{location}.gone")
@@ -140,7 +140,7 @@ def test_what_was_uploaded_to_kubeflow_is_what_runs(
     options = ("--cron", "0 21 * * *", *zone, "--config", kubeflow_config, "--template", location, "--yes")
     assert wals("schedule", "set", "nightly", *options).exit_code == 0
     (recurring,) = kubeflow.recurring.values()
-    # Its own copy, since the version would have the extraction cached.
+    # A copy of the spec, because the uploaded version would cache the extraction.
     assert "train:uploaded" in str(recurring["pipeline_spec"])
     assert recurring["pipeline_spec"]["root"]["dag"]["tasks"]["extract"]["cachingOptions"] == {}
     kubeflow.versions.clear()
@@ -168,7 +168,7 @@ def test_a_template_that_was_deleted_is_named(
         (("--template", "https://h/#/pipelines/details/1"), "details/1"),
     ],
 )
-def test_a_location_that_is_none_is_refused(
+def test_an_invalid_location_is_refused(
     wals: Wals, config: Path, arguments: tuple[str, ...], named: str
 ) -> None:
     result = wals("submit", "--config", config, *arguments)
@@ -193,7 +193,7 @@ def test_what_does_not_fit_a_template_is_refused(
     assert vertex.jobs == {}
 
 
-def test_a_bucket_that_is_not_there_is_named(wals: Wals, vertex_config: Path, bucket: storage.Bucket) -> None:
+def test_a_missing_bucket_is_named(wals: Wals, vertex_config: Path, bucket: storage.Bucket) -> None:
     vertex_config.write_text(
         "".join(line for line in vertex_config.open() if "template_repository" not in line), "utf-8"
     )
@@ -214,7 +214,7 @@ def test_kubeflow_gets_versions_of_one_pipeline(
         assert name == f"sha256-{hashlib.sha256(content).hexdigest()[:16]}"
 
 
-def test_template_tags_are_refused_where_there_are_none(wals: Wals, kubeflow_config: Path) -> None:
+def test_template_tags_are_refused_where_they_are_not_supported(wals: Wals, kubeflow_config: Path) -> None:
     result = wals("upload", "--config", kubeflow_config, "--template-tag", "latest")
     assert result.exit_code == 2
     assert "latest" in result.stderr

@@ -1,4 +1,4 @@
-"""Custom jobs, made by Google's own package (google-cloud-pipeline-components)."""
+"""Custom jobs, created by Google's own package (google-cloud-pipeline-components)."""
 
 import json
 import re
@@ -110,7 +110,7 @@ def test_every_step_may_be_a_job(pipeline: str, step: str, tmp_path: Path) -> No
         (pool,) = given["worker_pool_specs"]["defaultValue"]
         assert pool["machine_spec"].get("accelerator_type", "") == VERTEX.steps[step].accelerator
     text = json.dumps(spec)
-    # What Vertex AI does not resolve.
+    # Vertex AI does not resolve these.
     assert "IfPresent" not in text
     assert "null" not in text
 
@@ -119,7 +119,7 @@ def test_every_step_may_be_a_job(pipeline: str, step: str, tmp_path: Path) -> No
 def test_inputs_that_would_override_the_jobs_own_are_refused(
     pipeline: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Google's package merges the inputs by name: the extraction's project would be the job's, and empty."""
+    """Google's package merges the inputs by name: the job would run in the extraction's project, which is ""."""
     (tmp_path / "settings.yaml").write_text("extract: {custom_job: {machine_type: n1-standard-8}}", "utf-8")
     arguments = ("--pipeline", pipeline, "--target", "vertex", "--output-dir", tmp_path)
     assert compile_py(*arguments, "--settings", f"{tmp_path}/settings.yaml") == 2

@@ -1,4 +1,4 @@
-"""Settings by step, as a person compiles with them."""
+"""Settings by step, which a user compiles with."""
 
 import json
 from pathlib import Path
@@ -215,9 +215,9 @@ def test_machines_are_accepted_with_their_own_gpus(
             "n2-standard-8",
             "NVIDIA_TESLA_T4",
             1,
-            "does not take NVIDIA_TESLA_T4 x 1; give one of the n1 family",
+            "does not support NVIDIA_TESLA_T4 x 1; give one of the n1 family",
         ),
-        ("n1-standard-8", "NVIDIA_L4", 2, "does not take NVIDIA_L4 x 2; give g2-standard-24"),
+        ("n1-standard-8", "NVIDIA_L4", 2, "does not support NVIDIA_L4 x 2; give g2-standard-24"),
         ("e2-standard-8", "NVIDIA_TESLA_A100", 16, "give a2-megagpu-16g"),
         ("g2-standard-24", "NVIDIA_L4", 1, "comes with NVIDIA_L4 x 2"),
         ("g2-standard-16", "", 0, "comes with NVIDIA_L4 x 1; set accelerator: NVIDIA_L4 and accelerators: 1"),
@@ -238,14 +238,14 @@ def test_machines_that_do_not_match_the_gpus_are_refused(
 
 def test_the_accelerators_are_those_of_the_published_api() -> None:
     published = {kind.name for kind in AcceleratorType} - {"ACCELERATOR_TYPE_UNSPECIFIED"}
-    # No machines have K80 any more, those with GB200 are of ARM, and TensorFlow's images here know no TPU.
+    # No machines have K80 any more, those with GB200 have ARM processors, and our images do not support TPUs.
     left_out = {"NVIDIA_TESLA_K80", "NVIDIA_GB200", "TPU_V2", "TPU_V3", "TPU_V4_POD", "TPU_V5_LITEPOD"}
     assert left_out <= published
     assert set(VERTEX.accelerators) == published - left_out
 
 
 @pytest.mark.parametrize("settings", ["extract: {cpu: 3000}", "extract: {memory: 9000T}"])
-def test_what_no_node_has_is_refused(settings: str, tmp_path: Path) -> None:
+def test_more_than_any_node_has_is_refused(settings: str, tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text(settings, "utf-8")
     with pytest.raises(InputError, match="exceeds the largest machine of kubeflow"):
@@ -394,7 +394,7 @@ def test_a_gpu_is_not_given_to_an_image_that_cannot_use_it(
         pytest.param({**PUSHED, "accelerators": None}, id="no accelerators"),
     ],
 )
-def test_a_file_of_images_that_is_none_is_refused(
+def test_an_invalid_file_of_images_is_refused(
     content: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert compile_with(images_file(tmp_path, content), tmp_path, "vertex") == 2

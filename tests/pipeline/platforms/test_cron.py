@@ -1,4 +1,4 @@
-"""Five-field crons: what is taken, how each platform is told, and when they come."""
+"""Five-field crons: which are accepted, their form on each platform, and their next times."""
 
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo

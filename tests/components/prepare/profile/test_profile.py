@@ -98,7 +98,7 @@ def test_the_picture_of_many_bins_has_few_labels(run, tmp_path):
     assert [texts.count(label) for label in ("16", "32", "64", "512", "1K")] == [2, 0, 2, 0, 2]
 
 
-def test_other_filters_are_no_drift(run):
+def test_other_filters_are_not_drift(run):
     first = run("first", users=900)
     filters = {"min_user_interactions": 5, "min_item_interactions": 20, "max_user_interactions": 8}
     second = run("second", previous=str(first / "profile"), options=filters, users=900)
@@ -173,7 +173,7 @@ def test_each_run_of_a_schedule_is_compared_with_the_previous_one(run, tmp_path,
         run("first", previous=kept)
     assert f"no profile in {kept} yet" in caplog.text
     run("second", previous=kept, rows=2_500, options=VOLUME_ONLY)
-    # Fell by more than half since the first, but not since the second.
+    # The volume fell by more than half since the first run, but not since the second.
     third = run("third", previous=kept, rows=1_500, options=VOLUME_ONLY)
     assert Profile.load(f"{kept}/latest") == Profile.load(str(third / "profile"))
 
