@@ -75,8 +75,9 @@ def prepare(
     profile_report.unlink(missing_ok=True)
     with (
         _whole_or_none(training, holdout, vocabulary),
-        ThreadPoolExecutor(1) as executor,
         contextlib.ExitStack() as stack,
+        # Ends before the engine does, which it may be using when the step fails.
+        ThreadPoolExecutor(1) as executor,
     ):
         loading = executor.submit(_load_kernels)
         engine, table, cost = stack.enter_context(_engine(interactions, manifest, options))
