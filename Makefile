@@ -16,6 +16,8 @@ IMAGE_LOCKS := extract prepare train train-gpu evaluate publish tune tune-gpu
 
 SAMPLE := data/ml-latest-small
 DATA ?= $(SAMPLE)/ratings.csv
+# Each takes 1.5 GB of memory, hence no more than 6 of them on any machine.
+WORKERS ?= auto
 # The sample's titles are for the sample's ratings only.
 TITLES ?= $(if $(filter $(SAMPLE)/%,$(DATA)),$(SAMPLE)/movies.csv)
 
@@ -36,8 +38,8 @@ tune: .venv/.run ## Search for better training parameters on this machine (DATA,
 compile: .venv/.run ## Write build/*.yaml to upload to Vertex AI and Kubeflow
 	@$(BIN)/python compile.py
 
-test: .venv/.dev ## Run the tests
-	$(BIN)/python -m pytest -q
+test: .venv/.dev ## Run the tests, in a process per core (WORKERS=0 for a single one)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 6 --dist worksteal
 
 test-docker: .venv/.dev ## Build the images and test them and the runs in containers (requires Docker)
 	$(BIN)/python -m pytest -q -m docker tests/containers

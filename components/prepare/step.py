@@ -80,33 +80,38 @@ def prepare(
     previous = Previous.find(options.previous_profile)
     begin_artifact(profile)
     profile_report.unlink(missing_ok=True)
-    with _all_or_none(training, holdout, vocabulary), ThreadPoolExecutor(1) as executor:
+    with (
+        _all_or_none(training, holdout, vocabulary),
+        contextlib.ExitStack() as stack,
+        # Ends before the engine, which it may still be using when the step fails.
+        ThreadPoolExecutor(1) as executor,
+    ):
         # Takes half a second, during which the engine works.
         loading = executor.submit(_load_kernels)
-        with _engine(interactions, manifest, options) as engine:
-            logger.info("%s interactions to prepare", f"{manifest['rows']:,}")
-            filtered = keep_core(engine, _TABLE, options)
-            ids = _number_ids(engine, filtered, types, options.seed)
-            parameters = options.parameters(days_of(engine, filtered) if options.needs_time else [])
-            loading.result()
-            with _dealt(engine, filtered, types, options, parameters, ids) as assemble:
-                # The engine is done with the matrices, and writing them leaves the processor idle at times.
-                ratings = executor.submit(ratings_of, engine, _TABLE, types)
-                matrices = assemble([training, *(holdout / part for part in options.parts)])
-            entries = _entries(options, matrices)
-            current = Profile.of(
-                engine,
-                _TABLE,
-                types,
-                ratings.result(),
-                {"user": ids.user_counts, "item": ids.item_counts} if filtered == _TABLE else None,
-                interactions=int(ids.user_counts.sum()),
-                pairs=sum(entries.values()),
-            )
-            hold_to_contract(current, options, previous.profile, profile, profile_report)
-            metadata = _finish(training, holdout, vocabulary, ids, options, entries)
-            previous.keep(profile)
-            metadata["training"].update(engine.cost())
+        engine = stack.enter_context(_engine(interactions, manifest, options))
+        logger.info("%s interactions to prepare", f"{manifest['rows']:,}")
+        filtered = keep_core(engine, _TABLE, options)
+        ids = _number_ids(engine, filtered, types, options.seed)
+        parameters = options.parameters(days_of(engine, filtered) if options.needs_time else [])
+        loading.result()
+        with _dealt(engine, filtered, types, options, parameters, ids) as assemble:
+            # The engine is done with the matrices, and writing them leaves the processor idle at times.
+            ratings = executor.submit(ratings_of, engine, _TABLE, types)
+            matrices = assemble([training, *(holdout / part for part in options.parts)])
+        entries = _entries(options, matrices)
+        current = Profile.of(
+            engine,
+            _TABLE,
+            types,
+            ratings.result(),
+            {"user": ids.user_counts, "item": ids.item_counts} if filtered == _TABLE else None,
+            interactions=int(ids.user_counts.sum()),
+            pairs=sum(entries.values()),
+        )
+        hold_to_contract(current, options, previous.profile, profile, profile_report)
+        metadata = _finish(training, holdout, vocabulary, ids, options, entries)
+        previous.keep(profile)
+        metadata["training"].update(engine.cost())
     return metadata
 
 

@@ -1,5 +1,6 @@
 """Emulators of Google Cloud and S3: separate servers, used through the real clients."""
 
+import fcntl
 import os
 import shutil
 import socket
@@ -21,7 +22,8 @@ from pyarrow.fs import S3FileSystem
 from tests.components.read_relay import ReadRelay
 from trainer.files import sha256
 
-_LOCK = Path(__file__).parent / "emulators" / "requirements.lock.txt"
+_EMULATORS = Path(__file__).parent / "emulators"
+_LOCK = _EMULATORS / "requirements.lock.txt"
 _BUILD = Path(__file__).parents[2] / "build" / "emulators"
 _REQUIRED = "WALS_REQUIRE_EMULATORS"
 _PROJECT = "test-project"
@@ -31,15 +33,19 @@ _PROJECT = "test-project"
 def emulators():
     """Return the virtual environment of the emulators, which is created once for each lock file."""
     folder = _BUILD / sha256(_LOCK)[:12]
-    if not (folder / "whole").exists():
-        try:
-            _install(folder)
-        except (OSError, subprocess.CalledProcessError) as error:
-            reason = f"no emulators: {getattr(error, 'stderr', '') or error}"
-            if os.environ.get(_REQUIRED):
-                pytest.fail(reason)
-            pytest.skip(reason)
-        (folder / "whole").touch()
+    _BUILD.mkdir(parents=True, exist_ok=True)
+    with (_BUILD / "lock").open("w") as lock:
+        # The other workers of pytest-xdist wait for the first one.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "whole").exists():
+            try:
+                _install(folder)
+            except (OSError, subprocess.CalledProcessError) as error:
+                reason = f"no emulators: {getattr(error, 'stderr', '') or error}"
+                if os.environ.get(_REQUIRED):
+                    pytest.fail(reason)
+                pytest.skip(reason)
+            (folder / "whole").touch()
     return folder
 
 
@@ -84,7 +90,7 @@ class Server:
             self._process = subprocess.Popen(
                 [str(part) for part in self._command], env=self._environment, stdout=log, stderr=log
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while time.monotonic() < deadline:
             assert self._process.poll() is None, self._log.read_text()
             try:
@@ -107,7 +113,7 @@ def _bigquery_server(emulators, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bigquery")
     rest, grpc = free_port(), free_port()
     command = [
-        emulators / "bin" / "local-bigquery",
+        *(emulators / "bin" / "python", _EMULATORS / "bigquery.py"),
         *("--host", "127.0.0.1", "--port", rest, "--grpc-port", grpc),
         *("--project", _PROJECT, "--dataset", "main", "--data-dir", folder, "serve"),
     ]
@@ -175,26 +181,32 @@ def bucket(emulators, tmp_path, monkeypatch):
         yield storage.Client(_PROJECT, AnonymousCredentials()).create_bucket("bucket")
 
 
-@pytest.fixture
-def s3_bucket(emulators, tmp_path, monkeypatch):
-    """The store of the empty bucket ``s3://bucket``, to fill it."""
+@pytest.fixture(scope="session")
+def _s3_server(emulators, tmp_path_factory):
     port = free_port()
     address = f"http://127.0.0.1:{port}"
+    command = [emulators / "bin" / "moto_server", "-H", "127.0.0.1", "-p", port]
+    with Server(command, address, dict(os.environ), tmp_path_factory.mktemp("s3") / "log"):
+        yield address
+
+
+@pytest.fixture
+def s3_bucket(_s3_server, monkeypatch):
+    """The empty bucket ``s3://bucket``: its store, with which to fill it."""
+    urllib.request.urlopen(f"{_s3_server}/moto-api/reset", b"").close()
     environment = {
         "AWS_ACCESS_KEY_ID": "key",
         "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_ENDPOINT_URL": address,
+        "AWS_ENDPOINT_URL": _s3_server,
         "AWS_REGION": "eu-west-1",
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    command = [emulators / "bin" / "moto_server", "-H", "127.0.0.1", "-p", port]
-    with Server(command, address, dict(os.environ), tmp_path / "log"):
-        store = S3FileSystem(
-            allow_bucket_creation=True,
-            region="eu-west-1",
-            scheme="http",
-            endpoint_override=f"127.0.0.1:{port}",
-        )
-        store.create_dir("bucket")
-        yield store
+    store = S3FileSystem(
+        allow_bucket_creation=True,
+        region="eu-west-1",
+        scheme="http",
+        endpoint_override=_s3_server.removeprefix("http://"),
+    )
+    store.create_dir("bucket")
+    return store

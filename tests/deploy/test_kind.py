@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -101,7 +102,17 @@ def store(api: KubeflowServer) -> Iterator[int]:
 
 
 @pytest.fixture
-def kfp(tmp_path: Path, api: KubeflowServer, store: int) -> Iterator[Kfp]:
+def checkout(tmp_path: Path) -> Path:
+    """A checkout with its own build folder, where the script records the port that it forwards."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    for name in (".venv", "components", "data", "deploy", "pyproject.toml"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+@pytest.fixture
+def kfp(tmp_path: Path, checkout: Path, api: KubeflowServer, store: int) -> Iterator[Kfp]:
     """Run the script with stand-ins for the tools, and return its result and the commands it ran."""
     for tool in ("kind", "kubectl", "docker"):
         path = tmp_path / tool
@@ -112,7 +123,7 @@ def kfp(tmp_path: Path, api: KubeflowServer, store: int) -> Iterator[Kfp]:
         calls = tmp_path / "calls"
         calls.touch()
         result = subprocess.run(
-            [KIND / "kfp.sh", *arguments],
+            [checkout / "deploy" / "kind" / "kfp.sh", *arguments],
             env={
                 **os.environ,
                 "PATH": f"{tmp_path}:{os.environ['PATH']}",
@@ -125,7 +136,7 @@ def kfp(tmp_path: Path, api: KubeflowServer, store: int) -> Iterator[Kfp]:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=300,
         )
         return result, [" ".join(json.loads(line)) for line in calls.read_text("utf-8").splitlines()]
 
@@ -133,12 +144,25 @@ def kfp(tmp_path: Path, api: KubeflowServer, store: int) -> Iterator[Kfp]:
     run("down")
 
 
-def forwarding() -> list[str]:
-    """Return the processes that forward ports for the cluster."""
-    listed = subprocess.run(
-        ["ps", "-A", "-ww", "-o", "args="], capture_output=True, text=True, check=True
-    ).stdout
-    return [line for line in listed.splitlines() if "--context kind-wals" in line and "port-forward" in line]
+@pytest.fixture
+def forwarding(tmp_path: Path) -> Callable[[], list[str]]:
+    """List the processes that forward ports for this test's cluster."""
+
+    def forwarding() -> list[str]:
+        command = ["ps", "-A", "-ww", "-o", "args="]
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        forward = f"{tmp_path}/kubectl --context kind-wals"
+        return [line for line in listed.splitlines() if forward in line and "port-forward" in line]
+
+    return forwarding
+
+
+def ends(forwarding: Callable[[], list[str]]) -> bool:
+    """Return whether nothing is forwarded any more, once what was told to end has had the time to."""
+    deadline = time.monotonic() + 60
+    while forwarding() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not forwarding()
 
 
 def test_up_creates_the_cluster_and_installs_one_release(kfp: Kfp) -> None:
@@ -162,7 +186,9 @@ def test_up_creates_the_cluster_and_installs_one_release(kfp: Kfp) -> None:
     assert " port-forward service/ml-pipeline-ui " in calls[-1]
 
 
-def test_the_port_is_forwarded_until_the_cluster_is_gone(kfp: Kfp, api: KubeflowServer) -> None:
+def test_the_port_is_forwarded_until_the_cluster_is_gone(
+    kfp: Kfp, api: KubeflowServer, forwarding: Callable[[], list[str]]
+) -> None:
     assert kfp("up")[0].returncode == 0
     assert len(forwarding()) == 1
     result, _ = kfp("up")
@@ -174,7 +200,7 @@ def test_the_port_is_forwarded_until_the_cluster_is_gone(kfp: Kfp, api: Kubeflow
     result, calls = kfp("down")
     assert result.returncode == 0, result.stderr
     assert calls[-1] == "kind delete cluster --name wals"
-    assert not forwarding()
+    assert ends(forwarding)
     assert kfp("down")[0].returncode == 0
 
 
@@ -188,10 +214,8 @@ def test_load_puts_every_image_into_the_cluster_under_separate_names(kfp: Kfp) -
 
 
 def test_run_uploads_the_pipeline_waits_for_success_and_fetches_the_report(
-    kfp: Kfp, api: KubeflowServer
+    kfp: Kfp, api: KubeflowServer, checkout: Path, forwarding: Callable[[], list[str]]
 ) -> None:
-    report = ROOT / "build/kind/report.html"
-    report.unlink(missing_ok=True)
     result, calls = kfp("run", "num_iters=3")
     assert result.returncode == 0, result.stderr
     assert len(api.versions) == 1
@@ -200,17 +224,19 @@ def test_run_uploads_the_pipeline_waits_for_success_and_fetches_the_report(
     executors = run["pipeline_spec"]["deploymentSpec"]["executors"]
     assert executors["exec-extract"]["container"]["image"] == f"kind.local/wals/extract:{DEFAULT_TAG}"
     assert result.stdout.splitlines()[-1] == "build/kind/report.html"
-    assert report.read_text("utf-8") == REPORT
+    assert (checkout / "build/kind/report.html").read_text("utf-8") == REPORT
     assert any(" port-forward service/seaweedfs " in call for call in calls)
-    assert not forwarding()
+    assert ends(forwarding)
 
 
-def test_a_run_that_fails_there_fails_here(kfp: Kfp, api: KubeflowServer) -> None:
+def test_a_run_that_fails_there_fails_here(
+    kfp: Kfp, api: KubeflowServer, forwarding: Callable[[], list[str]]
+) -> None:
     api.failing_step = "extract"
     result, _ = kfp("run")
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("wals: error: ")
-    assert not forwarding()
+    assert ends(forwarding)
 
 
 def test_an_unknown_parameter_is_one_line(kfp: Kfp) -> None:

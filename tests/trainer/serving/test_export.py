@@ -1,7 +1,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,39 +36,49 @@ import json, sys
 import tensorflow as tf
 
 assert not any(name.split(".")[0] == "trainer" for name in sys.modules)
-answers = []
-for request in json.load(sys.stdin):
+for line in sys.stdin:
+    request = json.loads(line)
     loaded = tf.saved_model.load(request["folder"])
     inputs = {name: tf.constant(value, tf.int32 if name == "k" else tf.string)
               for name, value in request["inputs"].items()}
     try:
         answer = loaded.signatures[request["signature"]](**inputs)
-        answers.append({"item_ids": [[i.decode() for i in row] for row in answer["item_ids"].numpy()],
-                        "scores": answer["scores"].numpy().tolist()})
+        answer = {"item_ids": [[i.decode() for i in row] for row in answer["item_ids"].numpy()],
+                  "scores": answer["scores"].numpy().tolist()}
     except tf.errors.InvalidArgumentError as error:
-        answers.append({"error": error.message})
-json.dump(answers, sys.stdout)
+        answer = {"error": error.message}
+    print(json.dumps(answer), flush=True)
 """
 
+Serve = Callable[..., list[dict[str, Any]]]
 
-def serve(*requests: tuple[Path, str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Load SavedModels in a separate process and return the answers of their signatures."""
-    result = subprocess.run(
-        [sys.executable, "-I", "-c", SERVER],
-        input=json.dumps(
-            [
-                {"folder": str(folder), "signature": name, "inputs": inputs}
-                for folder, name, inputs in requests
-            ]
-        ),
-        cwd="/",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    answers: list[dict[str, Any]] = json.loads(result.stdout)
-    return answers
+
+@pytest.fixture(scope="module")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """Load SavedModels in a separate process and return what their signatures answer."""
+    errors = tmp_path_factory.mktemp("server") / "stderr"
+    command = [sys.executable, "-I", "-c", SERVER]
+    with (
+        errors.open("w") as stderr,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, cwd="/", text=True
+        ) as process,
+    ):
+        assert process.stdin
+        assert process.stdout
+        requests, responses = process.stdin, process.stdout
+
+        def answer(folder: Path, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
+            request = {"folder": str(folder), "signature": name, "inputs": inputs}
+            print(json.dumps(request), file=requests, flush=True)
+            line = responses.readline()
+            assert line, errors.read_text("utf-8")
+            response: dict[str, Any] = json.loads(line)
+            return response
+
+        yield lambda *requests: [answer(*request) for request in requests]
+        requests.close()
+    assert process.returncode == 0, errors.read_text("utf-8")
 
 
 def trained(config: TrainConfig) -> Model:
@@ -111,7 +121,9 @@ def assert_agrees(answer: dict[str, Any], model: Model, best: tuple[np.ndarray, 
     np.testing.assert_allclose(answer["scores"], scores, rtol=1e-4, atol=1e-5)
 
 
-def test_serves_what_the_model_recommends(models: dict[str, Model], folders: dict[str, Path]) -> None:
+def test_serves_what_the_model_recommends(
+    models: dict[str, Model], folders: dict[str, Path], serve: Serve
+) -> None:
     everyone = [str(user) for user in models["linear"].users.ids.to_pylist()]
     items = models["linear"].items.ids.to_pylist()
     histories = [[items[3], items[9], items[20]], [items[9], "", "no such item"], [items[9], items[9], ""]]
@@ -138,8 +150,8 @@ def test_serves_what_the_model_recommends(models: dict[str, Model], folders: dic
             assert_agrees(next(answers), model, ask(model))
 
 
-def test_unknown_ids_get_an_empty_list_and_a_k_of_0_an_error(
-    folders: dict[str, Path],
+def test_what_is_unknown_gets_an_empty_list_and_asking_for_nothing_an_error(
+    folders: dict[str, Path], serve: Serve
 ) -> None:
     folder = folders["implicit"]
     *answers, refused = serve(
@@ -177,7 +189,7 @@ def test_an_id_with_a_line_break_is_refused_and_the_folder_unchanged(tmp_path: P
     assert read_manifest(tmp_path, SCHEMA) == before
 
 
-def test_a_second_export_replaces_the_first(tmp_path: Path) -> None:
+def test_a_second_export_replaces_the_first(tmp_path: Path, serve: Serve) -> None:
     export(small_model(["a", "b", "c"]), tmp_path)
     export(small_model(["x", "y"]), tmp_path)
     (answer,) = serve((tmp_path, "similar_items", {"item_ids": ["x", "a"], "k": 1}))
