@@ -139,7 +139,7 @@ def scaled_regularization(config: TrainConfig, counts: NDArray[np.int64], others
     mass = counts + config.unobs_weight * others
     with np.errstate(divide="ignore", over="ignore"):
         scaled = config.regularization * mass**config.regularization_exponent
-    # A row without any weight has the factor 0, whatever its lambda.
+    # A row without any weight has the factor 0, regardless of its lambda.
     scaled[mass == 0] = config.regularization
     return _finite("regularization_exponent", config.regularization_exponent, scaled)
 

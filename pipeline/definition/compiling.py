@@ -31,7 +31,7 @@ def compile_pipeline(pipeline: Pipeline, target: Target, folder: Path, image: Im
     path = folder / f"{pipeline.name}.{target.name}.yaml"
     make_writable(folder)
     with tempfile.TemporaryDirectory() as scratch, replacing(path) as temporary:
-        # kfp derives the format from the suffix, which a temporary file beside the spec does not have.
+        # kfp derives the format from the suffix, which a temporary file next to the spec does not have.
         compiled = Path(scratch) / path.name
         compiler.Compiler().compile(built, str(compiled))
         shutil.copyfile(compiled, temporary)

@@ -62,7 +62,7 @@ def parse_time_zone(name: str) -> ZoneInfo:
     """Return the time zone of an IANA name.
 
     Raises:
-        InputError: there is no time zone of that name.
+        InputError: no time zone has that name.
     """
     try:
         return ZoneInfo(name)

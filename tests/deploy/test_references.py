@@ -1,4 +1,4 @@
-"""External references are pinned to releases, and whatever builds images builds all of them."""
+"""External references are pinned to releases, and everything that builds images builds all of them."""
 
 import re
 from pathlib import Path

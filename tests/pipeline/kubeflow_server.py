@@ -1,4 +1,4 @@
-"""A local server that speaks the REST API of Kubeflow Pipelines, as far as the commands use it.
+"""A local server that speaks the REST API of Kubeflow Pipelines, to the extent that the commands use it.
 
 Request bodies are checked against the models that kfp-server-api publishes. A run advances when it is
 read: each read takes it a step further.

@@ -186,7 +186,7 @@ def _solve_all(systems: Any, rights: Any, constant: Any, shared: Any, regulariza
     definite = tf.reduce_all(pivots > 1e-6 * scales, axis=1)
     solutions = tf.linalg.cholesky_solve(factors, rights[:, :, None])[:, :, 0]
     solutions = tf.where(definite[:, None], solutions, np.nan)
-    # A row without entries or of padding is 0, whatever its equations.
+    # A row without entries or of padding is 0, regardless of its equations.
     solutions = tf.where(tf.reduce_any(rights != 0, axis=1)[:, None], solutions, 0.0)
     return solutions, constant - tf.reduce_sum(rights * solutions)
 

@@ -17,7 +17,7 @@ from trainer.matrix import InteractionMatrix
 from trainer.model import Iteration, Model, seen_of
 from trainer.vocabulary import Vocabulary
 
-# Three users and four items; 0 is no interaction.
+# Three users and four items; 0 means no interaction.
 TRAINING = np.array([[5, 3, 0, 0], [4, 0, 0, 2], [1, 2, 0, 0]], np.float32)
 HELD_OUT = np.array([[0, 0, 4, 0], [0, 3, 0, 0], [0, 0, 0, 0]], np.float32)
 # Scores are these rows, as the users' factors are the identity: user 0 ranks its unseen items 2, 3.

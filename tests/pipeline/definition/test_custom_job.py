@@ -119,7 +119,7 @@ def test_every_step_may_be_a_job(pipeline: str, step: str, tmp_path: Path) -> No
 def test_inputs_that_would_override_the_jobs_own_are_refused(
     pipeline: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Google's package merges the inputs by name: the job would run in the extraction's project, which is ""."""
+    """Google's package merges the inputs by name: the job's project would be the extraction's empty one."""
     (tmp_path / "settings.yaml").write_text("extract: {custom_job: {machine_type: n1-standard-8}}", "utf-8")
     arguments = ("--pipeline", pipeline, "--target", "vertex", "--output-dir", tmp_path)
     assert compile_py(*arguments, "--settings", f"{tmp_path}/settings.yaml") == 2
