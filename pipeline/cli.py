@@ -93,6 +93,9 @@ def run_command(command: click.Command, arguments: list[str], name: str) -> int:
         return _fail(name, error.format_message(), 2)
     except WalsError as error:
         return _fail(name, str(error), error.exit_code)
+    except SystemExit as ended:
+        # rich-click has printed the help of a group that was called without a command.
+        return int(ended.code or 0)
     except (click.Abort, KeyboardInterrupt):
         return _fail(name, "interrupted", 130)
     except Exception as error:

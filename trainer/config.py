@@ -2,13 +2,22 @@
 
 from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from trainer.options import Options, group
+from trainer.options import Options, group, invalid
 
 Feedback = Literal["explicit", "implicit"]
 SolverName = Literal["auto", "cg", "cholesky", "ialspp", "tensorflow"]
-Weighting = Literal[0, 1]
+
+
+def _check_integer(value: object) -> object:
+    # A Literal would take True and 1.0 for 1.
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise invalid("is not an integer", "choose from 0, 1")
+    return value
+
+
+Weighting = Annotated[Literal[0, 1], BeforeValidator(_check_integer)]
 
 LINEAR: Final = 0
 LOG: Final = 1

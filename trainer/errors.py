@@ -37,7 +37,7 @@ class InputError(WalsError):
         if len(shown) > 120:
             shown = shown[:117] + "..."
         super().__init__(f"{field} {shown}: {problem}; {remedy}")
-        self.field = field
+        self.field, self.problem, self.remedy = field, problem, remedy
 
 
 class CombinedInputError(InputError):

@@ -1,12 +1,13 @@
 """Validated options: one declaration per option, and one line for each problem with a value."""
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args, get_origin
 
 import pydantic
 from annotated_types import Ge, Gt, Le, Lt
+from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
@@ -80,6 +81,23 @@ def invalid(problem: str, remedy: str) -> PydanticCustomError:
         remedy: what to do instead, as an imperative.
     """
     return PydanticCustomError("invalid", "{problem}", {"problem": problem, "remedy": remedy})
+
+
+def valid_if(check: Callable[[str], object]) -> AfterValidator:
+    """Return a validator of a text field.
+
+    Args:
+        check: raises `InputError` if it refuses the text; its field and value are replaced by the option's.
+    """
+
+    def validate(text: str) -> str:
+        try:
+            check(text)
+        except InputError as error:
+            raise invalid(error.problem, error.remedy) from error
+        return text
+
+    return AfterValidator(validate)
 
 
 @dataclass(frozen=True)
@@ -172,7 +190,7 @@ def unknown_field(name: str, value: object, known: Collection[str]) -> InputErro
 
 def _nearest(name: str, known: Collection[str]) -> str:
     near = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
+    return f"did you mean {near[0]}?" if near else "omit it"
 
 
 _PROBLEMS = {

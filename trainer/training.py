@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +68,7 @@ def fit(
     solver = make_solver(config)
     seen = seen_of(matrix.by_row)
     with progress("iteration", config.num_iters, logger, done=len(history)) as report:
-        while len(history) < config.num_iters and not _settled(history, config.min_rel_progress):
+        while len(history) < config.num_iters and not settled(history, config.min_rel_progress):
             began = time.perf_counter()
             solver.sweep(matrix.by_row, problem.users, item_factors, user_factors)
             loss = solver.sweep(matrix.by_column, problem.items, user_factors, item_factors)
@@ -144,8 +144,13 @@ def _penalty(regularization: NDArray[np.float32], factors: NDArray[np.float32]) 
     return float(regularization.astype(np.float64) @ np.einsum("id,id->i", factors, factors))
 
 
-def _settled(history: list[Iteration], least: float) -> bool:
-    """Return whether the last iteration made less relative progress than ``least``."""
+def settled(history: Sequence[Iteration], least: float) -> bool:
+    """Return whether the last iteration made less relative progress than ``least``.
+
+    Args:
+        history: iterations so far.
+        least: relative progress of the objective, or of the validation metric; 0 for never.
+    """
     if least == 0 or len(history) < 2:
         return False
     before, after = history[-2], history[-1]

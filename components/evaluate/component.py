@@ -15,7 +15,8 @@ def evaluate(
     eval_k: int = 20,
 ) -> None:
     """Score the model on the holdout beside a popularity baseline, with an HTML report."""
-    arguments = {name: value for name, value in locals().items() if name != "metrics"}
+    arguments = dict(locals())
+    del arguments["metrics"]
     from components.evaluate.step import evaluate as step
     from components.options import RankingOptions
     from components.runtime import run_step

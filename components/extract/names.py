@@ -1,7 +1,6 @@
 """Names in BigQuery and schemes of stores, checked before any request is made."""
 
 import re
-from collections.abc import Iterator
 
 from trainer.errors import InputError
 
@@ -31,12 +30,35 @@ def table_of(source: str, data_type: str) -> tuple[str, str]:
     return match.group(1), name
 
 
-def name_problems(*, project: str, location: str, staging_dataset: str) -> Iterator[InputError]:
-    """Yield the problems of names that are set but not valid."""
-    for field, value, form, example in (
-        ("project", project, _PROJECT, "my-project"),
-        ("location", location, r"[A-Za-z0-9-]+", "EU or europe-west1"),
-        ("staging_dataset", staging_dataset, rf"{_PROJECT}\.\w+", "my-project.my_dataset"),
+def check_project(name: str) -> None:
+    """Refuse a text that is neither a Google Cloud project ID nor ""."""
+    _check_name("project", name, _PROJECT, "my-project")
+
+
+def check_location(name: str) -> None:
+    """Refuse a text that is neither a location of BigQuery nor ""."""
+    _check_name("location", name, r"[A-Za-z0-9-]+", "EU or europe-west1")
+
+
+def check_dataset(name: str) -> None:
+    """Refuse a text that is neither ``project.dataset`` nor ""."""
+    _check_name("dataset", name, rf"{_PROJECT}\.\w+", "my-project.my_dataset")
+
+
+def check_scheme(source: str) -> None:
+    """Refuse a source that is empty, or an address that is not in BigQuery or a supported store."""
+    scheme, separator, path = source.rpartition("://")
+    if scheme != "bq" and (
+        not source.strip() or (separator and (scheme not in SCHEMES or not path.strip("/")))
     ):
-        if value and not re.fullmatch(form, value):
-            yield InputError(field, value, "is not a valid name", f"give one such as {example}")
+        raise InputError(
+            "source",
+            source,
+            "is not a readable source",
+            "give files, or an address with gs://, s3:// or bq://",
+        )
+
+
+def _check_name(field: str, name: str, form: str, example: str) -> None:
+    if name and not re.fullmatch(form, name):
+        raise InputError(field, name, "is not a valid name", f"give one such as {example}")

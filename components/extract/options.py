@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
-from components.extract.names import SCHEMES, name_problems, table_of
+from components.extract.names import check_dataset, check_location, check_project, check_scheme, table_of
 from components.times import Time, parse_time
 from trainer.errors import InputError, problems_of
-from trainer.options import Options, group
+from trainer.options import Options, group, valid_if
 
 DataType = Literal["ratings", "user_ratings", "web_views", "ga4", "query"]
 
@@ -19,10 +19,18 @@ _DATA, _FILTERS, _BIGQUERY, _EVENTS = (
 )
 
 
+def _check_query(query: str) -> None:
+    if query:
+        # sqlglot is slow to import, and most sources are not queries.
+        from components.engines.sql import checked_query
+
+        checked_query("query", query)
+
+
 class ExtractOptions(Options):
     """What to extract and from where."""
 
-    source: str = Field(
+    source: Annotated[str, valid_if(check_scheme)] = Field(
         description="Where the interactions are: CSV or Parquet files, also gs:// and s3://, or "
         "bq://project.dataset.table.",
         json_schema_extra=_DATA,
@@ -76,7 +84,7 @@ class ExtractOptions(Options):
         description="SQL condition on the source's columns; rows that do not meet it are left out.",
         json_schema_extra=_FILTERS,
     )
-    query: str = Field(
+    query: Annotated[str, valid_if(_check_query)] = Field(
         default="",
         description="SELECT in BigQuery SQL that yields the ratings, for data_type query.",
         json_schema_extra=_DATA,
@@ -94,12 +102,12 @@ class ExtractOptions(Options):
         description="Rating of a ga4 item: count of its events, or seconds of engagement.",
         json_schema_extra=_EVENTS,
     )
-    project: str = Field(
+    project: Annotated[str, valid_if(check_project)] = Field(
         default="",
         description="Project that runs and pays for BigQuery jobs; the source's own if omitted.",
         json_schema_extra=_BIGQUERY,
     )
-    location: str = Field(
+    location: Annotated[str, valid_if(check_location)] = Field(
         default="",
         description="Location of the BigQuery data, such as EU; auto-detected if omitted.",
         json_schema_extra=_BIGQUERY,
@@ -115,7 +123,7 @@ class ExtractOptions(Options):
         description="Fail, before it costs anything, if a query would read more bytes; 0 is unlimited.",
         json_schema_extra=_BIGQUERY,
     )
-    staging_dataset: str = Field(
+    staging_dataset: Annotated[str, valid_if(check_dataset)] = Field(
         default="",
         description="BigQuery dataset (project.dataset) to prepare the interactions in; if omitted, they are "
         "prepared in the step's own process.",
@@ -126,19 +134,11 @@ class ExtractOptions(Options):
         """See `Options.conflicts`."""
         yield from self._data_type_problems()
         yield from self._window_problems()
-        yield from name_problems(
-            project=self.project, location=self.location, staging_dataset=self.staging_dataset
-        )
         yield from self._source_problems()
 
     def _data_type_problems(self) -> Iterator[InputError]:
         if (self.data_type == "query") != bool(self.query):
             yield InputError("query", self.query, "requires data_type query, and vice versa", "set both")
-        elif self.query:
-            # sqlglot is slow to import, and most sources are not queries.
-            from components.engines.sql import checked_query
-
-            yield from problems_of(partial(checked_query, "query", self.query))
         if self.data_type == "ga4" and not self.item_key:
             yield InputError("item_key", "", "is missing", "name the event parameter that holds the item id")
         if self.data_type == "web_views" and not self.item_key.isdecimal():
@@ -159,17 +159,8 @@ class ExtractOptions(Options):
             yield InputError("window_end", self.window_end, "is not after window_start", "give a later time")
 
     def _source_problems(self) -> Iterator[InputError]:
-        scheme, separator, path = self.source.rpartition("://")
-        if scheme == "bq":
+        if self.source.startswith("bq://"):
             yield from problems_of(partial(table_of, self.source, self.data_type))
-            return
-        if not self.source.strip() or (separator and (scheme not in SCHEMES or not path.strip("/"))):
-            yield InputError(
-                "source",
-                self.source,
-                "is not a readable source",
-                "give files, or an address with gs://, s3:// or bq://",
-            )
             return
         for field, value in (("snapshot", self.snapshot), ("staging_dataset", self.staging_dataset)):
             if value:

@@ -20,7 +20,7 @@ from components.artifacts.holdout import SCHEMA as HOLDOUT_SCHEMA
 from components.artifacts.interactions import SCHEMA as INTERACTIONS_SCHEMA
 from components.engines import Engine
 from components.engines.duckdb import DuckDB
-from components.prepare.options import PrepareOptions
+from components.prepare.options import DriftContract, PrepareOptions
 from components.prepare.profile.contract import hold_to_contract
 from components.prepare.profile.previous import Previous
 from components.prepare.profile.profile import Profile, ratings_of
@@ -277,8 +277,9 @@ def _engine(folder: Path, manifest: Mapping[str, Any], options: PrepareOptions) 
     if staged:
         from components.engines.bigquery import BigQuery  # slow to import, and most runs do not need it
 
-        # A name that depends only on the input lets a retry overwrite the tables of an earlier attempt.
-        digest = hashlib.sha256(repr((staged["table"], options)).encode()).hexdigest()[:12]
+        # A name that depends only on the work lets a retry overwrite the tables of an earlier attempt.
+        work = options.model_dump(exclude=set(DriftContract.model_fields))
+        digest = hashlib.sha256(repr((staged["table"], work)).encode()).hexdigest()[:12]
         engine = BigQuery(
             project=staged["project"],
             location=staged["location"],

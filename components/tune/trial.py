@@ -15,9 +15,9 @@ from trainer.config import TrainConfig
 from trainer.errors import InputError
 from trainer.matrix import InteractionMatrix
 from trainer.metrics import ndcg_at_k
-from trainer.model import Model
+from trainer.model import Iteration, Model
 from trainer.splitting import Split
-from trainer.training import fit
+from trainer.training import fit, settled
 
 _VALIDATION_FRACTION = 0.1
 
@@ -51,14 +51,14 @@ def run_trial(options: RankingOptions, *, matrix: Path, candidate: Mapping[str, 
     pruner = Pruner(candidate["rungs_before"])
     values: dict[str, float] = {}
     pruned = False
-    for iterations, model in _rungs(split.train, tuned):
+    for iterations, model, is_last in _rungs(split.train, tuned):
         values[str(iterations)] = _ndcg(model, split.test, options.eval_k)
         logger.info(
             "trial %d: NDCG@%d %.4f after %d iterations",
             *(number, options.eval_k, values[str(iterations)], iterations),
         )
-        # The last rung ends the trial anyway; a trial that gets there counts as complete.
-        pruned = iterations < tuned.num_iters and pruner.stops(iterations, values[str(iterations)])
+        # A trial that gets to its last rung counts as complete.
+        pruned = not is_last and pruner.stops(iterations, values[str(iterations)])
         if pruned:
             break
     return {
@@ -77,16 +77,22 @@ def _split(matrix: sparse.csr_array[np.float32], seed: int) -> Split:
     return Split.by(matrix, held_out)
 
 
-def _rungs(training: sparse.csr_array, config: TrainConfig) -> Iterator[tuple[int, Model]]:
-    """Yield the model after 2, 4, 8, ... and finally all iterations."""
+def _rungs(training: sparse.csr_array, config: TrainConfig) -> Iterator[tuple[int, Model, bool]]:
+    """Yield the model after 2, 4, 8, ... and finally all iterations, and whether it is the last one.
+
+    As in the final training, the last one can come early, once the progress falls below ``min_rel_progress``.
+    """
     interactions = InteractionMatrix.from_scipy(training)
     model: Model | None = None
-    done, rung = 0, FIRST_RUNG
-    while done < config.num_iters:
+    history: list[Iteration] = []
+    rung, is_last = FIRST_RUNG, False
+    while not is_last:
         upto = min(rung, config.num_iters)
-        model = fit(interactions, config.replace(num_iters=upto - done), warm_start=model)
-        done, rung = upto, rung * 2
-        yield done, model
+        model = fit(interactions, config.replace(num_iters=upto - len(history)), warm_start=model)
+        history += model.history
+        rung *= 2
+        is_last = len(history) >= config.num_iters or settled(history, config.min_rel_progress)
+        yield len(history), model, is_last
 
 
 def _ndcg(model: Model, validation: sparse.csr_array, k: int) -> float:

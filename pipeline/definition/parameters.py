@@ -72,13 +72,21 @@ class Parameter:
         Raises:
             InputError: the value cannot be used.
         """
-        definition: dict[str, Any] = {self.name: (self.field.annotation, self.field)}
-        model = pydantic.create_model("Parameter", __config__=Options.model_config, **definition)
-        validate = model.model_validate_strings if text else model.model_validate
+        model = _model_of(self.name, self.field.annotation, self.field)
         try:
-            return getattr(validate({self.name: value}), self.name)
+            if text:
+                # First the type alone: pydantic does not convert text to the numbers of a Literal.
+                typed = _model_of(self.name, self.type)
+                value = getattr(typed.model_validate_strings({self.name: value}), self.name)
+            return getattr(model.model_validate({self.name: value}), self.name)
         except pydantic.ValidationError as error:
             raise CombinedInputError.of(input_errors(error, model)) from error
+
+
+def _model_of(name: str, annotation: Any, default: Any = ...) -> type[pydantic.BaseModel]:
+    """Return a model with a single field, which is validated like a field of `Options`."""
+    definition: dict[str, Any] = {name: (annotation, default)}
+    return pydantic.create_model("Parameter", __config__=Options.model_config, **definition)
 
 
 def parameters_of(models: Models) -> dict[str, Parameter]:

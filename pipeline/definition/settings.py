@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
-import yaml
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
+from pipeline.definition.mappings import read_mapping
 from trainer.errors import CombinedInputError, InputError, problems_in
 from trainer.options import input_errors, invalid
 
@@ -135,16 +135,8 @@ def read_settings(path: Path, defaults: Mapping[str, StepSettings]) -> dict[str,
     Raises:
         InputError: the file cannot be read, or has steps, settings or values that are unknown or invalid.
     """
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(
-            "settings", str(path), f"cannot be read ({error.strerror})", "give a YAML file"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError("settings", str(path), f"is not valid YAML ({error})", "fix the file") from error
-    steps = {} if content is None else content
-    if not isinstance(steps, dict) or not all(isinstance(given, dict) for given in steps.values()):
+    steps = read_mapping("settings", path)
+    if not all(isinstance(given, dict) for given in steps.values()):
         raise InputError(
             "settings", str(path), "does not map steps to settings", "write it as `train: {cpu: 8}`"
         )

@@ -78,7 +78,8 @@ class Target:
                     f"exceeds the largest machine of {self.name}",
                     f"give at most {shown}",
                 )
-        yield from self._accelerator_problems(step, settings)
+        accelerator_problems = list(self._accelerator_problems(step, settings))
+        yield from accelerator_problems
         if settings.secrets and not self.give_secrets:
             yield InputError(
                 f"{step}.secrets",
@@ -86,13 +87,13 @@ class Target:
                 f"are not supported on {self.name}",
                 "grant the step's service account access to what it reads",
             )
-        if settings.custom_job and self.custom_job:
-            job = settings.custom_job
+        job = settings.custom_job
+        if job and self.custom_job and not accelerator_problems:
             yield from problems_of(lambda: check_machine(step, settings, job))
-        elif settings.custom_job:
+        elif job and not self.custom_job:
             yield InputError(
                 f"{step}.custom_job",
-                settings.custom_job.machine_type,
+                job.machine_type,
                 f"is not supported on {self.name}",
                 "omit it, or compile for vertex",
             )

@@ -1,14 +1,13 @@
 """Environments: the platform, images, settings and parameters of runs, from files and flags."""
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
-import yaml
 from pydantic import Field
 
+from pipeline.definition.mappings import read_mapping
 from pipeline.definition.pipeline import Pipeline
 from pipeline.definition.settings import EncryptionKey, LabelKey, LabelValue, Network, ServiceAccount
 from trainer.errors import CombinedInputError, InputError, problems_in
@@ -125,7 +124,7 @@ def read_environment(path: Path | None, platform_flags: Mapping[str, Any]) -> En
         CombinedInputError: every value that cannot be used.
         InputError: the file cannot be read.
     """
-    content = _read(path) if path else {}
+    content = read_mapping("config", path) if path else {}
     platform = content.get("platform") or {}
     if not isinstance(platform, dict):
         raise InputError("platform", platform, "is not a mapping", "give it as `name: value` lines")
@@ -209,24 +208,8 @@ def file_parameters(path: Path | None) -> dict[str, Any] | None:
     None if the file has none that can be read, which :func:`read_environment` reports.
     """
     try:
-        content = _read(path) if path else {}
+        content = read_mapping("config", path) if path else {}
     except InputError:
         return None
     parameters = content.get("parameters", {})
     return parameters if isinstance(parameters, dict) else None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    kind = "TOML" if path.suffix == ".toml" else "YAML"
-    try:
-        text = path.read_text("utf-8")
-        content = tomllib.loads(text) if kind == "TOML" else yaml.safe_load(text)
-    except OSError as error:
-        raise InputError(
-            "config", str(path), f"cannot be read ({error.strerror})", "give a YAML or TOML file"
-        ) from error
-    except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError("config", str(path), f"is not valid {kind} ({error})", "fix the file") from error
-    if not isinstance(content, dict):
-        raise InputError("config", str(path), "is not a mapping", "give it as `name: value` lines")
-    return content

@@ -66,3 +66,10 @@ def test_help_imports_neither_kfp_nor_pandas() -> None:
     )
     check = "assert not {'kfp', 'pandas', 'numpy', 'duckdb'} & set(sys.modules), sorted(sys.modules)"
     subprocess.run([sys.executable, "-c", program + check], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("group", [(), ("schedule",), ("train-job",)])
+def test_a_group_without_a_command_shows_its_help(wals: Wals, group: tuple[str, ...]) -> None:
+    result = wals(*group)
+    assert result.exit_code == 2
+    assert "Commands" in result.stdout

@@ -27,6 +27,8 @@ def test_json_round_trip() -> None:
         ("feature_wt_factor", -130),
         ("init_stddev", 0),
         ("wt_type", 2),
+        ("wt_type", True),
+        ("wt_type", 1.0),
         ("feedback", "both"),
         ("solver", "lu"),
         ("seed", -1),

@@ -139,3 +139,11 @@ def test_bad_input_is_refused_by_name() -> None:
     for changed, named in (({"width": 0}, "width"), ({"max_latent_factors": 4}, "max_latent_factors")):
         with pytest.raises(InputError, match=named):
             suggested([], **changed)
+
+
+def test_a_trial_ends_when_the_final_training_would(matrix: Path) -> None:
+    candidate = {"number": 0.0, "parameters": {"latent_factors": 8.0}, "rungs_before": []}
+    options = TrialOptions(num_iters=16, eval_k=5, min_rel_progress=0.9)
+    trial = run_trial(options, matrix=matrix, candidate=candidate)
+    assert list(trial["values"]) == ["2"]
+    assert not trial["pruned"]

@@ -458,3 +458,14 @@ def test_a_target_given_twice_is_one(tmp_path: Path) -> None:
     (tmp_path / "settings.yaml").write_text("", "utf-8")
     arguments = ["--target", "vertex", "--target", "vertex", "--settings", f"{tmp_path}/settings.yaml"]
     assert compile_py("--output-dir", str(tmp_path), *arguments) == 0
+
+
+@pytest.mark.parametrize(
+    "gpus", ["accelerator: NVIDIA_FOO, accelerators: 1", "accelerator: NVIDIA_L4, accelerators: 3"]
+)
+def test_a_machine_is_checked_only_with_gpus_that_exist(gpus: str, tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(f"train: {{{gpus}, custom_job: {{machine_type: n2-standard-8}}}}", "utf-8")
+    with pytest.raises(InputError, match=r"^train\.accelerators? ") as refused:
+        VERTEX.with_settings(path)
+    assert "machine_type" not in str(refused.value)
