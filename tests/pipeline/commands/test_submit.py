@@ -341,7 +341,7 @@ def test_a_network_that_drops_packets_is_reported_at_once(
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1, result.stderr
     # About 5 s on an idle machine; the clients' own limits range from 30 s to none.
-    assert took < 20
+    assert took < 28
 
 
 def test_a_network_lost_in_between_is_noticed_soon(swallowing: str) -> None:
@@ -352,7 +352,7 @@ def test_a_network_lost_in_between_is_noticed_soon(swallowing: str) -> None:
     with pytest.raises(WalsError, match="cannot be reached"):
         VertexBackend(platform).get("monday")
     # An answer may take 30 s.
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 28
 
 
 def test_a_silent_server_is_given_up_on(wals: Wals, vertex_config: Path) -> None:
@@ -367,7 +367,7 @@ def test_a_silent_server_is_given_up_on(wals: Wals, vertex_config: Path) -> None
             assert result.exit_code == 1
             assert result.stderr.count("\n") == 1
             # Its own read timeout would be 30 s.
-            assert time.monotonic() - began < 15
+            assert time.monotonic() - began < 28
 
 
 @pytest.mark.parametrize(

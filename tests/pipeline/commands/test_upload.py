@@ -72,12 +72,16 @@ def test_tags_move_to_a_version_that_was_there_before(
     assert vertex.tags == {"wals-train/prod": old, "wals-train/known-good": old}
 
 
+def without_repository(config: Path) -> None:
+    """Remove the template repository, so that templates go to the bucket."""
+    lines = config.read_text("utf-8").splitlines(keepends=True)
+    config.write_text("".join(line for line in lines if "template_repository" not in line), "utf-8")
+
+
 def test_the_bucket_gets_one_object_by_version(
     wals: Wals, vertex_config: Path, bucket: storage.Bucket
 ) -> None:
-    vertex_config.write_text(
-        "".join(line for line in vertex_config.open() if "template_repository" not in line), "utf-8"
-    )
+    without_repository(vertex_config)
     first = wals("upload", "--config", vertex_config, "--json").json
     second = wals("upload", "--config", vertex_config, "--json").json
     assert (first["created"], second["created"]) == (True, False)
@@ -112,9 +116,7 @@ def test_what_was_uploaded_to_the_registry_is_what_runs(
 def test_what_was_uploaded_to_a_bucket_is_what_runs(
     wals: Wals, vertex_config: Path, vertex: VertexServer, bucket: storage.Bucket
 ) -> None:
-    vertex_config.write_text(
-        "".join(line for line in vertex_config.open() if "template_repository" not in line), "utf-8"
-    )
+    without_repository(vertex_config)
     location = uploaded_to(wals, vertex_config)
     assert wals("submit", "--config", vertex_config, "--template", location).exit_code == 0
     (job,) = vertex.jobs.values()
@@ -194,9 +196,7 @@ def test_what_does_not_fit_a_template_is_refused(
 
 
 def test_a_missing_bucket_is_named(wals: Wals, vertex_config: Path, bucket: storage.Bucket) -> None:
-    vertex_config.write_text(
-        "".join(line for line in vertex_config.open() if "template_repository" not in line), "utf-8"
-    )
+    without_repository(vertex_config)
     result = wals("upload", "--config", vertex_config, "--pipeline-root", "gs://no-such-bucket/runs")
     assert result.exit_code == 1
     assert "gs://no-such-bucket" in result.stderr

@@ -36,13 +36,15 @@ import json, sys
 import tensorflow as tf
 
 assert not any(name.split(".")[0] == "trainer" for name in sys.modules)
+models = {}
 for line in sys.stdin:
     request = json.loads(line)
-    loaded = tf.saved_model.load(request["folder"])
+    folder = request["folder"]
+    models[folder] = models.get(folder) or tf.saved_model.load(folder)
     inputs = {name: tf.constant(value, tf.int32 if name == "k" else tf.string)
               for name, value in request["inputs"].items()}
     try:
-        answer = loaded.signatures[request["signature"]](**inputs)
+        answer = models[folder].signatures[request["signature"]](**inputs)
         answer = {"item_ids": [[i.decode() for i in row] for row in answer["item_ids"].numpy()],
                   "scores": answer["scores"].numpy().tolist()}
     except tf.errors.InvalidArgumentError as error:
