@@ -1,6 +1,7 @@
 import itertools
 import subprocess
 import sys
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,17 @@ from trainer.config import TrainConfig
 from trainer.errors import InputError
 from trainer.matrix import InteractionMatrix, Shard
 from trainer.solvers import Solver, make_solver
-from trainer.solvers import tensorflow as tensorflow_solver
 from trainer.solvers.cg import ConjugateGradients
-from trainer.solvers.tensorflow import TensorFlowCholesky
 from trainer.training import fit
 from trainer.weighting import Problem
+
+
+@pytest.fixture
+def tensorflow_solver() -> ModuleType:
+    """The solver's module, imported where a test needs it: TensorFlow takes seconds and much memory."""
+    from trainer.solvers import tensorflow
+
+    return tensorflow
 
 
 def random_matrix(users: int, items: int, density: float, seed: int) -> sparse.csr_array:
@@ -94,7 +101,7 @@ def by_column_in_shards(matrix: InteractionMatrix, sizes: list[int]) -> Interact
 @pytest.mark.parametrize("batch_bytes", [1, 4 * 8 * 128 * 3, 1 << 20])
 @pytest.mark.parametrize("sizes", [[60], [1, 0, 20, 39]], ids=str)
 def test_the_solution_does_not_depend_on_batches_and_shards(
-    monkeypatch: pytest.MonkeyPatch, batch_bytes: int, sizes: list[int]
+    tensorflow_solver: ModuleType, monkeypatch: pytest.MonkeyPatch, batch_bytes: int, sizes: list[int]
 ) -> None:
     """Rows shorter and longer than a batch, empty rows, and an empty shard."""
     monkeypatch.setattr(tensorflow_solver, "_BATCH_BYTES", batch_bytes)
@@ -104,7 +111,7 @@ def test_the_solution_does_not_depend_on_batches_and_shards(
     config = TrainConfig(latent_factors=8, alpha=0.5)
     matrix = InteractionMatrix.from_scipy(sparse.csr_array(dense))
     shards = by_column_in_shards(matrix, sizes)
-    _, items, loss = sweep_items(TensorFlowCholesky(), shards, config)
+    _, items, loss = sweep_items(tensorflow_solver.TensorFlowCholesky(), shards, config)
     cholesky = TrainConfig(latent_factors=8, alpha=0.5, solver="cholesky")
     _, expected, expected_loss = sweep_items(make_solver(cholesky), matrix, cholesky)
     np.testing.assert_allclose(items, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
@@ -121,14 +128,14 @@ def test_training_reaches_the_objectives_of_the_cpu() -> None:
     assert all(after <= before * (1 + 1e-6) for before, after in itertools.pairwise(ours))
 
 
-def test_singular_equations_are_refused_by_row() -> None:
+def test_singular_equations_are_refused_by_row(tensorflow_solver: ModuleType) -> None:
     """Even if rounding leaves pivots above 0, as it does for some of these."""
     config = TrainConfig(latent_factors=5, regularization=0.0, unobs_weight=0.0, alpha=1.0)
     for seed in range(20):
         values = np.random.default_rng(seed).random((4, 1)) + 0.5
         matrix = InteractionMatrix.from_scipy(sparse.csr_array(values))
         with pytest.raises(InputError, match=r"regularization 0\.0: leaves the equations of row 0 singular"):
-            sweep_items(TensorFlowCholesky(), matrix, config)
+            sweep_items(tensorflow_solver.TensorFlowCholesky(), matrix, config)
 
 
 def test_auto_solves_on_the_cpu_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,10 +143,12 @@ def test_auto_solves_on_the_cpu_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -
     assert isinstance(make_solver(TrainConfig(solver="auto")), ConjugateGradients)
 
 
-def test_auto_uses_tensorflow_if_it_sees_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_uses_tensorflow_if_it_sees_a_gpu(
+    tensorflow_solver: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(extras, "_GPU_DEVICES", ("/dev/null",))
     monkeypatch.setattr(extras.tensorflow().config, "list_physical_devices", lambda kind: [kind])
-    assert isinstance(make_solver(TrainConfig(solver="auto")), TensorFlowCholesky)
+    assert isinstance(make_solver(TrainConfig(solver="auto")), tensorflow_solver.TensorFlowCholesky)
 
 
 def test_training_on_the_cpu_does_not_import_tensorflow() -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.cloud.aiplatform.constants.base import SUPPORTED_REGIONS
 
 from pipeline.definition.targets import VERTEX
 from pipeline.definition.vertex_machines import region_problems, vertex_facts
@@ -434,6 +433,8 @@ def test_a_region_without_the_accelerator_is_refused(
 
 
 def test_the_regions_are_those_that_the_client_of_google_knows() -> None:
+    from google.cloud.aiplatform.constants.base import SUPPORTED_REGIONS  # slow to import
+
     assert SUPPORTED_REGIONS - {"global"} == vertex_facts().regions
     for accelerator in VERTEX.accelerators:
         assert not region_problems("us-central1", [accelerator])
