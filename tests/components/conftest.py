@@ -1,7 +1,9 @@
 """Emulators of Google Cloud, run as servers of their own and spoken to by the real clients."""
 
+import contextlib
 import fcntl
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -72,9 +74,12 @@ def _python_3_13():
 
 
 def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """Return a port for a server: below those that outgoing connections take, also while it starts."""
+    while True:
+        port = 20_000 + secrets.randbelow(10_000)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 class Server:

@@ -24,7 +24,7 @@ from pipeline.commands.compile import command as compile_command
 from pipeline.definition.compiling import compile_pipeline
 from pipeline.definition.pipeline import ImageOf, Pipeline
 from pipeline.definition.targets import Target
-from tests.components.conftest import _bigquery_server, emulators, warehouse
+from tests.components.conftest import _bigquery_server, emulators, free_port, warehouse
 from tests.pipeline.kubeflow_server import KubeflowServer, kubeflow_server
 from tests.pipeline.vertex_server import BUCKET, PROJECT, REGION, VertexServer, vertex_server
 from trainer.files import make_writable
@@ -129,7 +129,7 @@ def service_account(folder: Path, token_uri: str) -> Path:
 @pytest.fixture
 def bucket() -> Iterator[storage.Bucket]:
     """The empty bucket of the pipeline root, in an emulator of Cloud Storage."""
-    with FakeGCSServer():
+    with FakeGCSServer(port=free_port()):
         client = storage.Client(project="test", credentials=AnonymousCredentials())
         yield client.create_bucket(BUCKET)
 
