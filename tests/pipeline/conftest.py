@@ -85,11 +85,11 @@ class CompiledSpecs:
     def __call__(
         self, pipeline: Pipeline, target: Target, folder: Path, image: ImageOf = images.image
     ) -> Path:
-        # By prefix and tag; the images of a file of digests differ with the file.
-        named = image.keywords if isinstance(image, partial) else image is images.image
-        if not named:
+        names = image.keywords if isinstance(image, partial) else {}
+        if not names and image is not images.image:
+            # By digest: the images depend on a file.
             return in_thread(compile_pipeline, pipeline, target, folder, image)
-        key = (pipeline.name, repr(target), repr(named))
+        key = (pipeline.name, repr(target), repr(names))
         if key not in self._compiled:
             place = self._folder / str(len(self._compiled))
             self._compiled[key] = in_thread(compile_pipeline, pipeline, target, place, image)
