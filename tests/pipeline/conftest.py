@@ -24,7 +24,7 @@ from pipeline.commands.compile import command as compile_command
 from pipeline.definition.compiling import compile_pipeline
 from pipeline.definition.pipeline import ImageOf, Pipeline
 from pipeline.definition.targets import Target
-from tests.components.conftest import _bigquery_server, emulators, warehouse
+from tests.components.conftest import _bigquery_server, emulators, free_port, warehouse
 from tests.pipeline.kubeflow_server import KubeflowServer, kubeflow_server
 from tests.pipeline.vertex_server import BUCKET, PROJECT, REGION, VertexServer, vertex_server
 from trainer.files import make_writable
@@ -85,11 +85,11 @@ class CompiledSpecs:
     def __call__(
         self, pipeline: Pipeline, target: Target, folder: Path, image: ImageOf = images.image
     ) -> Path:
-        # By prefix and tag; images by digest depend on the contents of their file.
-        named = image.keywords if isinstance(image, partial) else image is images.image
-        if not named:
+        names = image.keywords if isinstance(image, partial) else {}
+        if not names and image is not images.image:
+            # Images by digest depend on the contents of their file.
             return in_thread(compile_pipeline, pipeline, target, folder, image)
-        key = (pipeline.name, repr(target), repr(named))
+        key = (pipeline.name, repr(target), repr(names))
         if key not in self._compiled:
             place = self._folder / str(len(self._compiled))
             self._compiled[key] = in_thread(compile_pipeline, pipeline, target, place, image)
@@ -129,7 +129,7 @@ def service_account(folder: Path, token_uri: str) -> Path:
 @pytest.fixture
 def bucket() -> Iterator[storage.Bucket]:
     """The empty bucket of the pipeline root, in an emulator of Cloud Storage."""
-    with FakeGCSServer():
+    with FakeGCSServer(port=free_port()):
         client = storage.Client(project="test", credentials=AnonymousCredentials())
         yield client.create_bucket(BUCKET)
 
