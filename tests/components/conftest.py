@@ -76,7 +76,7 @@ def _python_3_13():
 
 
 def free_port():
-    """Return a free port below the range of outgoing connections, which could take it before the server does."""
+    """Return a free port outside the range of outgoing connections, which might take it first."""
     while True:
         port = 20_000 + secrets.randbelow(10_000)
         with socket.socket() as listener, contextlib.suppress(OSError):
