@@ -57,18 +57,23 @@ class CombinedInputError(InputError):
         return problems[0] if len(problems) == 1 else cls(problems)
 
 
-def problems_in(error: InputError) -> tuple[InputError, ...]:
-    """Return the problems that an error reports."""
-    return error.problems if isinstance(error, CombinedInputError) else (error,)
-
-
-def problems_of(check: Callable[[], object]) -> tuple[InputError, ...]:
-    """Return the problems that a check raises; none if it passes."""
+@contextlib.contextmanager
+def collected(problems: list[InputError]) -> Iterator[None]:
+    """Add the problems of the `InputError` that ends the block to a list, instead of raising it."""
     try:
-        check()
+        yield
+    except CombinedInputError as error:
+        problems += error.problems
     except InputError as error:
-        return problems_in(error)
-    return ()
+        problems.append(error)
+
+
+def problems_of(check: Callable[[], object]) -> list[InputError]:
+    """Return the problems that a check raises; none if it passes."""
+    problems: list[InputError] = []
+    with collected(problems):
+        check()
+    return problems
 
 
 Rule = tuple[type[Exception] | tuple[type[Exception], ...], Callable[[Any], WalsError]]

@@ -56,7 +56,7 @@ class DriftContract(Options):
         description="Factor by which the density may differ from the previous one.",
         json_schema_extra=_DRIFT,
     )
-    # Below 0.1 is no change, 0.25 and more is a large one (Siddiqi 2006, Credit Risk Scorecards).
+    # Drift below 0.1 counts as negligible, from 0.25 on as large (Siddiqi 2006, Credit Risk Scorecards).
     max_psi: float = Field(
         default=0.25,
         ge=0,

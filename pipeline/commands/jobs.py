@@ -19,7 +19,7 @@ from pipeline.definition.vertex_machines import region_problems
 from pipeline.platforms.backend import Backend, Job, pipeline_of
 from pipeline.platforms.connect import connect
 from pipeline.platforms.environments import Environment, Vertex, read_environment, read_parameters
-from trainer.errors import CombinedInputError, InputError, problems_of
+from trainer.errors import CombinedInputError, InputError, collected, problems_of
 
 
 def environment_of(flags: Flags) -> Environment:
@@ -69,15 +69,16 @@ def compiled_spec(environment: Environment, flags: Flags, folder: Path) -> Path:
         CombinedInputError: everything that is wrong with the settings, the region and the images.
     """
     pipeline = PIPELINES[flags.pipeline]
-    find_target = partial(target_of, environment, pipeline.steps, flags)
-    problems = list(problems_of(find_target))
+    problems: list[InputError] = []
     # Images are checked against the steps' settings, or the defaults if those are invalid.
-    target = TARGETS[environment.platform.target] if problems else find_target()
-    find_images = partial(images_of, target, environment, flags)
-    problems += problems_of(find_images)
+    target = TARGETS[environment.platform.target]
+    with collected(problems):
+        target = target_of(environment, pipeline.steps, flags)
+    with collected(problems):
+        image = images_of(target, environment, flags)
     if problems:
         raise CombinedInputError(problems)
-    return compile_pipeline(pipeline, target, folder, find_images())
+    return compile_pipeline(pipeline, target, folder, image)
 
 
 def target_of(environment: Environment, steps: Collection[str], flags: Flags) -> Target:

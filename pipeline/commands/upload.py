@@ -20,8 +20,8 @@ from pipeline.platforms.connect import connect
 def command(flags: Flags, template_tags: tuple[str, ...], as_json: bool) -> None:
     """Upload a compiled pipeline; identical bytes do not create a new version.
 
-    Uploads to the environment's template repository in Artifact Registry, to Cloud Storage under the pipeline
-    root if there is no such repository, or to the Kubeflow server as a version of the pipeline.
+    Uploads to the environment's template repository in Artifact Registry; without one, to Cloud Storage under
+    the pipeline root; on Kubeflow, to the server as a version of the pipeline.
     """
     environment = environment_of(flags)
     backend = connect(environment.platform)

@@ -3,12 +3,13 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pydantic
 from pydantic.fields import FieldInfo
 
-from trainer.errors import CombinedInputError, InputError, problems_in
+from trainer.errors import CombinedInputError, InputError, problems_of
 from trainer.options import Bounds, Options, choices_of, input_errors, value_type
 
 Models = Sequence[type[Options]]
@@ -33,7 +34,7 @@ class Parameter:
 
     @property
     def required(self) -> bool:
-        """Whether there is no default."""
+        """Whether a value must be given."""
         return self.field.is_required()
 
     @property
@@ -117,10 +118,8 @@ def parameter_problems(models: Models, values: Mapping[str, Any]) -> Iterator[In
     """
     found: dict[str, InputError] = {}
     for model in models:
-        try:
-            model(**model.select(values))
-        except InputError as error:
-            found |= {str(problem): problem for problem in problems_in(error)}
+        check = partial(model, **model.select(values))
+        found |= {str(problem): problem for problem in problems_of(check)}
     yield from found.values()
 
 

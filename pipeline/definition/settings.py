@@ -8,7 +8,7 @@ import pydantic
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from pipeline.definition.mappings import read_mapping
-from trainer.errors import CombinedInputError, InputError, problems_in
+from trainer.errors import CombinedInputError, InputError, collected
 from trainer.options import input_errors, invalid
 
 _DAY = 86_400
@@ -147,10 +147,8 @@ def read_settings(path: Path, defaults: Mapping[str, StepSettings]) -> dict[str,
     ]
     settings = {}
     for step, default in defaults.items():
-        try:
+        with collected(problems):
             settings[step] = merged(step, default, steps.get(step, {}))
-        except InputError as error:
-            problems += problems_in(error)
     if problems:
         raise CombinedInputError.of(problems)
     return settings

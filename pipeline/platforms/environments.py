@@ -10,7 +10,7 @@ from pydantic import Field
 from pipeline.definition.mappings import read_mapping
 from pipeline.definition.pipeline import Pipeline
 from pipeline.definition.settings import EncryptionKey, LabelKey, LabelValue, Network, ServiceAccount
-from trainer.errors import CombinedInputError, InputError, problems_in
+from trainer.errors import CombinedInputError, InputError, collected
 from trainer.options import input_errors, unknown_field
 
 
@@ -183,12 +183,11 @@ def read_parameters(
     problems: list[InputError] = []
     for given, text in ((from_file, False), (from_flags, True)):
         for name, value in given.items():
-            try:
-                if name not in known:
-                    raise unknown_field(name, value, known)
+            if name not in known:
+                problems.append(unknown_field(name, value, known))
+                continue
+            with collected(problems):
                 values[name] = known[name].parse(value, text=text)
-            except InputError as error:
-                problems += problems_in(error)
     problems += [
         InputError(name, "", "is missing", f"give it under parameters, or by -p {name}=VALUE")
         for name, parameter in known.items()

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from trainer.errors import CombinedInputError, InputError, WalsError
+from trainer.errors import InputError, WalsError, collected
 
 
 @dataclass
@@ -23,10 +23,7 @@ class Findings:
     def noted(self) -> Iterator[None]:
         """Record the error that ends the block."""
         try:
-            yield
-        except CombinedInputError as error:
-            self.problems += error.problems
-        except InputError as error:
-            self.problems.append(error)
+            with collected(self.problems):
+                yield
         except WalsError as error:
             self.unchecked.append(str(error))

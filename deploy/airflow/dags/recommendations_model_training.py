@@ -69,7 +69,7 @@ def fresh_rows(
     parameters: dict[str, Any],
     data_interval_end: datetime | None = None,
 ) -> PokeReturnValue:
-    """Wait until the table's last change is no earlier than a day before the scheduled time.
+    """Wait until the table has changed since a day before the scheduled time.
 
     Returns:
         The pipeline's parameters. They pin the time of the check that found the table fresh, so that retries
