@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import logging
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,12 +46,13 @@ class State:
 class Checkpoints:
     """The checkpoints of one training run in a folder."""
 
-    def __init__(self, folder: Path, every: int) -> None:
+    def __init__(self, folder: Path, every: int, *, seconds: float = 0.0) -> None:
         """Set where and how often to save.
 
         Args:
             folder: used by this run only.
             every: iterations between checkpoints, at least 1.
+            seconds: time between checkpoints, at least; the first is not due before it either.
 
         Raises:
             InputError: ``every`` is below 1.
@@ -59,10 +61,12 @@ class Checkpoints:
             raise InputError("checkpoint_every", every, "is below 1", "give an integer of at least 1")
         self._folder = folder
         self._every = every
+        self._seconds = seconds
+        self._latest = time.monotonic()
 
     def due(self, iteration: int) -> bool:
         """Return whether the iteration with this number, from 1, ends with a checkpoint."""
-        return iteration % self._every == 0
+        return iteration % self._every == 0 and time.monotonic() - self._latest >= self._seconds
 
     def save(self, state: State, config: TrainConfig, data: str) -> None:
         """Write a checkpoint, then remove the earlier ones.
@@ -92,6 +96,11 @@ class Checkpoints:
             if old != folder:
                 (old / MANIFEST).unlink(missing_ok=True)
                 shutil.rmtree(old)
+        self._latest = time.monotonic()
+
+    def remove(self) -> None:
+        """Remove all checkpoints, once the training's result has been saved."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def load(self, config: TrainConfig, data: str) -> State | None:
         """Return the newest complete checkpoint, or None if there is none.

@@ -24,6 +24,15 @@ _VALUE, _TAG, _SIMPLE_VALUE = b"\x0a", b"\x0a", b"\x15"
 logger = logging.getLogger(__name__)
 
 
+def folder_of_vertex() -> Path | None:
+    """Return the folder that Vertex AI shows in TensorBoard while a job runs; None outside such a job.
+
+    It names a folder of Cloud Storage, whose buckets it mounts.
+    """
+    folder = os.environ.get("AIP_TENSORBOARD_LOG_DIR", "")
+    return Path(folder.replace("gs://", "/gcs/", 1)) if folder else None
+
+
 class Scalars:
     """Writes the objective, the seconds and the validation metric of each iteration it is called with.
 

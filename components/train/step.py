@@ -1,16 +1,20 @@
 """Training: from the matrix and the vocabularies to the model."""
 
-import os
 from pathlib import Path
 from typing import Any
 
+from trainer.checkpoint import Checkpoints
 from trainer.config import TrainConfig
 from trainer.files import identity
 from trainer.matrix import InteractionMatrix
 from trainer.model import SCHEMA
-from trainer.tensorboard import Scalars
+from trainer.tensorboard import Scalars, folder_of_vertex
 from trainer.training import fit
 from trainer.vocabulary import load_vocabularies
+
+# Where Vertex AI mounts buckets.
+_MOUNT = Path("/gcs")
+_CHECKPOINT_SECONDS = 300.0
 
 
 def train(config: TrainConfig, *, matrix: Path, vocabulary: Path, model: Path) -> dict[str, Any]:
@@ -31,8 +35,19 @@ def train(config: TrainConfig, *, matrix: Path, vocabulary: Path, model: Path) -
     """
     interactions = InteractionMatrix.open(matrix)
     users, items = load_vocabularies(vocabulary)
-    fitted = fit(interactions, config, users=users, items=items, on_iteration=_scalars())
+    logs = folder_of_vertex()
+    checkpoints = _checkpoints(model)
+    fitted = fit(
+        interactions,
+        config,
+        users=users,
+        items=items,
+        checkpoints=checkpoints,
+        on_iteration=Scalars(logs) if logs else None,
+    )
     manifest = fitted.save(model)
+    if checkpoints:
+        checkpoints.remove()
     last = fitted.history[-1]
     counts = {name: manifest[name] for name in ("users", "items", "entries", "latent_factors")}
     return {
@@ -43,7 +58,12 @@ def train(config: TrainConfig, *, matrix: Path, vocabulary: Path, model: Path) -
     }
 
 
-def _scalars() -> Scalars | None:
-    """Return a writer of TensorBoard scalars if Vertex AI names a folder for them; its bucket is mounted."""
-    folder = os.environ.get("AIP_TENSORBOARD_LOG_DIR", "")
-    return Scalars(Path(folder.replace("gs://", "/gcs/", 1))) if folder else None
+def _checkpoints(model: Path) -> Checkpoints | None:
+    """Return the checkpoints beside a model on Cloud Storage.
+
+    A job that lost its machine starts again with the same folders there, and resumes. Elsewhere a second
+    attempt does not see what the first one wrote.
+    """
+    if not model.is_relative_to(_MOUNT):
+        return None
+    return Checkpoints(model.with_name(f"{model.name}-checkpoints"), 1, seconds=_CHECKPOINT_SECONDS)

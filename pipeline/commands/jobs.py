@@ -98,6 +98,9 @@ def target_of(environment: Environment, steps: Collection[str], flags: Flags) ->
     if settings:
         target = target.with_settings(Path(settings))
     if isinstance(platform, Vertex):
+        target = target.with_job_defaults(
+            {"tensorboard": platform.tensorboard, "network_attachment": platform.network_attachment}
+        )
         used = {target.steps[step].accelerator for step in steps if step in target.steps}
         problems = region_problems(platform.region, used - {""})
         if problems:

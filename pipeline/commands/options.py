@@ -48,8 +48,11 @@ class Flags:
 
     def platform_arguments(self) -> list[str]:
         """Return the given options of :func:`platform_options`, to be passed to another command."""
-        given = [("--config", str(self.config))] if self.config else []
-        given += [(_flag(name), value) for name, value in self.platform.items()]
+        given: list[tuple[str, ...]] = [("--config", str(self.config))] if self.config else []
+        given += [
+            (_flag(name),) if name in _SWITCHES else (_flag(name), value)
+            for name, value in self.platform.items()
+        ]
         given += [("--label", label) for label in self.labels]
         return [part for option in given for part in option]
 
@@ -83,6 +86,12 @@ def _flag(setting: str) -> str:
 
 
 _PLATFORM_SETTINGS = tuple(dict.fromkeys(name for model in PLATFORMS.values() for name in model.model_fields))
+_SWITCHES = {
+    name
+    for model in PLATFORMS.values()
+    for name, setting in model.model_fields.items()
+    if setting.annotation is bool
+}
 _PLATFORM = "Platform"
 _PIPELINE = "Pipeline"
 
@@ -100,7 +109,8 @@ def platform_options(command: Command) -> Command:
                 "--label", name, multiple=True, metavar="KEY=VALUE", help=help_text, panel=_PLATFORM
             )
         else:
-            option = click.option(_flag(name), _option(name), help=help_text, panel=_PLATFORM)
+            switch: dict[str, Any] = {"is_flag": True, "default": None} if name in _SWITCHES else {}
+            option = click.option(_flag(name), _option(name), help=help_text, panel=_PLATFORM, **switch)
         command = option(command)
     command = click.option("--target", type=click.Choice(list(PLATFORMS)), help="Platform.", panel=_PLATFORM)(
         command

@@ -26,6 +26,16 @@ LabelKey = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 LabelValue = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{0,63}$")]
 ServiceAccount = Annotated[str, StringConstraints(pattern=r"^([^@\s]+@[^@\s]+)?$")]
 Network = Annotated[str, StringConstraints(pattern=r"^(projects/\d+/global/networks/[a-z0-9-]+)?$")]
+NetworkAttachment = Annotated[
+    str, StringConstraints(pattern=r"^(projects/[^/]+/regions/[^/]+/networkAttachments/[a-z0-9-]+)?$")
+]
+Tensorboard = Annotated[
+    str, StringConstraints(pattern=r"^(projects/[^/]+/locations/[^/]+/tensorboards/\d+)?$")
+]
+Reservation = Annotated[
+    str, StringConstraints(pattern=r"^(any|none|projects/[^/]+/zones/[^/]+/reservations/[^/]+)?$")
+]
+PersistentResource = Annotated[str, StringConstraints(pattern=r"^([a-z]([a-z0-9-]{0,126}[a-z0-9])?)?$")]
 EncryptionKey = Annotated[
     str, StringConstraints(pattern=r"^(projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+)?$")
 ]
@@ -42,13 +52,24 @@ class CustomJob(_Settings):
         pattern=r"^[a-z][a-z0-9]*-[a-z0-9-]+$",
         description="Machine type, such as g2-standard-16; replaces the step's cpu and memory.",
     )
-    boot_disk_type: Literal["pd-ssd", "pd-standard"] = Field(
-        default="pd-ssd", description="Type of the boot disk."
+    boot_disk_type: Literal["", "pd-ssd", "pd-standard", "hyperdisk-balanced"] = Field(
+        default="", description="Type of the boot disk; the one that the machine requires if omitted."
     )
     boot_disk_gb: int = Field(default=100, ge=100, le=64_000, description="Size of the boot disk in GB.")
-    spot: bool = Field(
-        default=False,
-        description="Whether to use Spot capacity, which is cheaper and can be preempted; set retries too.",
+    strategy: Literal["STANDARD", "SPOT", "FLEX_START"] = Field(
+        default="STANDARD",
+        description="How machines are obtained: on demand, from Spot capacity, which is cheaper and can be "
+        "preempted, or from a queue.",
+    )
+    max_wait_seconds: int | None = Field(
+        default=None, ge=0, description="Longest wait in the queue of FLEX_START; 0 for no limit."
+    )
+    reservation: Reservation = Field(
+        default="",
+        description="Reservation to take the machine from: projects/P/zones/Z/reservations/R, any or none.",
+    )
+    persistent_resource: PersistentResource = Field(
+        default="", description="ID of a persistent resource whose machines run the job."
     )
     replicas: int = Field(
         default=1,
@@ -57,13 +78,21 @@ class CustomJob(_Settings):
     )
     timeout_seconds: int = Field(default=7 * _DAY, ge=1, description="Time after which the job is stopped.")
     service_account: ServiceAccount = Field(
-        default="", description="Service account that the step runs as; the project's default if omitted."
+        default="", description="Service account that the step runs as; the run's if omitted."
     )
     network: Network = Field(
-        default="", description="Network to peer with, projects/NUMBER/global/networks/NAME; none if omitted."
+        default="",
+        description="Network to peer with, projects/NUMBER/global/networks/NAME; the run's if omitted.",
+    )
+    network_attachment: NetworkAttachment = Field(
+        default="",
+        description="Network attachment of a Private Service Connect interface, instead of a network.",
     )
     encryption_key: EncryptionKey = Field(
-        default="", description="Customer-managed encryption key; Google's if omitted."
+        default="", description="Customer-managed encryption key; the run's if omitted."
+    )
+    tensorboard: Tensorboard = Field(
+        default="", description="TensorBoard instance that shows the training's progress."
     )
     labels: dict[LabelKey, LabelValue] = Field(default={}, description="Labels of the job.")
 
@@ -107,6 +136,20 @@ class StepSettings(_Settings):
         """The memory limit in bytes."""
         suffix = self.memory.lstrip("0123456789")
         return int(self.memory.removesuffix(suffix)) * _SUFFIXES[suffix]
+
+    def with_job_defaults(self, defaults: Mapping[str, str]) -> Self:
+        """Return these settings with values for their custom job, if they have one that does not set them.
+
+        Args:
+            defaults: values by setting of a custom job.
+        """
+        if not self.custom_job:
+            return self
+        missing = {name: value for name, value in defaults.items() if not getattr(self.custom_job, name)}
+        if self.custom_job.network:
+            # A job has either a network or an attachment.
+            missing.pop("network_attachment", None)
+        return self.model_copy(update={"custom_job": self.custom_job.model_copy(update=missing)})
 
     @pydantic.field_validator("cpu")
     @classmethod

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.definition.settings import CustomJob, StepSettings, read_settings
-from pipeline.definition.vertex_machines import check_machine, vertex_facts
-from trainer.errors import CombinedInputError, InputError, problems_of
+from pipeline.definition.vertex_machines import boot_disk_of, job_problems, reservation_affinity, vertex_facts
+from trainer.errors import CombinedInputError, InputError
 
 if TYPE_CHECKING:
     from kfp import dsl
@@ -89,7 +89,7 @@ class Target:
             )
         job = settings.custom_job
         if job and self.custom_job and not accelerator_problems:
-            yield from problems_of(lambda: check_machine(step, settings, job))
+            yield from job_problems(step, settings, job)
         elif job and not self.custom_job:
             yield InputError(
                 f"{step}.custom_job",
@@ -97,6 +97,16 @@ class Target:
                 f"is not supported on {self.name}",
                 "omit it, or compile for vertex",
             )
+
+    def with_job_defaults(self, defaults: Mapping[str, str]) -> Self:
+        """Return this target with values for the custom jobs that do not set them.
+
+        Args:
+            defaults: values by setting of a custom job; an empty one is none.
+        """
+        given = {name: value for name, value in defaults.items() if value}
+        steps = {step: settings.with_job_defaults(given) for step, settings in self.steps.items()}
+        return dataclasses.replace(self, steps=steps)
 
     def _accelerator_problems(self, step: str, settings: StepSettings) -> Iterator[InputError]:
         if not settings.accelerators:
@@ -183,15 +193,45 @@ def _vertex_custom_job(component: Any, settings: StepSettings, job: CustomJob) -
         machine_type=job.machine_type,
         accelerator_type=settings.accelerator,
         accelerator_count=settings.accelerators,
-        boot_disk_type=job.boot_disk_type,
+        boot_disk_type=boot_disk_of(job),
         boot_disk_size_gb=job.boot_disk_gb,
         timeout=f"{job.timeout_seconds}s",
-        service_account=job.service_account,
-        network=job.network,
-        encryption_spec_key_name=job.encryption_key,
+        service_account=job.service_account or _RUNS_SERVICE_ACCOUNT,
+        network=job.network or ("" if job.network_attachment else _RUNS_NETWORK),
+        encryption_spec_key_name=job.encryption_key or _RUNS_ENCRYPTION_KEY,
+        tensorboard=job.tensorboard,
+        # Vertex AI names a folder for TensorBoard's files only to jobs that have an output directory.
+        base_output_directory=_JOB_FOLDER if job.tensorboard else "",
         labels=dict(job.labels),
-        strategy="SPOT" if job.spot else "STANDARD",
+        strategy=job.strategy,
+        **_optional(job),
     )
+
+
+# What Vertex AI replaces at run time. A job without a service account runs as Google's agent for custom code,
+# not as the run's account; without the others it has neither the run's network nor its key.
+_RUNS_SERVICE_ACCOUNT = "{{$.pipeline_service_account}}"
+_RUNS_NETWORK = "{{$.pipeline_network}}"
+_RUNS_ENCRYPTION_KEY = "{{$.pipeline_encryption_key_name}}"
+_JOB_FOLDER = "{{$.pipeline_root}}/jobs/{{$.pipeline_job_name}}/{{$.pipeline_task_uuid}}"
+
+
+def _optional(job: CustomJob) -> dict[str, Any]:
+    """Return the arguments of a custom job that have no value unless the user gives one."""
+    given: dict[str, Any] = {}
+    if job.persistent_resource:
+        given["persistent_resource_id"] = job.persistent_resource
+    if job.max_wait_seconds is not None:
+        given["max_wait_duration"] = f"{job.max_wait_seconds}s"
+    if job.network_attachment:
+        given["psc_interface_config"] = {"network_attachment": job.network_attachment}
+    if affinity := reservation_affinity(job):
+        given |= {
+            "reservation_affinity_type": affinity["reservationAffinityType"],
+            "reservation_affinity_key": affinity.get("key"),
+            "reservation_affinity_values": affinity.get("values"),
+        }
+    return given
 
 
 def _give_kubernetes_secrets(task: "dsl.PipelineTask", secrets: Mapping[str, str]) -> None:

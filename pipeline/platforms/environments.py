@@ -9,9 +9,17 @@ from pydantic import Field
 
 from pipeline.definition.mappings import read_mapping
 from pipeline.definition.pipeline import Pipeline
-from pipeline.definition.settings import EncryptionKey, LabelKey, LabelValue, Network, ServiceAccount
+from pipeline.definition.settings import (
+    EncryptionKey,
+    LabelKey,
+    LabelValue,
+    Network,
+    NetworkAttachment,
+    ServiceAccount,
+    Tensorboard,
+)
 from trainer.errors import CombinedInputError, InputError, collected
-from trainer.options import input_errors, unknown_field
+from trainer.options import input_errors, invalid, unknown_field
 
 
 class _Section(pydantic.BaseModel):
@@ -44,8 +52,26 @@ class Vertex(_Section):
     network: Network = Field(
         default="", description="Network to peer runs with, projects/NUMBER/global/networks/NAME."
     )
+    network_attachment: NetworkAttachment = Field(
+        default="",
+        description="Network attachment of runs' Private Service Connect interface, instead of a network.",
+    )
     encryption_key: EncryptionKey = Field(
         default="", description="Customer-managed encryption key of runs; Google's if omitted."
+    )
+    tensorboard: Tensorboard = Field(
+        default="", description="TensorBoard instance that shows the progress of custom jobs."
+    )
+    experiment: str = Field(
+        default="",
+        pattern=r"^([a-z0-9][a-z0-9-]{0,127})?$",
+        description="Experiment to add submitted runs to; scheduled runs are not added.",
+    )
+    failure_policy: Literal["slow", "fast"] = Field(
+        default="slow", description="Whether a run starts further steps after one has failed."
+    )
+    preflight_validations: bool = Field(
+        default=False, description="Have Vertex AI validate the steps before the run starts."
     )
     # Vertex AI takes 64 labels, and a schedule's runs have one of ours.
     labels: dict[LabelKey, LabelValue] = Field(
@@ -56,6 +82,13 @@ class Vertex(_Section):
         pattern=r"^(https?://\S+)?$",
         description="Another address of the Vertex AI API; http:// addresses get no credentials.",
     )
+
+    @pydantic.field_validator("network_attachment")
+    @classmethod
+    def _instead_of_a_network(cls, attachment: str, given: pydantic.ValidationInfo) -> str:
+        if attachment and given.data.get("network"):
+            raise invalid("cannot be combined with a network", "omit one of them")
+        return attachment
 
 
 class Kubeflow(_Section):

@@ -54,6 +54,9 @@ class VertexServer:
         bucket_rights: permissions of the user on the bucket.
         table_modified: time of the table's last change.
         failing_step: the step that fails; none if empty.
+        has_metadata_store: whether the project has a metadata store; the first pipeline run creates it.
+        contexts: contexts of the metadata store by name, as JSON.
+        children: names of the contexts that belong to a context, by its name.
         slow_deletions: number of listings in which a deleted schedule still appears.
         refusals: statuses to answer the next reads of a job with.
         calls: ``METHOD path`` of each request.
@@ -73,6 +76,9 @@ class VertexServer:
     )
     table_modified: datetime = field(default_factory=lambda: datetime.now(UTC))
     failing_step: str = ""
+    has_metadata_store: bool = False
+    contexts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    children: dict[str, list[str]] = field(default_factory=dict)
     slow_deletions: int = 0
     refusals: list[int] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
@@ -81,6 +87,7 @@ class VertexServer:
     def routes(self) -> list[Route]:
         jobs, schedules = rf"/v1/({PARENT})/pipelineJobs", rf"/v1/({PARENT})/schedules"
         training = rf"/v1/{PARENT}/(customJobs|hyperparameterTuningJobs)"
+        contexts = rf"/v1/({PARENT}/metadataStores/default)/contexts"
         package = r"/templates/packages/([\w-]+)"
         return [
             ("POST", jobs, self.create_job),
@@ -90,6 +97,9 @@ class VertexServer:
             ("POST", training, self.create_training),
             ("GET", rf"{training}/(\d+)", self.get_training),
             ("POST", rf"{training}/(\d+):cancel", self.cancel_training),
+            ("POST", contexts, self.create_context),
+            ("GET", rf"{contexts}/([^/:]+)", self.get_context),
+            ("POST", rf"{contexts}/([^/:]+):addContextChildren", self.add_children),
             ("POST", "/v2/entries:list", self.list_entries),
             ("POST", schedules, self.create_schedule),
             ("GET", schedules, self.list_schedules),
@@ -164,6 +174,30 @@ class VertexServer:
     def cancel_training(self, call: Call) -> Any:
         job = self._held(self.training, f"{PARENT}/{call.match[1]}/{call.match[2]}")
         job["state"], job["endTime"] = "JOB_STATE_CANCELLED", _time(30)
+        return {}
+
+    def create_context(self, call: Call) -> Any:
+        context = _strictly(call.body, aiplatform_v1.Context)
+        if not self.has_metadata_store:
+            raise RefusedError(404, "the metadata store was not found")
+        context_id = call.query["contextId"]
+        _require(bool(re.fullmatch(r"[a-z0-9][a-z0-9-]{0,127}", context_id)), "context_id is not valid")
+        name = f"{call.match[1]}/contexts/{context_id}"
+        if name in self.contexts:
+            raise RefusedError(409, f"{name} already exists")
+        self.contexts[name] = {**context, "name": name}
+        return self.contexts[name]
+
+    def get_context(self, call: Call) -> Any:
+        return self._held(self.contexts, f"{call.match[1]}/contexts/{call.match[2]}")
+
+    def add_children(self, call: Call) -> Any:
+        name = f"{call.match[1]}/contexts/{call.match[2]}"
+        self._held(self.contexts, name)
+        body = _strictly(call.body, aiplatform_v1.AddContextChildrenRequest)
+        for child in body["childContexts"]:
+            self._held(self.contexts, child)
+        self.children.setdefault(name, []).extend(body["childContexts"])
         return {}
 
     def list_entries(self, call: Call) -> Any:
@@ -283,6 +317,11 @@ class VertexServer:
             # Vertex AI also reports the run itself, as the task that all others belong to.
             tasks.append({"taskId": "1", "taskName": job["name"].rsplit("/", 1)[-1], "state": "RUNNING"})
         elif len(tasks) > 1:
+            # Vertex AI creates the context of a run only after it has started.
+            context = f"{PARENT}/metadataStores/default/contexts/{job['name'].rsplit('/', 1)[-1]}"
+            self.has_metadata_store = True
+            self.contexts[context] = {"name": context, "schemaTitle": "system.PipelineRun"}
+            job["jobDetail"]["pipelineRunContext"] = {"name": context}
             self._end(job, tasks[-1])
         steps = steps_in_order(job["pipelineSpec"])
         if _state(job) in _OVER:
@@ -382,6 +421,15 @@ def _check_training(spec: dict[str, Any]) -> None:
         ("acceleratorType" in machine) == ("acceleratorCount" in machine), "accelerator_count is required"
     )
     _require(bool(pool["containerSpec"]["imageUri"]), "image_uri is required")
+    _require(not ("network" in spec and "pscInterfaceConfig" in spec), "network and psc_interface_config")
+    _require(
+        "maxWaitDuration" not in spec["scheduling"] or spec["scheduling"]["strategy"] == "FLEX_START",
+        "max_wait_duration is only valid with FLEX_START",
+    )
+    if "tensorboard" in spec:
+        _require("serviceAccount" in spec, "service_account is required with tensorboard")
+        _require("baseOutputDirectory" in spec, "base_output_directory is required with tensorboard")
+        _require("experiment" not in spec, "tensorboard and experiment cannot both be set")
 
 
 def _check_study(job: dict[str, Any]) -> None:

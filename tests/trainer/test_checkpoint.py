@@ -65,6 +65,11 @@ def test_only_the_last_checkpoint_is_kept(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["iteration-00006"]
 
 
+def test_none_is_written_before_its_time(tmp_path: Path) -> None:
+    fit(interactions(), CONFIG, checkpoints=Checkpoints(tmp_path, 1, seconds=3600))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_finished_run_can_resume_with_more_iterations(tmp_path: Path) -> None:
     fit(interactions(), CONFIG, checkpoints=Checkpoints(tmp_path, 2))
     longer = CONFIG.replace(num_iters=9)

@@ -19,7 +19,7 @@ from trainer.metrics import rmse
 from trainer.model import Model
 from trainer.splitting import Split
 from trainer.storage import is_remote
-from trainer.tensorboard import Scalars
+from trainer.tensorboard import Scalars, folder_of_vertex
 from trainer.vocabulary import Vocabulary
 
 METRICS_FILE = "metrics.json"
@@ -85,8 +85,9 @@ def write_output(
 def scalars_of(given: argparse.Namespace, scratch: Path) -> Scalars:
     """Return the writer of the training's progress.
 
-    A local output shows the progress during training; for a remote one it is written to the scratch folder
-    and delivered with the rest. The progress of an earlier job is removed, unless this job resumes from its
+    A local output shows the progress during training. So does the folder that Vertex AI names, which is that
+    of the output; otherwise, for a remote output, it is written to the scratch folder and delivered with the
+    rest. The progress of an earlier job is removed, unless this job resumes from its
     checkpoint.
 
     Args:
@@ -95,7 +96,7 @@ def scalars_of(given: argparse.Namespace, scratch: Path) -> Scalars:
     """
     output = output_of(given)
     if is_remote(output):
-        return Scalars(scratch / LOGS_FOLDER)
+        return Scalars(folder_of_vertex() or scratch / LOGS_FOLDER)
     if not checkpoint_folder(given).exists():
         shutil.rmtree(Path(output) / LOGS_FOLDER, ignore_errors=True)
     return Scalars(Path(output) / LOGS_FOLDER)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ from pipeline.platforms.google.credentials import REFUSED, google_credentials
 from pipeline.platforms.google.rights import is_on_google_cloud, look_for_data, look_for_root
 from pipeline.platforms.google.templates import read_template, upload_to_bucket, upload_to_registry
 from pipeline.platforms.network import CONNECT_SECONDS, REQUEST_SECONDS, TIMEOUT, AccessError, within
+from pipeline.platforms.vertex.experiments import add_to_experiment, ensure_experiment
 from pipeline.platforms.vertex.job_requests import cron_of, parent_of, pipeline_job_request, schedule_request
 from pipeline.platforms.vertex.logs import job_lines
 from pipeline.platforms.vertex.records import (
@@ -45,8 +47,12 @@ from pipeline.platforms.vertex.records import (
 )
 from trainer.errors import InputError, WalsError, translated
 
+logger = logging.getLogger(__name__)
+
 _DELETION_SECONDS = 20.0
 _DELETION_POLL_SECONDS = 0.5
+_CONTEXT_SECONDS = 60.0
+_CONTEXT_POLL_SECONDS = 1.0
 
 # A training job's id starts with its kind, so that it is never taken for a pipeline job's.
 _CUSTOM_JOBS, _TUNING_JOBS = "customJobs/", "hyperparameterTuningJobs/"
@@ -111,6 +117,8 @@ class VertexBackend:
         run_id = last_part(created.name)
         if not run_id:
             raise WalsError(f"run {job.name}: {_FOREIGN}")
+        if self._platform.experiment:
+            self._join_experiment(run_id)
         return run_id
 
     def link(self, run_id: str) -> str:
@@ -130,6 +138,9 @@ class VertexBackend:
         else:
             kind = aiplatform_v1.CreateHyperparameterTuningJobRequest
             create = self._training.create_hyperparameter_tuning_job
+        if request.get("customJob", {}).get("jobSpec", {}).get("experiment"):
+            with _vertex_errors(f"experiment {self._platform.experiment}"):
+                ensure_experiment(self._metadata, self._platform, **_ONCE)
         with _vertex_errors("training"):
             created = create(kind.from_json(json.dumps(request)), **_ONCE)
         return "/".join(str(created.name).split("/")[-2:])
@@ -255,6 +266,28 @@ class VertexBackend:
             (task.task_name, custom_jobs(task)) for task in job.job_detail.task_details if task.parent_task_id
         ]
 
+    def _join_experiment(self, run_id: str) -> None:
+        """Add a run that has just started to the platform's experiment; if that fails, only say so."""
+        experiment = self._platform.experiment
+        try:
+            context = self._run_context(run_id)
+            with _vertex_errors(f"experiment {experiment}"):
+                add_to_experiment(self._metadata, self._platform, context, **_ONCE)
+        except WalsError as error:
+            logger.warning("Run %s has started, but is not in experiment %s: %s", run_id, experiment, error)
+
+    def _run_context(self, run_id: str) -> str:
+        """Return the context of a run, once Vertex AI has created it."""
+        deadline = time.monotonic() + _CONTEXT_SECONDS
+        while True:
+            with _vertex_errors(f"run {run_id}"):
+                name = str(self._pipeline_job(run_id).job_detail.pipeline_run_context.name)
+            if name:
+                return name
+            if time.monotonic() > deadline:
+                raise WalsError("the run does not appear in the metadata store")
+            time.sleep(_CONTEXT_POLL_SECONDS)
+
     def _pipeline_job(self, run_id: str) -> Any:
         return self._jobs.get_pipeline_job(name=self._job_name(run_id), **_ONCE)
 
@@ -272,6 +305,10 @@ class VertexBackend:
     @cached_property
     def _schedules(self) -> Any:
         return self._client("ScheduleServiceClient")
+
+    @cached_property
+    def _metadata(self) -> Any:
+        return self._client("MetadataServiceClient")
 
     @cached_property
     def _training(self) -> Any:
@@ -313,6 +350,8 @@ def _vertex_errors(what: str) -> contextlib.AbstractContextManager[None]:
     def not_found(_: Exception) -> WalsError:
         if not name:
             return WalsError(f"{what}: Vertex AI does not know the project or the region")
+        if kind == "experiment":
+            return WalsError(f"{what}: the project has no metadata store before its first pipeline run")
         return InputError(kind, name, "does not exist", f"list them with `wals {_LISTING[kind]}`")
 
     return translated(

@@ -1,6 +1,7 @@
 """Stand-alone training jobs on Vertex AI: ``trainer.task`` in the train image, once or for each trial."""
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,8 +10,9 @@ from typing import Any, NoReturn
 import click
 
 from pipeline.definition.settings import CustomJob, StepSettings
+from pipeline.definition.vertex_machines import boot_disk_of, reservation_affinity
 from pipeline.platforms.environments import Vertex
-from pipeline.platforms.vertex.job_requests import parent_of
+from pipeline.platforms.vertex.job_requests import experiment_of, network_fields, parent_of
 from trainer.errors import InputError
 from trainer.job import flags
 from trainer.job.run import HYPERPARAMETER_METRIC_TAG
@@ -110,7 +112,11 @@ def remote_arguments(arguments: Sequence[str], pipeline_root: str, now: datetime
 
 def custom_job_request(platform: Vertex, job: TrainingJob) -> dict[str, Any]:
     """Return the ``CreateCustomJobRequest`` of a job, as JSON values."""
-    made = {"displayName": job.name, "jobSpec": _spec(platform, job), **_common(job)}
+    spec = _spec(platform, job)
+    # A job is shown in a TensorBoard instance or in an experiment, but not in both.
+    if platform.experiment and not _job_of(platform, job).tensorboard:
+        spec["experiment"] = experiment_of(platform)
+    made = {"displayName": job.name, "jobSpec": spec, **_common(platform, job)}
     return {"parent": parent_of(platform), "customJob": made}
 
 
@@ -150,7 +156,7 @@ def hyperparameter_request(
         "maxTrialCount": max_trials,
         "parallelTrialCount": parallel_trials,
         "trialJobSpec": _spec(platform, trial),
-        **_common(job),
+        **_common(platform, job),
     }
     return {"parent": parent_of(platform), "hyperparameterTuningJob": made}
 
@@ -160,38 +166,74 @@ def _parameter(name: str, kind: str, least: float, most: float, scale: str) -> d
     return {"parameterId": name, f"{kind}ValueSpec": bounds, "scaleType": scale}
 
 
+def _job_of(platform: Vertex, job: TrainingJob) -> CustomJob:
+    """Return the custom job that the train step's settings describe, with what the platform's runs have."""
+    where = job.machine.custom_job or MACHINE
+    return where.model_copy(
+        update={
+            "service_account": where.service_account or platform.service_account,
+            "network": where.network or ("" if where.network_attachment else platform.network),
+            "network_attachment": where.network_attachment
+            or ("" if where.network else platform.network_attachment),
+            "encryption_key": where.encryption_key or platform.encryption_key,
+            "tensorboard": where.tensorboard or platform.tensorboard,
+            "labels": {**platform.labels, **where.labels},
+        }
+    )
+
+
 def _spec(platform: Vertex, job: TrainingJob) -> dict[str, Any]:
     """Return the ``CustomJobSpec`` of a job."""
-    where = job.machine.custom_job or MACHINE
+    where = _job_of(platform, job)
+    if where.tensorboard and not where.service_account:
+        raise InputError(
+            "tensorboard",
+            where.tensorboard,
+            "requires a service account, which uploads the progress",
+            "give --service-account",
+        )
     machine: dict[str, Any] = {"machineType": where.machine_type}
     if job.machine.accelerators:
         machine |= {
             "acceleratorType": job.machine.accelerator,
             "acceleratorCount": job.machine.accelerators,
         }
-    account = where.service_account or platform.service_account
+    if affinity := reservation_affinity(where):
+        machine["reservationAffinity"] = affinity
+    scheduling: dict[str, Any] = {"timeout": f"{where.timeout_seconds}s", "strategy": where.strategy}
+    if where.max_wait_seconds is not None:
+        scheduling["maxWaitDuration"] = f"{where.max_wait_seconds}s"
+    optional = {
+        "serviceAccount": where.service_account,
+        "persistentResourceId": where.persistent_resource,
+        "tensorboard": where.tensorboard,
+    }
     return {
         "workerPoolSpecs": [
             {
                 "machineSpec": machine,
                 "replicaCount": 1,
-                "diskSpec": {"bootDiskType": where.boot_disk_type, "bootDiskSizeGb": where.boot_disk_gb},
+                "diskSpec": {"bootDiskType": boot_disk_of(where), "bootDiskSizeGb": where.boot_disk_gb},
                 "containerSpec": {"imageUri": job.image, "args": list(job.arguments)},
             }
         ],
-        "scheduling": {
-            "timeout": f"{where.timeout_seconds}s",
-            "strategy": "SPOT" if where.spot else "STANDARD",
-        },
-        **({"serviceAccount": account} if account else {}),
-        **({"network": where.network} if where.network else {}),
+        "scheduling": scheduling,
+        # With it, Vertex AI names the folder that it shows in TensorBoard.
+        "baseOutputDirectory": {"outputUriPrefix": _output_of(job)},
+        **{name: value for name, value in optional.items() if value},
+        **network_fields(where.network, where.network_attachment),
     }
 
 
-def _common(job: TrainingJob) -> dict[str, Any]:
+def _output_of(job: TrainingJob) -> str:
+    """Return the Cloud Storage folder that a job writes to."""
+    return re.sub("^/gcs/", "gs://", flags.output_of(parsed(job.arguments)))
+
+
+def _common(platform: Vertex, job: TrainingJob) -> dict[str, Any]:
     """Return the fields that both kinds of job share."""
-    where = job.machine.custom_job or MACHINE
+    where = _job_of(platform, job)
     return {
-        **({"labels": dict(where.labels)} if where.labels else {}),
+        **({"labels": where.labels} if where.labels else {}),
         **({"encryptionSpec": {"kmsKeyName": where.encryption_key}} if where.encryption_key else {}),
     }

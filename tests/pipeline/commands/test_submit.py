@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.display import remote_run
 from pipeline.platforms.environments import Vertex
+from pipeline.platforms.vertex import backend
 from pipeline.platforms.vertex.backend import VertexBackend
 from tests.pipeline.conftest import Wals, service_account
 from tests.pipeline.kubeflow_server import KubeflowServer
@@ -28,6 +29,7 @@ STEPS = ["extract", "prepare", "train", "evaluate", "publish"]
 def _poll_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_run, "_FIRST_POLL_SECONDS", 0.01)
     monkeypatch.setattr(remote_run, "_LONGEST_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(backend, "_CONTEXT_POLL_SECONDS", 0.01)
 
 
 def test_wait_follows_every_step_to_the_end(wals: Wals, config: Path) -> None:
@@ -97,6 +99,57 @@ def test_flags_go_before_the_file_and_suffice_without_one(wals: Wals, vertex: Ve
     assert job["pipelineSpec"]["deploymentSpec"]["executors"]["exec-train"]["container"]["image"].startswith(
         "eu/wals/train:"
     )
+
+
+@pytest.mark.parametrize(
+    ("flags", "name", "expected"),
+    [
+        (("--failure-policy", "fast"), "failurePolicy", "PIPELINE_FAILURE_POLICY_FAIL_FAST"),
+        (("--preflight-validations",), "preflightValidations", True),
+        (("--network", "projects/1/global/networks/n"), "network", "projects/1/global/networks/n"),
+    ],
+)
+def test_options_of_vertex_reach_the_run(
+    wals: Wals, vertex_config: Path, vertex: VertexServer, flags: tuple[str, ...], name: str, expected: object
+) -> None:
+    for run_id, options in (("plain", ()), ("given", flags)):
+        assert wals("submit", "--config", vertex_config, "--name", run_id, *options).exit_code == 0
+    jobs = [vertex.jobs[f"{PARENT}/pipelineJobs/{run_id}"] for run_id in ("plain", "given")]
+    without, with_it = ({**job, **job["runtimeConfig"]} for job in jobs)
+    assert name not in without
+    assert with_it[name] == expected
+
+
+def test_a_network_and_an_attachment_are_refused_together(wals: Wals, vertex_config: Path) -> None:
+    attachment = "projects/p/regions/r/networkAttachments/private"
+    flags = ("--network", "projects/1/global/networks/n", "--network-attachment", attachment)
+    result = wals("submit", "--config", vertex_config, *flags)
+    assert result.exit_code == 2
+    assert f"platform.network_attachment '{attachment}': cannot be combined with a network" in result.stderr
+
+
+def test_a_submitted_run_belongs_to_the_experiment(
+    wals: Wals, vertex_config: Path, vertex: VertexServer
+) -> None:
+    flags = ("--config", vertex_config, "--experiment", "nightly")
+    ids = [wals("submit", *flags, "--name", name, "--json").json["id"] for name in ("one", "two")]
+    experiment = f"{PARENT}/metadataStores/default/contexts/nightly"
+    assert vertex.contexts[experiment]["schemaTitle"] == "system.Experiment"
+    assert vertex.children[experiment] == [
+        f"{PARENT}/metadataStores/default/contexts/{run_id}" for run_id in ids
+    ]
+
+
+def test_a_run_that_cannot_join_the_experiment_has_started_all_the_same(
+    wals: Wals, vertex_config: Path, vertex: VertexServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    taken = f"{PARENT}/metadataStores/default/contexts/taken"
+    vertex.contexts[taken] = {"name": taken, "schemaTitle": "system.PipelineRun"}
+    result = wals("submit", "--config", vertex_config, "--experiment", "taken", "--json")
+    assert result.exit_code == 0
+    assert f"{PARENT}/pipelineJobs/{result.json['id']}" in vertex.jobs
+    (warning,) = caplog.messages
+    assert "is the name of a system.PipelineRun" in warning
 
 
 @pytest.mark.parametrize("pipeline", ["wals-tune"])

@@ -132,8 +132,8 @@ def test_machine_and_more_come_from_the_settings_of_the_train_step(
 ) -> None:
     settings = tmp_path / "settings.yaml"
     settings.write_text(
-        "train: {accelerator: '', accelerators: 0, custom_job: {machine_type: c3-standard-22, spot: true, "
-        "timeout_seconds: 7200, labels: {team: shop}, service_account: a@b.c,"
+        "train: {accelerator: '', accelerators: 0, custom_job: {machine_type: c3-standard-22, "
+        "strategy: SPOT, timeout_seconds: 7200, labels: {team: shop}, service_account: a@b.c,"
         " encryption_key: projects/p/locations/l/keyRings/r/cryptoKeys/k}}",
         "utf-8",
     )
@@ -146,6 +146,86 @@ def test_machine_and_more_come_from_the_settings_of_the_train_step(
     assert job["jobSpec"]["serviceAccount"] == "a@b.c"
     assert job["labels"] == {"team": "shop"}
     assert job["encryptionSpec"] == {"kmsKeyName": "projects/p/locations/l/keyRings/r/cryptoKeys/k"}
+
+
+ATTACHMENT = "projects/p/regions/r/networkAttachments/private"
+KEY = "projects/p/locations/l/keyRings/r/cryptoKeys/k"
+NETWORK = "projects/1/global/networks/n"
+TENSORBOARD = "projects/1/locations/europe-west1/tensorboards/3"
+
+
+@pytest.mark.parametrize("kind", ["train", "tune"])
+@pytest.mark.parametrize(
+    ("flags", "path", "expected"),
+    [
+        ((), "spec/serviceAccount", f"trainer@{PROJECT}.iam.gserviceaccount.com"),
+        (("--network", NETWORK), "spec/network", NETWORK),
+        (("--network-attachment", ATTACHMENT), "spec/pscInterfaceConfig/networkAttachment", ATTACHMENT),
+        (("--encryption-key", KEY), "encryptionSpec/kmsKeyName", KEY),
+        (("--label", "team=shop"), "labels/team", "shop"),
+        (("--tensorboard", TENSORBOARD), "spec/tensorboard", TENSORBOARD),
+        # The folder that trainer.task writes its progress to is "logs" in its output; so is Vertex AI's.
+        (("--job-dir", "/gcs/b/job"), "spec/baseOutputDirectory/outputUriPrefix", "gs://b/job"),
+    ],
+)
+def test_a_job_has_what_the_environments_runs_have(
+    wals: Wals,
+    vertex_config: Path,
+    vertex: VertexServer,
+    kind: str,
+    flags: tuple[str, ...],
+    path: str,
+    expected: str,
+) -> None:
+    result = wals("train-job", kind, "--config", vertex_config, *flags, *DATA)
+    assert result.exit_code == 0, result.stderr
+    (job,) = vertex.training.values()
+    found: Any = {**job, "spec": job["trialJobSpec" if kind == "tune" else "jobSpec"]}
+    for part in path.split("/"):
+        found = found[part]
+    assert found == expected
+
+
+def test_the_settings_of_the_step_go_before_the_environment(
+    wals: Wals, vertex_config: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "settings.yaml").write_text(
+        f"train: {{custom_job: {{machine_type: n1-standard-8, network: {NETWORK}, labels: {{team: a}}}}}}",
+        "utf-8",
+    )
+    flags = ("--settings", f"{tmp_path}/settings.yaml", "--network-attachment", ATTACHMENT)
+    labels = ("--label", "team=b", "--label", "use=nightly")
+    job = wals("train-job", "train", "--config", vertex_config, *flags, *labels, "--dry-run", *DATA).json
+    assert job["customJob"]["labels"] == {"team": "a", "use": "nightly"}
+    assert job["customJob"]["jobSpec"]["network"] == NETWORK
+    assert "pscInterfaceConfig" not in job["customJob"]["jobSpec"]
+
+
+def test_a_tensorboard_requires_a_service_account(wals: Wals, vertex_config: Path) -> None:
+    content = vertex_config.read_text("utf-8")
+    without = [line for line in content.splitlines() if "service_account" not in line]
+    vertex_config.write_text("\n".join(without), "utf-8")
+    result = wals("train-job", "train", "--config", vertex_config, "--tensorboard", TENSORBOARD, *DATA)
+    assert result.exit_code == 2
+    assert "requires a service account" in result.stderr
+
+
+def test_a_job_belongs_to_the_experiment(wals: Wals, vertex_config: Path, vertex: VertexServer) -> None:
+    vertex.has_metadata_store = True
+    for _ in range(2):
+        result = wals("train-job", "train", "--config", vertex_config, "--experiment", "nightly", *DATA)
+        assert result.exit_code == 0, result.stderr
+    assert list(vertex.contexts) == [f"{PARENT}/metadataStores/default/contexts/nightly"]
+    assert {job["jobSpec"]["experiment"] for job in vertex.training.values()} == set(vertex.contexts)
+
+
+def test_an_experiment_requires_a_metadata_store(
+    wals: Wals, vertex_config: Path, vertex: VertexServer
+) -> None:
+    result = wals("train-job", "train", "--config", vertex_config, "--experiment", "nightly", *DATA)
+    assert result.exit_code == 1
+    assert "no metadata store before its first pipeline run" in result.stderr
+    assert vertex.training == {}
 
 
 def test_no_accelerators_means_none(wals: Wals, vertex_config: Path) -> None:

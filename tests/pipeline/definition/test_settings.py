@@ -136,7 +136,7 @@ def test_the_counts_of_each_accelerator_are_those_of_machines(name: str, tmp_pat
         ("train: 3", "does not map steps to settings"),
         ("- train", "settings"),
         ("train: {", "is not valid YAML"),
-        ("train: {custom_job: {spot: true}}", "train.custom_job.machine_type"),
+        ("train: {custom_job: {strategy: SPOT}}", "train.custom_job.machine_type"),
         ("train: {custom_job: {machine_type: big}}", "train.custom_job.machine_type 'big'"),
         ("train: {custom_job: {machine_type: n1-standard-8, boot_disk_gb: 10}}", "boot_disk_gb 10"),
         ("train: {custom_job: {machine_type: n1-standard-8, boot_disk_type: ssd}}", "boot_disk_type 'ssd'"),
