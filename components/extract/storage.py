@@ -87,11 +87,22 @@ def _s3() -> Any:
     from fsspec.implementations.arrow import ArrowFSWrapper
     from pyarrow.fs import S3FileSystem
 
-    endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL", ""))
-    options: dict[str, Any] = {}
-    if endpoint.netloc:
-        options = {"scheme": endpoint.scheme, "endpoint_override": endpoint.netloc}
-    return ArrowFSWrapper(S3FileSystem(**options))
+    endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+    if not endpoint:
+        return ArrowFSWrapper(S3FileSystem())
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise InputError(
+            "AWS_ENDPOINT_URL",
+            endpoint,
+            "is not the address of a store",
+            "give https://HOST or http://HOST:PORT",
+        )
+    if "AWS_ACCESS_KEY_ID" in os.environ:
+        # Without a region, each operation would ask AWS' metadata address for it and, off AWS, wait for
+        # seconds. Neither the region nor the keys of another store are there.
+        os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
+    return ArrowFSWrapper(S3FileSystem(scheme=parts.scheme, endpoint_override=parts.netloc))
 
 
 # By default Arrow's wrapper lists nothing if access is denied.

@@ -2,6 +2,9 @@
 
 import datetime
 import json
+import os
+import subprocess
+import sys
 
 import grpc
 import numpy as np
@@ -16,6 +19,7 @@ from google.cloud import bigquery
 from components.extract import bigquery as extract_bigquery
 from tests.components.read_relay import ROWS_PER_MESSAGE
 from tests.components.steps import extract
+from tests.pipeline.serving import serving
 from trainer.errors import InputError, WalsError
 from trainer.files import MANIFEST
 
@@ -577,6 +581,36 @@ def test_s3_compatible_stores(s3_bucket, tmp_path, scheme):
         extract(source=f"{scheme}://bucket/none.csv", output=tmp_path / "out")
     with pytest.raises(WalsError, match="NO_SUCH_BUCKET"):
         extract(source=f"{scheme}://elsewhere/*.csv", output=tmp_path / "out")
+
+
+EXTRACT = """
+import sys
+from pathlib import Path
+from tests.components.steps import extract
+print(extract(source="s3://bucket/a.csv", output=Path(sys.argv[1]))["rows"])
+"""
+
+
+def test_another_store_than_aws_does_not_ask_the_machine_for_its_region(s3_bucket, tmp_path):
+    """Off AWS, nothing answers at that address, and each operation would wait for seconds."""
+    with s3_bucket.open_output_stream("bucket/a.csv") as file:
+        file.write(b"user,item,rating\n1,2,3\n")
+    asked = []
+    with serving([], lambda *_: "", asked) as address:
+        environment = {name: value for name, value in os.environ.items() if name != "AWS_REGION"}
+        environment["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = address
+        # In another process, because AWS' library keeps what it was once told.
+        command = [sys.executable, "-c", EXTRACT, tmp_path / "out"]
+        shown = subprocess.run(command, check=True, capture_output=True, env=environment, text=True).stdout
+    assert shown.splitlines()[-1] == "1"
+    assert asked == []
+
+
+@pytest.mark.parametrize("address", ["store:9000", "localhost", "ftp://store", "http://"])
+def test_an_address_of_a_store_that_cannot_be_one(s3_bucket, tmp_path, monkeypatch, address):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+    with pytest.raises(InputError, match=f"AWS_ENDPOINT_URL '{address}': is not the address of a store"):
+        extract(source="s3://bucket/a.csv", output=tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
