@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Runs Kubeflow Pipelines in a kind cluster on this machine.
+# Runs Kubeflow Pipelines in a kind cluster on this machine, or in another cluster.
 #   deploy/kind/kfp.sh up              create the cluster, install Kubeflow Pipelines and forward its port
-#   deploy/kind/kfp.sh load [CSV]      load the steps' images, with ratings as /data/ratings.csv
+#   deploy/kind/kfp.sh load [CSV]      load the steps' images, with ratings as /data/ratings.csv; kind only
 #   deploy/kind/kfp.sh run [NAME=VALUE...]   upload and run the pipeline, and fetch its report
-#   deploy/kind/kfp.sh down            delete the cluster
-# Requires docker, kind and kubectl; run also requires .venv (make setup).
+#   deploy/kind/kfp.sh down            stop forwarding the port, and delete the cluster if it is kind's
+#   KUBE_CONTEXT=...                   another cluster, by its kubectl context: it is neither created nor deleted,
+#                                      and runs use the pushed images of build/images.json
+# Requires kubectl, for kind also docker and kind; run also requires .venv (make setup).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 cluster=wals
-context=kind-$cluster
+context=${KUBE_CONTEXT:-kind-$cluster}
 release=2.17.0
 manifests=github.com/kubeflow/pipelines/manifests/kustomize
 port=${PORT:-8080}
@@ -35,18 +37,22 @@ require() {
   done
 }
 
+is_kind() {
+  [ -z "${KUBE_CONTEXT-}" ]
+}
+
 on_cluster() {
   kubectl --context "$context" "$@"
 }
 
 up() {
-  require kind kubectl "$docker"
-  if ! kind get clusters 2>/dev/null | grep -qx "$cluster"; then
-    kind create cluster --config deploy/kind/cluster.yaml --wait 5m
-  fi
+  require kubectl
+  if is_kind; then create_cluster; fi
   on_cluster apply -k "$manifests/cluster-scoped-resources?ref=$release"
   on_cluster wait crd/applications.app.k8s.io --for condition=established --timeout 60s
   on_cluster apply -k "$manifests/env/platform-agnostic?ref=$release"
+  on_cluster --namespace kubeflow patch configmap workflow-controller-configmap \
+    --patch-file deploy/kind/workflow-controller.yaml
   on_cluster --namespace kubeflow wait deployment --all --for condition=available --timeout "${minutes}m"
   if ! is_forwarded; then
     forward ml-pipeline-ui "$port" 80
@@ -55,7 +61,15 @@ up() {
   echo "Kubeflow Pipelines $release runs at http://127.0.0.1:$port until make kind-down"
 }
 
+create_cluster() {
+  require kind "$docker"
+  if ! kind get clusters 2>/dev/null | grep -qx "$cluster"; then
+    kind create cluster --config deploy/kind/cluster.yaml --wait 5m
+  fi
+}
+
 load() {
+  is_kind || fail "load is for kind; push the images instead: make push REGISTRY=..." 2
   require kind "$docker"
   local ratings=${1:-data/ml-latest-small/ratings.csv} step folder
   [ -f "$ratings" ] || fail "$ratings does not exist; give a CSV file" 2
@@ -107,9 +121,15 @@ secret() {
 run() {
   require kubectl
   local wals=.venv/bin/wals parameters=() parameter run_id AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
-  local server=(--target kubeflow --host "http://127.0.0.1:$port" --image-prefix "$prefix")
+  local server=(--target kubeflow --host "http://127.0.0.1:$port")
   [ -x "$wals" ] || fail "$wals does not exist; run make setup" 2
-  for parameter in source=/data/ratings.csv "$@"; do parameters+=(-p "$parameter"); done
+  if is_kind; then
+    server+=(--image-prefix "$prefix")
+    set -- source=/data/ratings.csv "$@"
+  else
+    server+=(--images build/images.json)
+  fi
+  for parameter in "$@"; do parameters+=(-p "$parameter"); done
   is_forwarded || forward_temporarily ml-pipeline-ui "$port" 80
   "$wals" upload "${server[@]}"
   "$wals" submit "${server[@]}" "${parameters[@]}" --wait --json >build/kind/run.json
@@ -122,9 +142,10 @@ run() {
 }
 
 down() {
-  require kind
   if is_forwarded; then kill "$(<"$forward_file")"; fi
   rm -f "$forward_file"
+  is_kind || return 0
+  require kind
   kind delete cluster --name "$cluster"
 }
 

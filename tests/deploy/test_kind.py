@@ -264,6 +264,39 @@ def test_an_error_of_the_script_is_one_line(
     assert message in result.stderr
 
 
+def test_another_cluster_is_neither_created_nor_deleted(
+    kfp: Kfp, api: KubeflowServer, checkout: Path
+) -> None:
+    other = {"KUBE_CONTEXT": "staging", "FAILS": "kind"}
+    for action in ("up", "down"):
+        result, calls = kfp(action, **other)
+        assert result.returncode == 0, result.stderr
+    assert {call.partition(" ")[0] for call in calls} == {"kubectl"}
+    assert all(call.startswith("kubectl --context staging ") for call in calls)
+    refused = kfp("load", **other)[0]
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "make push" in refused.stderr
+    (checkout / "build").mkdir(exist_ok=True)
+    images = {step: f"registry.example.com/wals/{step}@sha256:{'0' * 64}" for step in STEPS}
+    pushed = {"schema": "wals.images", "schema_version": 1, "images": images}
+    content = json.dumps({**pushed, "accelerators": dict.fromkeys(STEPS, "cpu")})
+    (checkout / "build" / "images.json").write_text(content, "utf-8")
+    result, _ = kfp("run", "source=s3://bucket/ratings.csv", **other)
+    assert result.returncode == 0, result.stderr
+    (run,) = api.runs.values()
+    executors = run["pipeline_spec"]["deploymentSpec"]["executors"]
+    assert executors["exec-train"]["container"]["image"] == images["train"]
+
+
+def test_up_lets_argo_retry_a_step_that_fails(kfp: Kfp) -> None:
+    """With a default policy, Argo would merge it into the compiled retries, which name none."""
+    _, calls = kfp("up")
+    (patch,) = (call for call in calls if " patch configmap workflow-controller-configmap " in call)
+    file = ROOT / patch.rpartition("--patch-file ")[2]
+    defaults = yaml.safe_load(yaml.safe_load(file.read_text("utf-8"))["data"]["workflowDefaults"])
+    assert set(defaults["spec"]) == {"ttlStrategy"}
+
+
 def test_the_node_image_is_pinned() -> None:
     cluster = yaml.safe_load((KIND / "cluster.yaml").read_text("utf-8"))
     assert cluster["kind"] == "Cluster"
