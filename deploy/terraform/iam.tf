@@ -95,6 +95,14 @@ resource "google_bigquery_dataset_iam_member" "submitters" {
   member     = local.submitters[each.value[1]]
 }
 
+# `wals check` looks up the staging dataset too.
+resource "google_bigquery_dataset_iam_member" "operators_staging" {
+  for_each   = var.operators
+  dataset_id = google_bigquery_dataset.staging.dataset_id
+  role       = "roles/bigquery.metadataViewer"
+  member     = each.value
+}
+
 resource "google_service_account_iam_member" "submitters" {
   for_each           = local.submitters
   service_account_id = google_service_account.steps.name

@@ -117,6 +117,12 @@ def test_the_table_of_roles_lists_exactly_the_granted_ones(
     assert not {"roles/owner", "roles/editor", "roles/viewer"} & {role for _, role in listed}
 
 
+def test_operators_may_look_up_every_dataset_that_they_check(parsed: dict[str, list[Any]]) -> None:
+    grants = resources(parsed, "google_bigquery_dataset_iam_member").values()
+    looked_up = [grant["dataset_id"] for grant in grants if grant["role"] == "roles/bigquery.metadataViewer"]
+    assert sorted(looked_up) == ["${each.value[0]}", "${google_bigquery_dataset.staging.dataset_id}"]
+
+
 def test_the_output_is_the_platform_of_an_environment(parsed: dict[str, list[Any]]) -> None:
     (platform,) = [body for name, body in named(parsed["output"]).items() if name == "platform"]
     assert set(platform["value"]) <= set(Vertex.model_fields)
