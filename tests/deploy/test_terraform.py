@@ -218,6 +218,22 @@ def test_the_key_encrypts_whatever_stores_data(parsed: dict[str, list[Any]]) -> 
         assert repository["kms_key_name"] == "${var.encryption_key}", name
 
 
+def test_the_agents_of_whatever_stores_data_are_granted_the_key_first(parsed: dict[str, list[Any]]) -> None:
+    grants = resources(parsed, "google_kms_crypto_key_iam_member")
+    granted_to = {name: f"{grant.get('for_each')} {grant['member']}" for name, grant in grants.items()}
+    for agent in ("aiplatform.googleapis.com", "artifactregistry.googleapis.com", "storage_project_service"):
+        assert agent in granted_to["region"]
+    assert "bigquery_default_service_account" in granted_to["bigquery"]
+    for kind, grant in (
+        ("google_storage_bucket", "region"),
+        ("google_artifact_registry_repository", "region"),
+        ("google_bigquery_dataset", "bigquery"),
+    ):
+        for name, resource in resources(parsed, kind).items():
+            needed = f"${{google_kms_crypto_key_iam_member.{grant}}}"
+            assert needed in resource["depends_on"], f"{kind}.{name}"
+
+
 def test_the_documents_name_the_images_of_others_that_runs_need() -> None:
     specs = sorted((ROOT / "tests/pipeline/definition/golden").rglob("*.vertex.yaml"))
     images = {image for spec in specs for image in re.findall(r"image: (\S+)", spec.read_text("utf-8"))}
