@@ -12,14 +12,15 @@ resource "google_project_service_identity" "agents" {
   depends_on = [google_project_service.enabled]
 }
 
+# With depends_on, enabling any other API would read these again after the plan, and so replace the grants.
 data "google_storage_project_service_account" "this" {
-  count      = var.encryption_key == null ? 0 : 1
-  depends_on = [google_project_service.enabled]
+  count   = var.encryption_key == null ? 0 : 1
+  project = google_project_service.enabled["storage.googleapis.com"].project
 }
 
 data "google_bigquery_default_service_account" "this" {
-  count      = var.encryption_key == null ? 0 : 1
-  depends_on = [google_project_service.enabled]
+  count   = var.encryption_key == null ? 0 : 1
+  project = google_project_service.enabled["bigquery.googleapis.com"].project
 }
 
 resource "google_kms_crypto_key_iam_member" "region" {

@@ -36,6 +36,13 @@ resource "google_storage_bucket_iam_member" "steps" {
   member = local.steps
 }
 
+# For TensorBoard Google asks for roles/storage.admin, which would also allow changing the bucket and who has access.
+resource "google_storage_bucket_iam_member" "steps_lookup" {
+  bucket = google_storage_bucket.pipeline.name
+  role   = "roles/storage.legacyBucketReader"
+  member = local.steps
+}
+
 resource "google_bigquery_dataset_iam_member" "steps_read" {
   for_each   = local.sources
   dataset_id = each.value
