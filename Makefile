@@ -75,7 +75,7 @@ images: ## Build the steps' images (ACCELERATOR=gpu for CUDA in train and tune)
 sbom: ## List the contents of the images: build/sbom/STEP.spdx.json
 	@containers/sbom.sh
 
-push: ## Push the images and write build/images.json (REGISTRY=europe-docker.pkg.dev/PROJECT/wals)
+push: ## Push the images and write build/images.json (REGISTRY=REGION-docker.pkg.dev/PROJECT/wals)
 	@containers/push.sh '$(REGISTRY)'
 
 kind-up: ## Create a kind cluster with Kubeflow Pipelines on this machine

@@ -32,14 +32,14 @@ def check_image(prefix: str, tag: str) -> None:
             "image prefix",
             prefix,
             "is not a registry and repository",
-            "give one in lower case, such as europe-docker.pkg.dev/PROJECT/wals",
+            "give one in lower case, such as europe-west1-docker.pkg.dev/my-project/wals",
         )
     if not _TAG.fullmatch(tag):
         raise InputError("tag", tag, "is not a valid tag", "use at most 128 letters, digits, _, . and -")
 
 
 def image(step: str, prefix: str = DEFAULT_PREFIX, tag: str = DEFAULT_TAG) -> str:
-    """Return the image of a step, such as ``europe-docker.pkg.dev/project/wals/train:0.1.0``.
+    """Return the image of a step, such as ``europe-west1-docker.pkg.dev/my-project/wals/train:0.1.0``.
 
     Args:
         step: the folder's name under ``components/`` and ``containers/``.

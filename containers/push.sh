@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Pushes the steps' images to a registry and writes their digests, for compile.py --images.
-#   containers/push.sh REGISTRY        such as europe-docker.pkg.dev/PROJECT/wals
+#   containers/push.sh REGISTRY        such as REGION-docker.pkg.dev/PROJECT/wals
 #   PREFIX=wals                        prefix that containers/build.sh gave the images
 #   OUTPUT=build/images.json           file for the digests
 #   DOCKER=docker                      client of the container engine
@@ -22,7 +22,7 @@ fail() {
 
 registry=${1-}
 registry=${registry%/}
-[ -n "$registry" ] || fail "give a registry and repository, such as europe-docker.pkg.dev/PROJECT/wals" 2
+[ -n "$registry" ] || fail "give a registry and repository, such as REGION-docker.pkg.dev/PROJECT/wals" 2
 
 label() {
   "$docker" image inspect --format "{{index .Config.Labels \"$2\"}}" "$1" 2>/dev/null

@@ -36,6 +36,13 @@ resource "google_storage_bucket_iam_member" "steps" {
   member = local.steps
 }
 
+# For TensorBoard Google asks for roles/storage.admin, which would also allow changing the bucket and who has access.
+resource "google_storage_bucket_iam_member" "steps_lookup" {
+  bucket = google_storage_bucket.pipeline.name
+  role   = "roles/storage.legacyBucketReader"
+  member = local.steps
+}
+
 resource "google_bigquery_dataset_iam_member" "steps_read" {
   for_each   = local.sources
   dataset_id = each.value
@@ -93,6 +100,14 @@ resource "google_bigquery_dataset_iam_member" "submitters" {
   dataset_id = each.value[0]
   role       = "roles/bigquery.metadataViewer"
   member     = local.submitters[each.value[1]]
+}
+
+# `wals check` looks up the staging dataset too.
+resource "google_bigquery_dataset_iam_member" "operators_staging" {
+  for_each   = var.operators
+  dataset_id = google_bigquery_dataset.staging.dataset_id
+  role       = "roles/bigquery.metadataViewer"
+  member     = each.value
 }
 
 resource "google_service_account_iam_member" "submitters" {

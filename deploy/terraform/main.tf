@@ -11,8 +11,10 @@ locals {
     "storage.googleapis.com",
   ]
   optional_services = concat(
-    var.composer ? ["composer.googleapis.com"] : [],
     var.budget == null ? [] : ["billingbudgets.googleapis.com"],
+    var.cloud_build ? ["cloudbuild.googleapis.com"] : [],
+    var.composer ? ["composer.googleapis.com"] : [],
+    var.encryption_key == null ? [] : ["cloudkms.googleapis.com"],
   )
 }
 
@@ -34,6 +36,13 @@ resource "google_storage_bucket" "pipeline" {
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"
 
+  dynamic "encryption" {
+    for_each = var.encryption_key[*]
+    content {
+      default_kms_key_name = encryption.value
+    }
+  }
+
   lifecycle_rule {
     condition {
       age = var.artifact_days
@@ -54,26 +63,23 @@ resource "google_storage_bucket" "pipeline" {
     }
   }
 
-  depends_on = [google_project_service.enabled]
+  depends_on = [google_project_service.enabled, google_kms_crypto_key_iam_member.region]
 }
 
-# The images of the steps.
+# The images of the steps. Nothing deletes them: a schedule names an image by its digest, also after the image has
+# lost its tags to a newer one, and its runs fail without it. docs/images.md says how to delete old ones.
 resource "google_artifact_registry_repository" "images" {
   repository_id = "wals"
   location      = var.region
   format        = "DOCKER"
   description   = "Images of the steps"
+  kms_key_name  = var.encryption_key
+  depends_on    = [google_project_service.enabled, google_kms_crypto_key_iam_member.region]
 
-  cleanup_policies {
-    id     = "delete-untagged"
-    action = "DELETE"
-    condition {
-      tag_state  = "UNTAGGED"
-      older_than = "2592000s"
-    }
+  lifecycle {
+    # A new region or key would replace the repository.
+    prevent_destroy = true
   }
-
-  depends_on = [google_project_service.enabled]
 }
 
 # Compiled pipelines that `wals upload` uploads.
@@ -82,7 +88,12 @@ resource "google_artifact_registry_repository" "templates" {
   location      = var.region
   format        = "KFP"
   description   = "Compiled pipelines"
-  depends_on    = [google_project_service.enabled]
+  kms_key_name  = var.encryption_key
+  depends_on    = [google_project_service.enabled, google_kms_crypto_key_iam_member.region]
+
+  lifecycle {
+    prevent_destroy = true
+  }
 }
 
 # The empty table that the source bq://PROJECT stands for; only if var.default_source.
@@ -91,7 +102,15 @@ resource "google_bigquery_dataset" "source" {
   dataset_id  = "staging"
   location    = var.bigquery_location
   description = "Ratings to train recommendations on"
-  depends_on  = [google_project_service.enabled]
+
+  dynamic "default_encryption_configuration" {
+    for_each = local.bigquery_key[*]
+    content {
+      kms_key_name = default_encryption_configuration.value
+    }
+  }
+
+  depends_on = [google_project_service.enabled, google_kms_crypto_key_iam_member.bigquery]
 }
 
 resource "google_bigquery_table" "source" {
@@ -107,12 +126,21 @@ resource "google_bigquery_table" "source" {
   ])
 }
 
-# Interactions that stay in BigQuery between steps, with the parameter staging_dataset.
+# Interactions that stay in BigQuery between steps, with the parameter staging_dataset. The steps give each table
+# its own time to expire; the default is for one that a step could not finish.
 resource "google_bigquery_dataset" "staging" {
   dataset_id                      = "wals_staging"
   location                        = var.bigquery_location
   description                     = "Interactions passed between the steps of the pipeline"
-  default_table_expiration_ms     = 7 * 24 * 3600 * 1000
-  default_partition_expiration_ms = 7 * 24 * 3600 * 1000
-  depends_on                      = [google_project_service.enabled]
+  default_table_expiration_ms     = 14 * 24 * 3600 * 1000
+  default_partition_expiration_ms = 14 * 24 * 3600 * 1000
+
+  dynamic "default_encryption_configuration" {
+    for_each = local.bigquery_key[*]
+    content {
+      kms_key_name = default_encryption_configuration.value
+    }
+  }
+
+  depends_on = [google_project_service.enabled, google_kms_crypto_key_iam_member.bigquery]
 }

@@ -6,6 +6,7 @@ output "platform" {
     region              = var.region
     pipeline_root       = "${google_storage_bucket.pipeline.url}/runs"
     service_account     = google_service_account.steps.email
+    encryption_key      = var.encryption_key == null ? "" : var.encryption_key
     template_repository = "https://${var.region}-kfp.pkg.dev/${var.project}/${google_artifact_registry_repository.templates.repository_id}"
   }
 }

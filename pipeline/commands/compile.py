@@ -42,7 +42,7 @@ from trainer.errors import InputError
 @click.option(
     "--image-prefix",
     show_default=DEFAULT_PREFIX,
-    help="Registry and repository of the step images, such as europe-docker.pkg.dev/PROJECT/wals.",
+    help="Registry and repository of the step images, such as REGION-docker.pkg.dev/PROJECT/wals.",
 )
 @click.option("--tag", show_default=DEFAULT_TAG, help="Tag of the step images.")
 @click.option(

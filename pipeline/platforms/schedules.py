@@ -66,9 +66,9 @@ def put_schedule(backend: Backend, plan: Plan) -> tuple[Schedule, str]:
     A schedule is up to date if it was created from the same request and its times have not been changed by
     other means.
 
-    Neither platform can change what a schedule runs, so an outdated schedule is recreated. The new one is
-    created before the old one is deleted: if something fails in between, an extra run is better than none. A
-    paused schedule stays paused.
+    An outdated schedule is recreated: Kubeflow cannot change a schedule, and Vertex AI's ``UpdateSchedule``
+    cannot unset a value. The new one is created before the old one is deleted: if something fails in between,
+    an extra run is better than none. A paused schedule stays paused.
 
     Returns:
         The schedule, and ``created``, ``updated`` or ``unchanged``.

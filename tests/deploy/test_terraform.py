@@ -5,16 +5,21 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import hcl2
 import pytest
+import yaml
 
 from components.extract.columns import find_columns
 from pipeline.platforms.environments import Vertex
 
-FOLDER = Path(__file__).parents[2] / "deploy" / "terraform"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "deploy" / "terraform"
+FACTS = Path("pipeline/definition/vertex_facts.yaml")
 requires_terraform = pytest.mark.skipif(not shutil.which("terraform"), reason="Terraform is not installed")
 
 
@@ -46,6 +51,11 @@ def named(blocks: list[Any]) -> dict[str, Any]:
     return {name: body for block in blocks for name, body in block.items()}
 
 
+def resources(parsed: dict[str, list[Any]], kind: str) -> dict[str, Any]:
+    """The resources of a kind by name."""
+    return named([block[kind] for block in parsed["resource"] if kind in block])
+
+
 def test_every_variable_is_described_typed_and_used(parsed: dict[str, list[Any]], text: str) -> None:
     variables = named(parsed["variable"])
     assert {"project", "region", "composer", "budget"} <= set(variables)
@@ -57,14 +67,20 @@ def test_every_variable_is_described_typed_and_used(parsed: dict[str, list[Any]]
 
 
 def test_no_project_is_named(text: str) -> None:
-    assert set(re.findall(r"\bproject\s*=\s*(.+)", text)) == {"var.project"}
+    projects = set(re.findall(r"\bproject\s*=\s*(.+)", text))
+    assert {re.sub(r'^google_\w+\.\w+\["[\w.]+"\]\.project$', "var.project", name) for name in projects} == {
+        "var.project"
+    }
 
 
 def test_every_reference_is_to_an_existing_resource(parsed: dict[str, list[Any]], text: str) -> None:
-    resources = {
-        f"{kind}.{name}" for block in parsed["resource"] for kind, body in block.items() for name in body
+    existing = {
+        f"{kind}.{name}"
+        for block in parsed["resource"] + parsed["data"]
+        for kind, body in block.items()
+        for name in body
     }
-    assert set(re.findall(r"\b(google_\w+\.\w+)", text)) - {"google_project.this"} <= resources
+    assert set(re.findall(r"\b(google_\w+\.\w+)", text)) <= existing
 
 
 def granted(parsed: dict[str, list[Any]]) -> set[tuple[str, str]]:
@@ -83,6 +99,8 @@ def granted(parsed: dict[str, list[Any]]) -> set[tuple[str, str]]:
                         "steps": r"local\.steps\b",
                         "operators": r"\bsubmitters\b|var\.operators",
                         "Composer": r"\bsubmitters\b|service_account\.composer",
+                        "builds": r"service_account\.builds",
+                        "service agents": r"service_identity\.agents|service_account\.this",
                     }.items()
                     if re.search(words, expressions)
                 }
@@ -102,6 +120,12 @@ def test_the_table_of_roles_lists_exactly_the_granted_ones(
     assert not {"roles/owner", "roles/editor", "roles/viewer"} & {role for _, role in listed}
 
 
+def test_operators_may_look_up_every_dataset_that_they_check(parsed: dict[str, list[Any]]) -> None:
+    grants = resources(parsed, "google_bigquery_dataset_iam_member").values()
+    looked_up = [grant["dataset_id"] for grant in grants if grant["role"] == "roles/bigquery.metadataViewer"]
+    assert sorted(looked_up) == ["${each.value[0]}", "${google_bigquery_dataset.staging.dataset_id}"]
+
+
 def test_the_output_is_the_platform_of_an_environment(parsed: dict[str, list[Any]]) -> None:
     (platform,) = [body for name, body in named(parsed["output"]).items() if name == "platform"]
     assert set(platform["value"]) <= set(Vertex.model_fields)
@@ -109,15 +133,117 @@ def test_the_output_is_the_platform_of_an_environment(parsed: dict[str, list[Any
     assert required <= set(platform["value"]), json.dumps(platform)
 
 
-def test_the_bucket_is_private_and_deletes_old_runs(parsed: dict[str, list[Any]]) -> None:
-    (bucket,) = [
-        block["google_storage_bucket"]["pipeline"]
-        for block in parsed["resource"]
-        if "google_storage_bucket" in block
-    ]
-    assert bucket["public_access_prevention"] == "enforced"
-    actions = [rule["action"][0]["type"] for rule in bucket["lifecycle_rule"]]
-    assert actions == ["Delete", "AbortIncompleteMultipartUpload"]
+def registry_hosts() -> Iterator[tuple[str, str]]:
+    """Yield the files of the repository that name hosts of Artifact Registry, and the hosts."""
+    for folder, folders, names in os.walk(ROOT):
+        generated = {"build", "runs", "__pycache__"}
+        folders[:] = [
+            name for name in folders if name == ".github" or (name[0] != "." and name not in generated)
+        ]
+        for file in (Path(folder, name) for name in names):
+            content = file.read_bytes()
+            if b".pkg.dev" in content:
+                for host in re.findall(r"""[^\s/"'`(=]+\.pkg\.dev\b""", content.decode(errors="ignore")):
+                    yield file.relative_to(ROOT).as_posix(), host
+
+
+def test_every_address_of_a_registry_is_one_that_terraform_makes(parsed: dict[str, list[Any]]) -> None:
+    outputs = named(parsed["output"])
+    made = [outputs["image_prefix"]["value"], outputs["platform"]["value"]["template_repository"]]
+    kinds = [re.search(r"\$\{var\.region\}(-\w+\.pkg\.dev)/", address) for address in made]
+    example = named(parsed["variable"])["region"]["default"]
+    regions = {example, "REGION", "{REGION}", "${_REGION}", "${var.region}"}
+    hosts = {f"{region}{kind.group(1)}" for kind in kinds if kind for region in regions}
+    assert len(hosts) == 2 * len(regions)
+    found = {*registry_hosts()}
+    assert {"README.md", "Makefile", "cloudbuild.yaml"} <= {file for file, _ in found}
+    assert [(file, host) for file, host in sorted(found) if host not in hosts] == []
+
+
+def test_buckets_are_private_and_delete_only_runs_and_sources(parsed: dict[str, list[Any]]) -> None:
+    buckets = resources(parsed, "google_storage_bucket")
+    assert {bucket["public_access_prevention"] for bucket in buckets.values()} == {"enforced"}
+    deleted = {
+        (name, *rule["condition"][0].get("matches_prefix", ()))
+        for name, bucket in buckets.items()
+        for rule in bucket["lifecycle_rule"]
+        if rule["action"][0]["type"] == "Delete"
+    }
+    assert deleted == {("pipeline", "runs/${data.google_project.this.number}/"), ("builds", "source/")}
+
+
+def test_nothing_that_a_schedule_names_is_deleted(parsed: dict[str, list[Any]]) -> None:
+    repositories = resources(parsed, "google_artifact_registry_repository")
+    assert set(repositories) == {"images", "templates"}
+    for name, repository in repositories.items():
+        assert "cleanup_policies" not in repository, name
+        assert repository["lifecycle"][0]["prevent_destroy"] is True, name
+
+
+def test_staged_tables_live_as_long_as_the_steps_and_the_documents_say(parsed: dict[str, list[Any]]) -> None:
+    from components.extract import bigquery  # slow to import
+
+    days = bigquery._STAGED_FOR.days
+    staging = resources(parsed, "google_bigquery_dataset")["staging"]
+    for what in ("table", "partition"):
+        factors = re.findall(r"\d+", staging[f"default_{what}_expiration_ms"])
+        assert prod(map(int, factors)) == days * 24 * 3600 * 1000, what
+    for document in ("deploy/terraform/README.md", "docs/data.md", "docs/artifacts.md"):
+        assert re.search(rf"after\s+{days} days", (ROOT / document).read_text("utf-8")), document
+
+
+def test_cloud_build_uses_what_terraform_creates(parsed: dict[str, list[Any]], text: str) -> None:
+    build = yaml.safe_load((ROOT / "cloudbuild.yaml").read_text("utf-8"))
+    project = "${PROJECT_ID}"
+    account = resources(parsed, "google_service_account")["builds"]["account_id"]
+    assert build["serviceAccount"] == (
+        f"projects/{project}/serviceAccounts/{account}@{project}.iam.gserviceaccount.com"
+    )
+    assert build["options"]["logging"] == "CLOUD_LOGGING_ONLY"
+    bucket = resources(parsed, "google_storage_bucket")["builds"]["name"].replace("${var.project}", project)
+    substitutions = build["substitutions"]
+    assert substitutions["_IMAGES"].startswith(f"gs://{bucket}/")
+    assert substitutions["_REGION"] == named(parsed["variable"])["region"]["default"]
+    repository = resources(parsed, "google_artifact_registry_repository")["images"]["repository_id"]
+    assert substitutions["_REGISTRY"] == "${_REGION}-docker.pkg.dev/" + f"{project}/{repository}"
+    assert '"cloudbuild.googleapis.com"' in text
+
+
+def test_the_key_encrypts_whatever_stores_data(parsed: dict[str, list[Any]]) -> None:
+    region = {"for_each": "${var.encryption_key[*]}"}
+    bigquery_location = {"for_each": "${local.bigquery_key[*]}"}
+    for name, bucket in resources(parsed, "google_storage_bucket").items():
+        assert bucket["dynamic"][0]["encryption"].items() >= region.items(), name
+    for name, dataset in resources(parsed, "google_bigquery_dataset").items():
+        encryption = dataset["dynamic"][0]["default_encryption_configuration"]
+        assert encryption.items() >= bigquery_location.items(), name
+    for name, repository in resources(parsed, "google_artifact_registry_repository").items():
+        assert repository["kms_key_name"] == "${var.encryption_key}", name
+
+
+def test_the_agents_of_whatever_stores_data_are_granted_the_key_first(parsed: dict[str, list[Any]]) -> None:
+    grants = resources(parsed, "google_kms_crypto_key_iam_member")
+    granted_to = {name: f"{grant.get('for_each')} {grant['member']}" for name, grant in grants.items()}
+    for agent in ("aiplatform.googleapis.com", "artifactregistry.googleapis.com", "storage_project_service"):
+        assert agent in granted_to["region"]
+    assert "bigquery_default_service_account" in granted_to["bigquery"]
+    for kind, grant in (
+        ("google_storage_bucket", "region"),
+        ("google_artifact_registry_repository", "region"),
+        ("google_bigquery_dataset", "bigquery"),
+    ):
+        for name, resource in resources(parsed, kind).items():
+            needed = f"${{google_kms_crypto_key_iam_member.{grant}}}"
+            assert needed in resource["depends_on"], f"{kind}.{name}"
+
+
+def test_the_documents_name_the_images_of_others_that_runs_need() -> None:
+    specs = sorted((ROOT / "tests/pipeline/definition/golden").rglob("*.vertex.yaml"))
+    images = {image for spec in specs for image in re.findall(r"image: (\S+)", spec.read_text("utf-8"))}
+    others = {image.rpartition(":")[0] for image in images if not image.startswith("wals/")}
+    assert others
+    readme = (FOLDER / "README.md").read_text("utf-8")
+    assert [image for image in others if f"`{image}`" not in readme] == []
 
 
 def test_the_default_source_has_columns_that_the_extraction_detects(text: str) -> None:
@@ -143,10 +269,66 @@ def test_the_files_are_formatted() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def test_the_region_is_checked_against_the_list_that_the_command_uses(parsed: dict[str, list[Any]]) -> None:
+    (validation,) = named(parsed["variable"])["region"]["validation"]
+    path = re.search(r"\$\{path\.module\}/([\w./]+)", validation["condition"])
+    assert path
+    assert (FOLDER / path.group(1)).resolve() == ROOT / FACTS
+
+
+def copied(folder: Path, *names: str) -> Path:
+    """Copy some of the files and what they read, in the same layout, and return their folder."""
+    copy = folder / FOLDER.relative_to(ROOT)
+    (folder / FACTS).parent.mkdir(parents=True)
+    copy.mkdir(parents=True)
+    shutil.copy(ROOT / FACTS, folder / FACTS)
+    for name in names:
+        shutil.copy(FOLDER / name, copy)
+    return copy
+
+
+IN_REGION = "projects/p/locations/europe-west1/keyRings/r/cryptoKeys/k"
+IN_EUROPE = "projects/p/locations/europe/keyRings/r/cryptoKeys/k"
+
+
+@requires_terraform
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({}, ""),
+        ({"region": "us-central1"}, ""),
+        ({"region": "europe-west10"}, "Vertex AI runs no pipelines in europe-west10"),
+        ({"region": "EU"}, "Vertex AI runs no pipelines in EU"),
+        ({"encryption_key": IN_REGION, "bigquery_encryption_key": IN_EUROPE}, ""),
+        ({"encryption_key": IN_REGION, "bigquery_location": "europe-west1"}, ""),
+        ({"encryption_key": IN_REGION}, "The datasets are in EU and require a key there"),
+        (
+            {"encryption_key": IN_REGION, "bigquery_encryption_key": IN_EUROPE, "bigquery_location": "US"},
+            "The datasets are in US and require a key there",
+        ),
+        ({"encryption_key": IN_EUROPE}, "Give a key in the region"),
+        ({"encryption_key": "k", "bigquery_encryption_key": IN_EUROPE}, "Give a key in the region"),
+        ({"bigquery_encryption_key": IN_EUROPE}, "Set encryption_key too"),
+        (
+            {"encryption_key": IN_REGION, "bigquery_encryption_key": IN_EUROPE, "composer": "true"},
+            "Cloud Composer is not encrypted with the key",
+        ),
+    ],
+    ids=str,
+)
+def test_values_that_google_would_refuse_are_refused(
+    values: dict[str, str], problem: str, tmp_path: Path
+) -> None:
+    options = [f"-var={name}={value}" for name, value in {"project": "my-project", **values}.items()]
+    # The variables alone need no provider.
+    result = terraform(copied(tmp_path, "variables.tf"), "plan", "-input=false", *options)
+    assert result.returncode == (1 if problem else 0), result.stderr
+    assert problem in " ".join(result.stderr.replace("│", "").split())
+
+
 @requires_terraform
 def test_terraform_validates_the_files_with_their_provider(tmp_path: Path) -> None:
-    for file in FOLDER.glob("*.tf"):
-        shutil.copy(file, tmp_path)
+    tmp_path = copied(tmp_path, *(file.name for file in FOLDER.glob("*.tf")))
     initialised = terraform(tmp_path, "init", "-backend=false", "-input=false")
     message = " ".join(initialised.stderr.split())
     if "could not connect to registry.terraform.io" in message:
