@@ -128,7 +128,8 @@ class Schedule:
         cron: cron in the platform's own format.
         paused: whether it is paused.
         next_run: time of the next run, if the platform reports it.
-        max_concurrent_runs: as in a plan; so are start and end.
+        max_concurrent_runs: as in a plan; None if the platform's limits do not correspond to any plan's.
+        start: as in a plan; so is end.
         catch_up: whether it makes up for missed runs.
         fingerprint: fingerprint of the plan it was created from; empty if it was created by other means.
     """
@@ -138,7 +139,7 @@ class Schedule:
     cron: str
     paused: bool
     next_run: datetime | None
-    max_concurrent_runs: int
+    max_concurrent_runs: int | None
     start: datetime | None
     end: datetime | None
     catch_up: bool

@@ -194,6 +194,8 @@ class VertexServer:
         schedule = _strictly(call.body, aiplatform_v1.Schedule)
         _require(bool(_CRON.fullmatch(schedule.get("cron", ""))), "cron is not valid")
         _require(int(schedule.get("maxConcurrentRunCount", 0)) > 0, "max_concurrent_run_count is required")
+        active = int(schedule.get("maxConcurrentActiveRunCount", 1))
+        _require(active > 0, "max_concurrent_active_run_count is not valid")
         request = schedule["createPipelineJobRequest"]
         _require(request.get("parent") == PARENT, "create_pipeline_job_request.parent is required")
         _require("pipelineJobId" not in request, "pipeline_job_id must not be set")

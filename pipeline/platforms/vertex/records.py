@@ -100,13 +100,19 @@ def schedule_of(schedule: Any) -> Schedule:
         cron=schedule.cron,
         paused=schedule.state.name == "PAUSED",
         next_run=schedule.next_run_time,
-        max_concurrent_runs=schedule.max_concurrent_run_count,
+        max_concurrent_runs=_concurrent_runs(schedule),
         # Vertex AI gives a schedule without a start the time at which it was created.
         start=schedule.start_time if _later(schedule.start_time, schedule.create_time) else None,
         end=schedule.end_time,
         catch_up=schedule.catch_up,
         fingerprint=schedule.create_pipeline_job_request.pipeline_job.labels.get(FINGERPRINT_LABEL, ""),
     )
+
+
+def _concurrent_runs(schedule: Any) -> int | None:
+    """Return how many runs of a schedule may be active, or None if as many may not start at the same time."""
+    active: int = schedule.max_concurrent_active_run_count
+    return active if active == schedule.max_concurrent_run_count else None
 
 
 def custom_jobs(task: Any) -> list[str]:
