@@ -52,12 +52,12 @@ def job_name(pipeline: str, name: str | None) -> str:
         InputError: the name is not valid on every platform.
     """
     chosen = name or f"{pipeline}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    if not re.fullmatch(r"[a-z][-a-z0-9]{0,127}", chosen):
+    if not re.fullmatch(r"[a-z][-a-z0-9]{0,126}", chosen):
         raise InputError(
             "name",
             chosen,
             "is not a valid name of a run",
-            "use at most 128 of a-z, 0-9 and -, starting with a letter",
+            "use at most 127 of a-z, 0-9 and -, starting with a letter",
         )
     return chosen
 

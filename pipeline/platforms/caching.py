@@ -1,7 +1,7 @@
 """Which steps of a job may reuse the results of an earlier run.
 
-Neither platform drops cached results after some time, nor makes sure that their artifacts still exist. Both read
-the choice from each task of the spec; a run has no option that overrides it.
+Neither platform drops cached results after some time, nor makes sure that their artifacts still exist. Both
+read the choice from each task of the spec; a run has no option that overrides it.
 """
 
 import copy
@@ -23,8 +23,8 @@ _UNCACHED: Mapping[str, Any] = {}
 def submitted_job(job: Job, *, cache: bool) -> Job:
     """Return a job in the form that a single run has.
 
-    The extraction is cached only if its parameters determine the rows. Otherwise a repeated run would train on
-    the rows that an earlier one extracted.
+    The extraction is cached only if its parameters determine the rows. Otherwise a repeated run would train
+    on the rows that an earlier one extracted.
 
     Args:
         job: the job as it was compiled.

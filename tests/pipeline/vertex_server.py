@@ -1,7 +1,8 @@
 """A local server that speaks the parts of Google Cloud's REST APIs that the commands use.
 
-Request bodies are read strictly into the protos that google-cloud-aiplatform publishes, and refused where
-Vertex AI is known to refuse them. A job advances when it is read: each read takes it a step further.
+Requests and answers are read strictly into the protos that google-cloud-aiplatform publishes, and requests
+refused where Vertex AI is known to refuse them. A job advances when it is read: each read takes it a step
+further.
 """
 
 import hashlib
@@ -33,6 +34,7 @@ _LOG_FILTER = re.compile(
     r'resource\.type="ml_job" AND resource\.labels\.job_id=\(("\d+"(?: OR "\d+")*)\)'
     r' AND timestamp>="\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"'
 )
+_TUNING = "hyperparameterTuningJobs"
 _LABEL = re.compile(r"[a-z0-9_-]{0,63}")
 _OVER = {"SUCCEEDED", "FAILED", "CANCELLED"}
 
@@ -46,7 +48,8 @@ class VertexServer:
         jobs: pipeline jobs by name, as JSON.
         training: custom jobs and hyperparameter tuning jobs by name, as JSON.
         failing_training: whether training jobs fail.
-        logs: entries of Cloud Logging, in the order of time, as (number of a custom job, payload).
+        logs: entries of Cloud Logging, in the order of time, as (number of a job, payload and labels). What a
+            trial writes is an entry of the tuning job.
         logging_refuses: status that Cloud Logging answers with; it answers if 0.
         schedules: schedules by name, as JSON.
         templates: bytes of the packages of the template repository, by ``package/sha256:…``.
@@ -108,7 +111,7 @@ class VertexServer:
     def create_job(self, call: Call) -> Any:
         job = _strictly(call.body, aiplatform_v1.PipelineJob)
         job_id = call.query.get("pipelineJobId") or f"job-{len(self.jobs) + 1}"
-        _require(bool(re.fullmatch(r"[a-z][-a-z0-9]{0,127}", job_id)), "pipeline_job_id is not valid")
+        _require(bool(re.fullmatch(r"[a-z][-a-z0-9]{0,126}", job_id)), "pipeline_job_id is not valid")
         name = f"{PARENT}/pipelineJobs/{job_id}"
         if name in self.jobs:
             raise RefusedError(409, f"{name} already exists")
@@ -120,19 +123,20 @@ class VertexServer:
             "createTime": _time(len(self.jobs) * 60),
             "jobDetail": {"taskDetails": []},
         }
-        return self.jobs[name]
+        return _answer(self.jobs[name], aiplatform_v1.PipelineJob)
 
     def list_jobs(self, call: Call) -> Any:
         jobs = sorted(self.jobs.values(), key=lambda job: job["createTime"], reverse=True)
         assert call.query["orderBy"] == "create_time desc"
-        return {"pipelineJobs": jobs[: int(call.query["pageSize"])]}
+        jobs = [{**job, "jobDetail": {}} for job in jobs[: int(call.query["pageSize"])]]
+        return _answer({"pipelineJobs": jobs}, aiplatform_v1.ListPipelineJobsResponse)
 
     def get_job(self, call: Call) -> Any:
         if self.refusals:
             raise RefusedError(self.refusals.pop(0), "the service is unavailable")
         job = self._held(self.jobs, f"{PARENT}/pipelineJobs/{call.match[2]}")
         self._live(job)
-        return job
+        return _answer(job, aiplatform_v1.PipelineJob)
 
     def cancel_job(self, call: Call) -> Any:
         job = self._held(self.jobs, f"{PARENT}/pipelineJobs/{call.match[2]}")
@@ -142,24 +146,23 @@ class VertexServer:
         return {}
 
     def create_training(self, call: Call) -> Any:
-        tuning = call.match[1] == "hyperparameterTuningJobs"
-        job = _strictly(
-            call.body, aiplatform_v1.HyperparameterTuningJob if tuning else aiplatform_v1.CustomJob
-        )
+        tuning, message = call.match[1] == _TUNING, _training_message(call.match[1])
+        job = _strictly(call.body, message)
+        _check_name(job)
         _check_training(job["trialJobSpec"] if tuning else job["jobSpec"])
         if tuning:
             _check_study(job)
         name = f"{PARENT}/{call.match[1]}/{7000 + len(self.training)}"
         made = {"name": name, "state": "JOB_STATE_PENDING", "createTime": _time(0)}
         self.training[name] = {**job, **made, **({"trials": []} if tuning else {})}
-        return self.training[name]
+        return _answer(self.training[name], message)
 
     def get_training(self, call: Call) -> Any:
         if self.refusals:
             raise RefusedError(self.refusals.pop(0), "the service is unavailable")
         job = self._held(self.training, f"{PARENT}/{call.match[1]}/{call.match[2]}")
         self._train(job)
-        return job
+        return _answer(job, _training_message(call.match[1]))
 
     def cancel_training(self, call: Call) -> Any:
         job = self._held(self.training, f"{PARENT}/{call.match[1]}/{call.match[2]}")
@@ -192,6 +195,7 @@ class VertexServer:
 
     def create_schedule(self, call: Call) -> Any:
         schedule = _strictly(call.body, aiplatform_v1.Schedule)
+        _check_name(schedule)
         _require(bool(_CRON.fullmatch(schedule.get("cron", ""))), "cron is not valid")
         _require(int(schedule.get("maxConcurrentRunCount", 0)) > 0, "max_concurrent_run_count is required")
         active = int(schedule.get("maxConcurrentActiveRunCount", 1))
@@ -203,14 +207,14 @@ class VertexServer:
         name = f"{PARENT}/schedules/{1000 + len(self.calls)}"
         made = {"name": name, "state": "ACTIVE", "nextRunTime": _time(3600), "createTime": _time(0)}
         self.schedules[name] = {"startTime": _time(0), **schedule, **made}
-        return self.schedules[name]
+        return _answer(self.schedules[name], aiplatform_v1.Schedule)
 
     def list_schedules(self, call: Call) -> Any:
         found = list(self.schedules.values())
         self._deleting = {name: left - 1 for name, left in self._deleting.items()}
         for name in [name for name, left in self._deleting.items() if left < 0]:
             del self.schedules[name], self._deleting[name]
-        return {"schedules": found}
+        return _answer({"schedules": found}, aiplatform_v1.ListSchedulesResponse)
 
     def delete_schedule(self, call: Call) -> Any:
         """Begin to delete; the operation never reports that it is done."""
@@ -301,6 +305,7 @@ class VertexServer:
                 "state": "RUNNING",
                 "startTime": _time(number),
                 "executorDetail": {"containerDetail": {"mainJob": f"{PARENT}/customJobs/70{number}"}},
+                "execution": {"metadata": _launched(job["pipelineSpec"], steps[number - 1], f"90{number}")},
             }
         )
 
@@ -359,7 +364,22 @@ def _strictly(body: bytes, message: Any) -> dict[str, Any]:
     return dict(json_format.MessageToDict(parsed))
 
 
+def _answer(content: dict[str, Any], message: Any) -> dict[str, Any]:
+    """Return an answer after reading it into a proto: the server answers nothing that Vertex AI could not."""
+    json_format.ParseDict(content, message.pb()())
+    return content
+
+
+def _training_message(kind: str) -> Any:
+    return aiplatform_v1.HyperparameterTuningJob if kind == _TUNING else aiplatform_v1.CustomJob
+
+
+def _check_name(thing: dict[str, Any]) -> None:
+    _require(0 < len(thing.get("displayName", "")) <= 128, "display_name is not valid")
+
+
 def _check_job(job: dict[str, Any]) -> None:
+    _check_name(job)
     try:
         spec = json_format.ParseDict(job["pipelineSpec"], pipeline_spec_pb2.PipelineSpec())
     except json_format.ParseError as error:
@@ -371,8 +391,19 @@ def _check_job(job: dict[str, Any]) -> None:
     _require(set(given) <= set(parameters), f"unknown parameters {set(given) - set(parameters)}")
     required = {name for name, parameter in parameters.items() if not parameter.is_optional}
     _require(required <= set(given), f"missing parameters {required - set(given)}")
+    _require(len(job.get("labels", {})) <= 64, "there are too many labels")
     for label in job.get("labels", {}).items():
         _require(all(_LABEL.fullmatch(part) for part in label), f"label {label} is not valid")
+
+
+def _launched(spec: dict[str, Any], step: str, number: str) -> dict[str, str]:
+    """Return the metadata of a step's execution: if the step is a custom job, what its launcher launched."""
+    component = spec["components"][spec["root"]["dag"]["tasks"][step]["componentRef"]["name"]]
+    if "gcp_resources" not in component.get("outputDefinitions", {}).get("parameters", {}):
+        return {}
+    address = f"https://{REGION}-aiplatform.googleapis.com/v1/projects/12345/locations/{REGION}/customJobs"
+    resource = {"resourceType": "CustomJob", "resourceUri": f"{address}/{number}"}
+    return {"output:gcp_resources": json.dumps({"resources": [resource]}, indent=2)}
 
 
 def _check_training(spec: dict[str, Any]) -> None:

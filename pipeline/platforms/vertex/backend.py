@@ -33,14 +33,16 @@ from pipeline.platforms.google.rights import is_on_google_cloud, look_for_data, 
 from pipeline.platforms.google.templates import read_template, upload_to_bucket, upload_to_registry
 from pipeline.platforms.network import CONNECT_SECONDS, REQUEST_SECONDS, TIMEOUT, AccessError, within
 from pipeline.platforms.vertex.job_requests import cron_of, parent_of, pipeline_job_request, schedule_request
-from pipeline.platforms.vertex.logs import job_lines
+from pipeline.platforms.vertex.logs import JobLine, job_lines
 from pipeline.platforms.vertex.records import (
     custom_jobs,
     last_part,
     pipeline_run,
     run_link,
     schedule_of,
+    step_tasks,
     training_run,
+    trial_name,
     tuning_run,
 )
 from trainer.errors import InputError, WalsError, translated
@@ -50,6 +52,9 @@ _DELETION_POLL_SECONDS = 0.5
 
 # A training job's id starts with its kind, so that it is never taken for a pipeline job's.
 _CUSTOM_JOBS, _TUNING_JOBS = "customJobs/", "hyperparameterTuningJobs/"
+
+# Step of the lines that a tuning job writes outside of its trials.
+_NO_TRIAL = "tuning"
 
 _FOREIGN = "the answer does not come from Vertex AI; is a login page or another proxy in the way?"
 _ONCE: Mapping[str, Any] = {"retry": None, "timeout": REQUEST_SECONDS}
@@ -163,14 +168,16 @@ class VertexBackend:
 
     def logs(self, run_id: str, step: str) -> Iterator[LogLine]:
         """Yield what the steps of a pipeline job, a training job or its trials wrote, ordered by time."""
+        if run_id.startswith(_TUNING_JOBS):
+            yield from self._trial_logs(run_id, step)
+            return
         jobs = self._jobs_of(run_id)
         check_step(step, (name for name, _ in jobs))
         steps = {last_part(path): name for name, paths in jobs if step in ("", name) for path in paths}
         if not steps:
             raise nothing_written(run_id, step)
-        since = self.get(run_id).created
-        for job, text in job_lines(self._platform.project, self._credentials, list(steps), since):
-            yield LogLine(steps[job], text)
+        for line in self._lines(run_id, list(steps)):
+            yield LogLine(steps[line.job], line.text)
 
     def cron(self, plan: Plan) -> str:
         """Return five fields after the time zone."""
@@ -241,19 +248,30 @@ class VertexBackend:
         """Return the compiled pipeline in a template repository or a bucket."""
         return read_template(location, self._credentials)
 
+    def _trial_logs(self, run_id: str, step: str) -> Iterator[LogLine]:
+        """Yield what the trials of a tuning job wrote.
+
+        Their entries have the number of the tuning job, not those of the trials' custom jobs.
+        """
+        with _vertex_errors(f"run {run_id}"):
+            trials = [trial_name(trial.id) for trial in self._tuning_job(run_id).trials]
+        check_step(step, trials)
+        for line in self._lines(run_id, [last_part(run_id)]):
+            name = trial_name(line.trial) if line.trial else _NO_TRIAL
+            if step in ("", name):
+                yield LogLine(name, line.text)
+
+    def _lines(self, run_id: str, jobs: Sequence[str]) -> Iterator[JobLine]:
+        """Yield what jobs wrote since a run was created."""
+        return job_lines(self._platform.project, self._credentials, jobs, self.get(run_id).created)
+
     def _jobs_of(self, run_id: str) -> list[tuple[str, Sequence[str]]]:
         """Return the steps of a run with the names of the custom jobs that ran them, retries included."""
         if run_id.startswith(_CUSTOM_JOBS):
             return [("train", [run_id])]
         with _vertex_errors(f"run {run_id}"):
-            if run_id.startswith(_TUNING_JOBS):
-                return [
-                    (f"trial-{trial.id}", [trial.custom_job]) for trial in self._tuning_job(run_id).trials
-                ]
             job = self._pipeline_job(run_id)
-        return [
-            (task.task_name, custom_jobs(task)) for task in job.job_detail.task_details if task.parent_task_id
-        ]
+        return [(task.task_name, custom_jobs(task)) for task in step_tasks(job)]
 
     def _pipeline_job(self, run_id: str) -> Any:
         return self._jobs.get_pipeline_job(name=self._job_name(run_id), **_ONCE)

@@ -1,6 +1,7 @@
 """Jobs and schedules as Vertex AI returns them, as the records that all platforms share."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +12,9 @@ from pipeline.platforms.vertex.job_requests import FINGERPRINT_LABEL
 
 _CONSOLE = "https://console.cloud.google.com"
 _AT_ONCE = timedelta(minutes=1)
+# Metadata of the execution of a step that is a custom job: what its launcher has launched, in JSON.
+_LAUNCHED = "output:gcp_resources"
+_CUSTOM_JOB = re.compile(r"projects/[^/]+/locations/[^/]+/customJobs/\d+")
 
 _STATES = {
     "QUEUED": "waiting",
@@ -43,7 +47,7 @@ def run_link(platform: Vertex, run_id: str) -> str:
 def pipeline_run(platform: Vertex, job: Any) -> Run:
     """Return a ``PipelineJob`` as a run, with its steps and metrics."""
     run_id = last_part(job.name)
-    tasks = [task for task in job.job_detail.task_details if task.parent_task_id]
+    tasks = step_tasks(job)
     return Run(
         id=run_id,
         name=job.display_name,
@@ -61,6 +65,16 @@ def pipeline_run(platform: Vertex, job: Any) -> Run:
         ),
         metrics=_metrics(tasks),
     )
+
+
+def step_tasks(job: Any) -> list[Any]:
+    """Return the tasks of a ``PipelineJob`` without the one that stands for the run itself.
+
+    Steps have it as their parent, or none, which the API's reference says of those outside of loops.
+    """
+    run_id = last_part(job.name)
+    tasks = job.job_detail.task_details
+    return [task for task in tasks if task.parent_task_id or task.task_name != run_id]
 
 
 def training_run(platform: Vertex, job: Any) -> Run:
@@ -86,7 +100,7 @@ def tuning_run(platform: Vertex, job: Any) -> Run:
         training_run(platform, job),
         parameters=_best_trial(job),
         steps=steps_in_order(
-            Step(f"trial-{trial.id}", _state(trial.state), trial.start_time, trial.end_time)
+            Step(trial_name(trial.id), _state(trial.state), trial.start_time, trial.end_time)
             for trial in job.trials
         ),
     )
@@ -116,10 +130,19 @@ def _concurrent_runs(schedule: Any) -> int | None:
 
 
 def custom_jobs(task: Any) -> list[str]:
-    """Return the names of the custom jobs that ran a task, retries included; none if it was cached."""
+    """Return the names of the custom jobs that ran a task, retries included; none if it was cached.
+
+    A step that is a custom job has two: its launcher's and, as the last, the one that this launched.
+    """
     container, custom = task.executor_detail.container_detail, task.executor_detail.custom_job_detail
     jobs = [*container.failed_main_jobs, container.main_job, *custom.failed_jobs, custom.job]
-    return [job for job in jobs if job]
+    launched = _CUSTOM_JOB.findall(str((task.execution.metadata or {}).get(_LAUNCHED, "")))
+    return [job for job in (*jobs, *launched) if job]
+
+
+def trial_name(trial_id: str) -> str:
+    """Return the name of the step that a trial of a tuning job is."""
+    return f"trial-{trial_id}"
 
 
 def last_part(name: str) -> str:
@@ -129,9 +152,8 @@ def last_part(name: str) -> str:
 
 def _task_link(platform: Vertex, task: Any) -> str:
     """Return the page of the job that runs a task, with its logs; "" if it has none."""
-    detail = task.executor_detail
-    job = detail.container_detail.main_job or detail.custom_job_detail.job
-    return _training_link(platform, job) if job else ""
+    jobs = custom_jobs(task)
+    return _training_link(platform, jobs[-1]) if jobs else ""
 
 
 def _training_link(platform: Vertex, job: str) -> str:

@@ -203,6 +203,7 @@ def test_wrong_types_and_unknown_names_of_a_file_are_reported(
         (("-p", "latent_factors"), "has no ="),
         (("-p", "top_k=0"), "top_k"),
         (("--name", "Monday"), "Monday"),
+        (("--name", "a" * 128), "at most 127"),
         (("--region", "europe"), "region"),
         (("--pipeline-root", "bucket"), "pipeline_root"),
         (("--images", "none.json"), "none.json"),

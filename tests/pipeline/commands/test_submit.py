@@ -99,6 +99,16 @@ def test_flags_go_before_the_file_and_suffice_without_one(wals: Wals, vertex: Ve
     )
 
 
+def test_steps_without_a_parent_are_steps_too(wals: Wals, vertex_config: Path, vertex: VertexServer) -> None:
+    """The API's reference describes tasks outside of loops so."""
+    run_id = wals("submit", "--config", vertex_config, "--wait", "--json").json["id"]
+    (job,) = vertex.jobs.values()
+    for task in job["jobDetail"]["taskDetails"]:
+        task.pop("parentTaskId", None)
+    run = wals("runs", run_id, "--config", vertex_config, "--json").json
+    assert [step["name"] for step in run["steps"]] == STEPS
+
+
 @pytest.mark.parametrize("pipeline", ["wals-tune"])
 def test_the_other_pipeline_is_sent_the_same_way(wals: Wals, config: Path, pipeline: str) -> None:
     run = wals("submit", "--config", config, "--pipeline", pipeline, "-p", "width=2", "--json").json
