@@ -16,7 +16,7 @@ from pipeline.definition.pipeline import ImageOf, Pipeline
 from pipeline.definition.pipelines import PIPELINES
 from pipeline.definition.targets import TARGETS, Target
 from pipeline.definition.vertex_machines import region_problems
-from pipeline.platforms.backend import Backend, Job, pipeline_of
+from pipeline.platforms.backend import Backend, Gpus, Job, pipeline_of
 from pipeline.platforms.connect import connect
 from pipeline.platforms.environments import Environment, Vertex, read_environment, read_parameters
 from trainer.errors import CombinedInputError, InputError, collected, problems_of
@@ -103,6 +103,29 @@ def target_of(environment: Environment, steps: Collection[str], flags: Flags) ->
         if problems:
             raise CombinedInputError.of(problems)
     return target
+
+
+def gpus_of(pipeline: Pipeline, target: Target, parameters: Mapping[str, Any]) -> list[Gpus]:
+    """Return the GPUs that each step of a pipeline uses.
+
+    Args:
+        pipeline: the pipeline.
+        target: target with the settings of its steps.
+        parameters: values of the pipeline's parameters; the others have their defaults.
+    """
+    found = []
+    for step, settings in target.steps.items():
+        if step not in pipeline.steps or not settings.accelerators:
+            continue
+        job, count, set_by = settings.custom_job, settings.accelerators, f"{step}.accelerators"
+        if job:
+            count *= job.replicas
+        if step in pipeline.side_by_side:
+            name = pipeline.side_by_side[step]
+            count *= parameters.get(name, pipeline.parameters[name].default)
+            set_by = f"{name} or {set_by}"
+        found.append(Gpus(step, settings.accelerator, count, bool(job and job.spot), set_by))
+    return found
 
 
 def images_of(target: Target, environment: Environment, flags: Flags) -> ImageOf:

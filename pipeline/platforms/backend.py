@@ -31,6 +31,25 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Gpus:
+    """GPUs that a step of a run uses, by all of its tasks that run at the same time.
+
+    Attributes:
+        step: name of the step.
+        accelerator: the platform's name of the GPU.
+        count: number of GPUs.
+        preemptible: whether they can be preempted, as Spot capacity can.
+        set_by: names of the setting and the parameter that the count depends on.
+    """
+
+    step: str
+    accelerator: str
+    count: int
+    preemptible: bool
+    set_by: str
+
+
+@dataclass(frozen=True)
 class Step:
     """A step of a run.
 
@@ -167,8 +186,8 @@ class Backend(Protocol):
     def reach(self) -> None:
         """Make sure, within seconds, that the platform answers."""
 
-    def check(self, parameters: Mapping[str, Any], findings: Findings) -> None:
-        """Note which folders, data and permissions are missing for a run."""
+    def check(self, parameters: Mapping[str, Any], gpus: Sequence[Gpus], findings: Findings) -> None:
+        """Note which folders, data, permissions and quotas are missing for a run."""
 
     def run_request(self, job: Job) -> dict[str, Any]:
         """Return the request that :meth:`submit` sends, as JSON values."""

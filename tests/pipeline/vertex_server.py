@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from typing import Any
+from urllib.parse import unquote
 
 from google.cloud import aiplatform_v1
 from google.protobuf import json_format
@@ -34,6 +35,7 @@ _LOG_FILTER = re.compile(
     r'resource\.type="ml_job" AND resource\.labels\.job_id=\(("\d+"(?: OR "\d+")*)\)'
     r' AND timestamp>="\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"'
 )
+_UNLIMITED = -1
 _TUNING = "hyperparameterTuningJobs"
 _LABEL = re.compile(r"[a-z0-9_-]{0,63}")
 _OVER = {"SUCCEEDED", "FAILED", "CANCELLED"}
@@ -57,6 +59,8 @@ class VertexServer:
         bucket_rights: permissions of the user on the bucket.
         table_modified: time of the table's last change.
         failing_step: the step that fails; none if empty.
+        quotas: limits of the region by metric; other metrics are unknown.
+        quotas_refuse: status that Service Usage answers with; it answers if 0.
         slow_deletions: number of listings in which a deleted schedule still appears.
         refusals: statuses to answer the next reads of a job with.
         calls: ``METHOD path`` of each request.
@@ -76,6 +80,10 @@ class VertexServer:
     )
     table_modified: datetime = field(default_factory=lambda: datetime.now(UTC))
     failing_step: str = ""
+    quotas: dict[str, int] = field(
+        default_factory=lambda: {"aiplatform.googleapis.com/custom_model_training_nvidia_t4_gpus": 4}
+    )
+    quotas_refuse: int = 0
     slow_deletions: int = 0
     refusals: list[int] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
@@ -106,6 +114,11 @@ class VertexServer:
             ("PATCH", rf"{package}/tags/(.+)", self.put_tag),
             ("GET", r"/storage/v1/b/([^/]+)/iam/testPermissions", self.test_permissions),
             ("GET", r"/bigquery/v2/projects/(.+)", self.get_table),
+            (
+                "GET",
+                rf"/v1beta1/projects/{PROJECT}/services/([^/]+)/consumerQuotaMetrics/(.+)",
+                self.get_quota,
+            ),
         ]
 
     def create_job(self, call: Call) -> Any:
@@ -277,6 +290,23 @@ class VertexServer:
             "tableReference": {"projectId": project, "datasetId": dataset, "tableId": table},
             "lastModifiedTime": str(round(self.table_modified.timestamp() * 1000)),
         }
+
+    def get_quota(self, call: Call) -> Any:
+        """Answer as JSON of a proto does: a limit of 0 is omitted."""
+        if self.quotas_refuse:
+            raise RefusedError(self.quotas_refuse, "PERMISSION_DENIED")
+        metric = unquote(call.match[2])
+        _require("/" not in call.match[2], "the name of a metric must be encoded")
+        limit = self._held(self.quotas, metric)
+        regions = [("us-central1", 100), (REGION, limit), ("us-east1", _UNLIMITED)]
+        buckets = [
+            {"dimensions": {"region": region}, **({"effectiveLimit": str(value)} if value else {})}
+            for region, value in regions
+        ]
+        # The basic view has only regions for which someone has set another limit.
+        shown = buckets if call.query.get("view") == "FULL" else []
+        limits = {"metric": metric, "unit": "1/{project}/{region}", "quotaBuckets": [{}, *shown]}
+        return {"name": call.match[0].lstrip("/"), "metric": metric, "consumerQuotaLimits": [limits]}
 
     def _live(self, job: dict[str, Any]) -> None:
         """Take a job one step further: the next step runs, the one before has ended."""

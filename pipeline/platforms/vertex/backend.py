@@ -16,6 +16,7 @@ from google.auth import exceptions as auth_exceptions
 from google.protobuf import json_format
 
 from pipeline.platforms.backend import (
+    Gpus,
     Job,
     LogLine,
     Plan,
@@ -34,6 +35,7 @@ from pipeline.platforms.google.templates import read_template, upload_to_bucket,
 from pipeline.platforms.network import CONNECT_SECONDS, REQUEST_SECONDS, TIMEOUT, AccessError, within
 from pipeline.platforms.vertex.job_requests import cron_of, parent_of, pipeline_job_request, schedule_request
 from pipeline.platforms.vertex.logs import JobLine, job_lines
+from pipeline.platforms.vertex.quotas import look_for_quotas
 from pipeline.platforms.vertex.records import (
     custom_jobs,
     last_part,
@@ -89,8 +91,8 @@ class VertexBackend:
         with translated((requests.RequestException, lambda _: WalsError(failure))):
             within(CONNECT_SECONDS, ask, failure)
 
-    def check(self, parameters: Mapping[str, Any], findings: Findings) -> None:
-        """Note if the bucket, the source, the staging dataset or a permission on them is missing."""
+    def check(self, parameters: Mapping[str, Any], gpus: Sequence[Gpus], findings: Findings) -> None:
+        """Note if the bucket, the source, the staging dataset, a permission on them or a quota is missing."""
         source = parameters.get("source", "")
         # Vertex AI mounts buckets under /gcs.
         if source and not (is_on_google_cloud(source) or source.startswith("/gcs/")):
@@ -101,6 +103,7 @@ class VertexBackend:
             )
         look_for_root(self._platform, self._credentials, findings)
         look_for_data(self._credentials, parameters, findings)
+        look_for_quotas(self._platform, self._credentials, gpus, findings)
 
     def run_request(self, job: Job) -> dict[str, Any]:
         """Return the ``CreatePipelineJobRequest`` that :meth:`submit` sends, as JSON values."""
