@@ -27,6 +27,7 @@ REGION = "europe-west1"
 BUCKET = "test-bucket"
 TABLE = "test-project/datasets/shop/tables/ratings"
 PARENT = f"projects/{PROJECT}/locations/{REGION}"
+RUN_LABEL = "vertex-ai-pipelines-run-billing-id"
 METRICS = {"recall_at_20": 0.31, "ndcg_at_20": 0.25, "popularity_recall_at_20": 0.12}
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -49,6 +50,8 @@ class VertexServer:
         url: address of the server.
         jobs: pipeline jobs by name, as JSON.
         training: custom jobs and hyperparameter tuning jobs by name, as JSON.
+        run_jobs: custom jobs that ran for pipeline jobs, as JSON.
+        reports_launched: whether a step reports the custom job that it launched.
         failing_training: whether training jobs fail.
         logs: entries of Cloud Logging, in the order of time, as (number of a job, payload and labels). What a
             trial writes is an entry of the tuning job.
@@ -69,6 +72,8 @@ class VertexServer:
     url: str = ""
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     training: dict[str, dict[str, Any]] = field(default_factory=dict)
+    run_jobs: list[dict[str, Any]] = field(default_factory=list)
+    reports_launched: bool = True
     failing_training: bool = False
     logs: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     logging_refuses: int = 0
@@ -99,6 +104,7 @@ class VertexServer:
             ("GET", rf"{jobs}/([^/:]+)", self.get_job),
             ("POST", rf"{jobs}/([^/:]+):cancel", self.cancel_job),
             ("POST", training, self.create_training),
+            ("GET", rf"/v1/{PARENT}/customJobs", self.list_run_jobs),
             ("GET", rf"{training}/(\d+)", self.get_training),
             ("POST", rf"{training}/(\d+):cancel", self.cancel_training),
             ("POST", "/v2/entries:list", self.list_entries),
@@ -131,6 +137,7 @@ class VertexServer:
         _check_job(job)
         self.jobs[name] = {
             **job,
+            "labels": {**job.get("labels", {}), RUN_LABEL: str(5000 + len(self.jobs))},
             "name": name,
             "state": "PIPELINE_STATE_PENDING",
             "createTime": _time(len(self.jobs) * 60),
@@ -176,6 +183,12 @@ class VertexServer:
         job = self._held(self.training, f"{PARENT}/{call.match[1]}/{call.match[2]}")
         self._train(job)
         return _answer(job, _training_message(call.match[1]))
+
+    def list_run_jobs(self, call: Call) -> Any:
+        match = re.fullmatch(r"labels\.([a-z0-9_-]+)=(\d+)", call.query.get("filter", ""))
+        _require(bool(match), "filter is not valid")
+        found = [job for job in self.run_jobs if match and job["labels"].get(match[1]) == match[2]]
+        return _answer({"customJobs": found}, aiplatform_v1.ListCustomJobsResponse)
 
     def cancel_training(self, call: Call) -> Any:
         job = self._held(self.training, f"{PARENT}/{call.match[1]}/{call.match[2]}")
@@ -326,18 +339,33 @@ class VertexServer:
         if len(tasks) > len(steps):
             job["state"], job["endTime"] = "PIPELINE_STATE_SUCCEEDED", _time(60)
             return
-        number = len(tasks)
-        tasks.append(
-            {
-                "taskId": str(number + 1),
-                "parentTaskId": "1",
-                "taskName": steps[number - 1],
-                "state": "RUNNING",
-                "startTime": _time(number),
-                "executorDetail": {"containerDetail": {"mainJob": f"{PARENT}/customJobs/70{number}"}},
-                "execution": {"metadata": _launched(job["pipelineSpec"], steps[number - 1], f"90{number}")},
-            }
-        )
+        tasks.append(self._begun(job, steps[len(tasks) - 1], len(tasks)))
+
+    def _begun(self, job: dict[str, Any], step: str, number: int) -> dict[str, Any]:
+        """Return a step that has begun, after adding the custom jobs that run for it."""
+        component = job["pipelineSpec"]["components"][f"comp-{step}"]
+        inputs = component.get("inputDefinitions", {}).get("parameters", {})
+        # The numbers of the first run's jobs have three digits.
+        run = list(self.jobs).index(job["name"]) or ""
+        main, launched = f"{run}70{number}", f"{run}90{number}"
+        names, metadata = {main: f"caip_pipelines_{number}"}, {}
+        if "worker_pool_specs" in inputs:
+            names[launched] = inputs["display_name"]["defaultValue"]
+            metadata = {"output:gcp_resources": _resources(launched)}
+        common = {"createTime": _time(number), "labels": {RUN_LABEL: job["labels"][RUN_LABEL]}}
+        self.run_jobs += [
+            {"name": f"{PARENT}/customJobs/{job_number}", "displayName": name, **common}
+            for job_number, name in names.items()
+        ]
+        return {
+            "taskId": str(number + 1),
+            "parentTaskId": "1",
+            "taskName": step,
+            "state": "RUNNING",
+            "startTime": _time(number),
+            "executorDetail": {"containerDetail": {"mainJob": f"{PARENT}/customJobs/{main}"}},
+            "execution": {"metadata": metadata if self.reports_launched else {}},
+        }
 
     def _train(self, job: dict[str, Any]) -> None:
         """Take a training job one step further; in a tuning job each trial runs for one read."""
@@ -426,14 +454,11 @@ def _check_job(job: dict[str, Any]) -> None:
         _require(all(_LABEL.fullmatch(part) for part in label), f"label {label} is not valid")
 
 
-def _launched(spec: dict[str, Any], step: str, number: str) -> dict[str, str]:
-    """Return the metadata of a step's execution: if the step is a custom job, what its launcher launched."""
-    component = spec["components"][spec["root"]["dag"]["tasks"][step]["componentRef"]["name"]]
-    if "gcp_resources" not in component.get("outputDefinitions", {}).get("parameters", {}):
-        return {}
+def _resources(number: str) -> str:
+    """Return the output of a launcher: the custom job that it launched, by the project's number."""
     address = f"https://{REGION}-aiplatform.googleapis.com/v1/projects/12345/locations/{REGION}/customJobs"
     resource = {"resourceType": "CustomJob", "resourceUri": f"{address}/{number}"}
-    return {"output:gcp_resources": json.dumps({"resources": [resource]}, indent=2)}
+    return json.dumps({"resources": [resource]}, indent=2)
 
 
 def _check_training(spec: dict[str, Any]) -> None:

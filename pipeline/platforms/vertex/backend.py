@@ -37,8 +37,11 @@ from pipeline.platforms.vertex.job_requests import cron_of, parent_of, pipeline_
 from pipeline.platforms.vertex.logs import JobLine, job_lines
 from pipeline.platforms.vertex.quotas import look_for_quotas
 from pipeline.platforms.vertex.records import (
+    RUN_LABEL,
     custom_jobs,
     last_part,
+    launched_jobs,
+    launches,
     pipeline_run,
     run_link,
     schedule_of,
@@ -274,7 +277,16 @@ class VertexBackend:
             return [("train", [run_id])]
         with _vertex_errors(f"run {run_id}"):
             job = self._pipeline_job(run_id)
-        return [(task.task_name, custom_jobs(task)) for task in step_tasks(job)]
+            jobs = [(task.task_name, custom_jobs(task)) for task in step_tasks(job)]
+            return [*jobs, *((step, [name]) for step, name in launched_jobs(job, self._run_jobs(job)))]
+
+    def _run_jobs(self, job: Any) -> list[Any]:
+        """Return all custom jobs that ran for a pipeline job; none if no step of it launches any."""
+        label = job.labels.get(RUN_LABEL)
+        if not label or not launches(job):
+            return []
+        request = {"parent": self._parent, "filter": f"labels.{RUN_LABEL}={label}"}
+        return list(self._training.list_custom_jobs(request, **_ONCE))
 
     def _pipeline_job(self, run_id: str) -> Any:
         return self._jobs.get_pipeline_job(name=self._job_name(run_id), **_ONCE)

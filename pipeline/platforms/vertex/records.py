@@ -1,14 +1,18 @@
 """Jobs and schedules as Vertex AI returns them, as the records that all platforms share."""
 
 import dataclasses
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipeline.platforms.backend import Run, Schedule, Step, steps_in_order
 from pipeline.platforms.environments import Vertex
 from pipeline.platforms.vertex.job_requests import FINGERPRINT_LABEL
+
+RUN_LABEL = "vertex-ai-pipelines-run-billing-id"
+"""Label that Vertex AI gives to a pipeline job, and to all custom jobs that run for it."""
 
 _CONSOLE = "https://console.cloud.google.com"
 _AT_ONCE = timedelta(minutes=1)
@@ -138,6 +142,45 @@ def custom_jobs(task: Any) -> list[str]:
     jobs = [*container.failed_main_jobs, container.main_job, *custom.failed_jobs, custom.job]
     launched = _CUSTOM_JOB.findall(str((task.execution.metadata or {}).get(_LAUNCHED, "")))
     return [job for job in (*jobs, *launched) if job]
+
+
+def launches(job: Any) -> dict[str, str]:
+    """Return the display name of the custom jobs that a step of a ``PipelineJob`` launches, by step.
+
+    Empty if no step is a custom job.
+    """
+    spec = job.pipeline_spec or {}
+    components = spec.get("components", {})
+    dags = [part["dag"]["tasks"] for part in (spec.get("root", {}), *components.values()) if "dag" in part]
+    inputs = {
+        name: components[task["componentRef"]["name"]].get("inputDefinitions", {}).get("parameters", {})
+        for tasks in dags
+        for name, task in tasks.items()
+    }
+    return {
+        name: given["display_name"]["defaultValue"]
+        for name, given in inputs.items()
+        if "worker_pool_specs" in given
+    }
+
+
+def launched_jobs(job: Any, run_jobs: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    """Yield the custom jobs that steps of a ``PipelineJob`` launched, also of steps that failed or still run.
+
+    Args:
+        job: the pipeline job.
+        run_jobs: all ``CustomJob``s that ran for it.
+
+    Yields:
+        The name of a step, and of a job.
+    """
+    names = launches(job)
+    for task, custom in itertools.product(step_tasks(job), run_jobs):
+        # The rounds of a study are steps of one component, whose jobs have the same display name.
+        began, created, ended = task.start_time, custom.create_time, task.end_time
+        at_that_time = began and began <= created and (not ended or created <= ended)
+        if custom.display_name == names.get(task.task_name) and at_that_time:
+            yield task.task_name, custom.name
 
 
 def trial_name(trial_id: str) -> str:

@@ -12,7 +12,7 @@ from pipeline.platforms.vertex.quotas import quota_metric
 from tests.pipeline.conftest import Wals, service_account
 from tests.pipeline.kubeflow_server import KubeflowServer
 from tests.pipeline.serving import serving
-from tests.pipeline.vertex_server import BUCKET, PROJECT, REGION, VertexServer
+from tests.pipeline.vertex_server import BUCKET, PROJECT, REGION, RUN_LABEL, VertexServer
 
 ROOT = Path(__file__).parents[3]
 
@@ -554,6 +554,8 @@ def test_everything_can_be_given_by_flag(wals: Wals, vertex: VertexServer, tmp_p
     (job,) = vertex.jobs.values()
     assert job["network"] == "projects/1/global/networks/inner"
     assert job["encryptionSpec"] == {"kmsKeyName": key}
+    # Vertex AI adds one of its own.
+    assert job["labels"].pop(RUN_LABEL)
     assert job["labels"] == {"team": "shop", "cost": "42"}
     assert job["pipelineSpec"]["root"]["dag"]["tasks"]["train"]["retryPolicy"]["maxRetryCount"] == 3
     assert wals("schedule", "set", "nightly", *flags, "--cron", "0 1 * * *", "--yes").exit_code == 0

@@ -170,12 +170,19 @@ def test_the_log_of_a_tuning_job_is_split_by_trial(
     assert "trial-1, trial-2" in result.stderr
 
 
-def test_a_step_that_is_a_custom_job_has_that_jobs_log_and_link(
-    wals: Wals, vertex_config: Path, vertex: VertexServer, tmp_path: Path
-) -> None:
+@pytest.fixture
+def train_is_a_custom_job(vertex_config: Path, tmp_path: Path) -> None:
     settings = tmp_path / "settings.yaml"
     settings.write_text("train: {custom_job: {machine_type: n1-standard-8}}", "utf-8")
-    run = wals("submit", "--config", vertex_config, "--settings", settings, "--wait", "--json").json
+    with vertex_config.open("a", encoding="utf-8") as config:
+        config.write(f"settings: {settings}\n")
+
+
+@pytest.mark.usefixtures("train_is_a_custom_job")
+def test_a_step_that_is_a_custom_job_has_that_jobs_log_and_link(
+    wals: Wals, vertex_config: Path, vertex: VertexServer
+) -> None:
+    run = wals("submit", "--config", vertex_config, "--wait", "--json").json
     links = {step["name"]: step["link"] for step in run["steps"]}
     launcher, launched = "703", "903"
     assert f"/training/{launched}?" in links["train"]
@@ -184,3 +191,16 @@ def test_a_step_that_is_a_custom_job_has_that_jobs_log_and_link(
     vertex.logs.append((launched, {"textPayload": "iteration 1 of 16"}))
     result = wals("logs", run["id"], "train", "--config", vertex_config)
     assert result.stdout.splitlines() == ["the job is in a non-final state", "iteration 1 of 16"]
+
+
+@pytest.mark.usefixtures("train_is_a_custom_job")
+def test_a_custom_job_that_its_step_does_not_report_is_found_by_the_runs_label(
+    wals: Wals, vertex_config: Path, vertex: VertexServer
+) -> None:
+    vertex.failing_step, vertex.reports_launched = "train", False
+    for name in ("one", "two"):
+        assert wals("submit", "--config", vertex_config, "--name", name, "--wait").exit_code == 1
+    vertex.logs = [("903", {"textPayload": "of one"}), ("1903", {"textPayload": "of two"})]
+    for name in ("one", "two"):
+        lines = wals("logs", name, "train", "--config", vertex_config).stdout.splitlines()
+        assert lines == [f"of {name}"]
