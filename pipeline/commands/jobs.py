@@ -1,5 +1,6 @@
 """The environment, the spec and the job that the options of a command describe."""
 
+import math
 import re
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
@@ -117,14 +118,21 @@ def gpus_of(pipeline: Pipeline, target: Target, parameters: Mapping[str, Any]) -
     for step, settings in target.steps.items():
         if step not in pipeline.steps or not settings.accelerators:
             continue
-        job, count, set_by = settings.custom_job, settings.accelerators, f"{step}.accelerators"
+        job, factors = settings.custom_job, {f"{step}.accelerators": settings.accelerators}
         if job:
-            count *= job.replicas
+            factors[f"{step}.custom_job.replicas"] = job.replicas
         if step in pipeline.side_by_side:
             name = pipeline.side_by_side[step]
-            count *= parameters.get(name, pipeline.parameters[name].default)
-            set_by = f"{name} or {set_by}"
-        found.append(Gpus(step, settings.accelerator, count, bool(job and job.spot), set_by))
+            factors[name] = parameters.get(name, pipeline.parameters[name].default)
+        found.append(
+            Gpus(
+                step,
+                settings.accelerator,
+                math.prod(factors.values()),
+                preemptible=bool(job and job.spot),
+                set_by=[name for name, factor in factors.items() if factor > 1],
+            )
+        )
     return found
 
 

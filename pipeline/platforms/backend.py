@@ -39,14 +39,14 @@ class Gpus:
         accelerator: the platform's name of the GPU.
         count: number of GPUs.
         preemptible: whether they can be preempted, as Spot capacity can.
-        set_by: names of the setting and the parameter that the count depends on.
+        set_by: names of the settings and parameters that make it more than one.
     """
 
     step: str
     accelerator: str
     count: int
     preemptible: bool
-    set_by: str
+    set_by: Sequence[str]
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,6 @@ from pipeline.platforms.backend import Job, pipeline_of
 EXTRACT = "extract"
 """Name of the task that extracts the interactions."""
 
-# In a compiled spec, empty options mean that a task is not cached.
-_UNCACHED: Mapping[str, Any] = {}
-
 
 def submitted_job(job: Job, *, cache: bool) -> Job:
     """Return a job in the form that a single run has.
@@ -40,7 +37,7 @@ def extracting_again(job: Job) -> Job:
     spec = copy.deepcopy(dict(job.spec))
     extract = pipeline_of(spec)["root"]["dag"]["tasks"].get(EXTRACT)
     if extract:
-        extract["cachingOptions"] = dict(_UNCACHED)
+        _uncache(extract)
     return dataclasses.replace(job, spec=spec)
 
 
@@ -50,8 +47,13 @@ def without_cache(job: Job) -> Job:
     pipeline = pipeline_of(spec)
     for component in (pipeline["root"], *pipeline.get("components", {}).values()):
         for task in component.get("dag", {}).get("tasks", {}).values():
-            task["cachingOptions"] = dict(_UNCACHED)
+            _uncache(task)
     return dataclasses.replace(job, spec=spec)
+
+
+def _uncache(task: dict[str, Any]) -> None:
+    # In a compiled spec, empty options mean that a task is not cached.
+    task["cachingOptions"] = {}
 
 
 def _determines_rows(parameters: Mapping[str, Any]) -> bool:

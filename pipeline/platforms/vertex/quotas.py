@@ -59,7 +59,7 @@ def look_for_quotas(
                     f"{used.step}.accelerator",
                     used.accelerator,
                     f"has a quota of {limit} in {platform.region}, below the {used.count} used at once",
-                    f"request more of {metric}, or lower {used.set_by}",
+                    " or ".join([f"request more of {metric}", *(f"lower {name}" for name in used.set_by)]),
                 )
                 for used in those
                 if limit != _UNLIMITED and used.count > limit

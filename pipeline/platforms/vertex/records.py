@@ -140,14 +140,16 @@ def custom_jobs(task: Any) -> list[str]:
     """
     container, custom = task.executor_detail.container_detail, task.executor_detail.custom_job_detail
     jobs = [*container.failed_main_jobs, container.main_job, *custom.failed_jobs, custom.job]
-    launched = _CUSTOM_JOB.findall(str((task.execution.metadata or {}).get(_LAUNCHED, "")))
-    return [job for job in (*jobs, *launched) if job]
+    ran = [job for job in jobs if job]
+    # A cached step reports the job of the run whose results it took over.
+    launched = str((task.execution.metadata or {}).get(_LAUNCHED, "")) if ran else ""
+    return [*ran, *_CUSTOM_JOB.findall(launched)]
 
 
 def launches(job: Any) -> dict[str, str]:
-    """Return the display name of the custom jobs that a step of a ``PipelineJob`` launches, by step.
+    """Return the display name of the custom jobs that each step of a ``PipelineJob`` launches.
 
-    Empty if no step is a custom job.
+    Only steps that are custom jobs are contained.
     """
     spec = job.pipeline_spec or {}
     components = spec.get("components", {})
@@ -158,7 +160,7 @@ def launches(job: Any) -> dict[str, str]:
         for name, task in tasks.items()
     }
     return {
-        name: given["display_name"]["defaultValue"]
+        name: given.get("display_name", {}).get("defaultValue", "")
         for name, given in inputs.items()
         if "worker_pool_specs" in given
     }

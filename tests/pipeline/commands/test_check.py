@@ -289,7 +289,7 @@ T4, L4 = (
             "",
             T4,
             7,
-            f"request more of {T4}, or lower width or ",
+            f"request more of {T4} or lower width\n",
         ),
         (
             (),
@@ -304,7 +304,7 @@ T4, L4 = (
             f"{JOB}, replicas: 3}}}}",
             L4,
             2,
-            "below the 3 used at once",
+            "below the 3 used at once; ",
         ),
         (
             (),

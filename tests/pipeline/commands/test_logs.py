@@ -194,6 +194,28 @@ def test_a_step_that_is_a_custom_job_has_that_jobs_log_and_link(
 
 
 @pytest.mark.usefixtures("train_is_a_custom_job")
+def test_a_cached_step_has_no_log_although_it_reports_the_job_of_an_earlier_run(
+    wals: Wals, vertex_config: Path, vertex: VertexServer
+) -> None:
+    run_id = wals("submit", "--config", vertex_config, "--wait", "--json").json["id"]
+    (job,) = vertex.jobs.values()
+    train = next(task for task in job["jobDetail"]["taskDetails"] if task["taskName"] == "train")
+    train["state"] = "SKIPPED"
+    del train["executorDetail"]
+    vertex.run_jobs.clear()
+    assert "output:gcp_resources" in train["execution"]["metadata"]
+    result = wals("logs", run_id, "train", "--config", vertex_config)
+    assert result.exit_code == 1
+    assert "cached results were used" in result.stderr
+    (step,) = (
+        step
+        for step in wals("runs", run_id, "--config", vertex_config, "--json").json["steps"]
+        if step["name"] == "train"
+    )
+    assert (step["state"], step["link"]) == ("skipped", "")
+
+
+@pytest.mark.usefixtures("train_is_a_custom_job")
 def test_a_custom_job_that_its_step_does_not_report_is_found_by_the_runs_label(
     wals: Wals, vertex_config: Path, vertex: VertexServer
 ) -> None:
