@@ -102,7 +102,8 @@ def _s3() -> Any:
         # Without a region, each operation would ask AWS' metadata address for it and, off AWS, wait for
         # seconds. Neither the region nor the keys of another store are there.
         os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
-    return ArrowFSWrapper(S3FileSystem(scheme=parts.scheme, endpoint_override=parts.netloc))
+    options: dict[str, Any] = {"scheme": parts.scheme, "endpoint_override": parts.netloc}
+    return ArrowFSWrapper(S3FileSystem(**options))
 
 
 # By default Arrow's wrapper lists nothing if access is denied.

@@ -27,7 +27,7 @@ def suggest(
     feedback: str = "implicit",
     wt_type: int = 0,
     seed: int = 42,
-) -> list:
+) -> list[dict]:
     """Suggest the next round's candidates from the trials of the rounds before."""
     arguments = dict(locals())
     from components.runtime import run_step

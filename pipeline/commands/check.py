@@ -6,7 +6,14 @@ from typing import Any
 
 import rich_click as click
 
-from pipeline.commands.jobs import compiled_spec, environment_of, given_parameters, job_name
+from pipeline.commands.jobs import (
+    compiled_spec,
+    environment_of,
+    given_parameters,
+    gpus_of,
+    job_name,
+    target_of,
+)
 from pipeline.commands.options import (
     CONTEXT,
     Flags,
@@ -19,7 +26,7 @@ from pipeline.commands.options import (
 )
 from pipeline.definition.pipelines import PIPELINES
 from pipeline.display.output import print_json
-from pipeline.platforms.backend import Job, Plan
+from pipeline.platforms.backend import Gpus, Job, Plan
 from pipeline.platforms.connect import connect
 from pipeline.platforms.cron import parse_cron, parse_time_zone
 from pipeline.platforms.environments import file_parameters
@@ -44,7 +51,7 @@ def command(
     """Report every problem of a run at once, before it is submitted; exit 2 if there is one.
 
     Checks the parameters against the pipeline. With credentials, also checks that the folders and tables
-    exist and that you may use them.
+    exist and that you may use them, and that the project's quotas allow the GPUs.
     """
     findings = Findings()
     with findings.noted():
@@ -64,8 +71,11 @@ def command(
         parameters, problems = given_parameters(from_file, PIPELINES[flags.pipeline], flags.parameters)
         findings.problems += problems
     if environment:
+        pipeline = PIPELINES[flags.pipeline]
+        gpus: list[Gpus] = []
         with findings.noted(), tempfile.TemporaryDirectory() as folder:
             compiled_spec(environment, flags, Path(folder))
+            gpus = gpus_of(pipeline, target_of(environment, pipeline.steps, flags), parameters)
         if zone and parsed_cron:
             # Not every platform supports schedules in every time zone.
             plan = Plan("check", Job("check", {}, {}), parsed_cron, time_zone, 1, None, None)
@@ -73,7 +83,7 @@ def command(
                 connect(environment.platform).schedule_request(plan)
         if not offline:
             with findings.noted():
-                connect(environment.platform).check(parameters, findings)
+                connect(environment.platform).check(parameters, gpus, findings)
     _report(findings, as_json)
     if findings.problems:
         context.exit(InputError.exit_code)

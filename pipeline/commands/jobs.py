@@ -1,5 +1,6 @@
 """The environment, the spec and the job that the options of a command describe."""
 
+import math
 import re
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
@@ -16,7 +17,7 @@ from pipeline.definition.pipeline import ImageOf, Pipeline
 from pipeline.definition.pipelines import PIPELINES
 from pipeline.definition.targets import TARGETS, Target
 from pipeline.definition.vertex_machines import region_problems
-from pipeline.platforms.backend import Backend, Job, pipeline_of
+from pipeline.platforms.backend import Backend, Gpus, Job, pipeline_of
 from pipeline.platforms.connect import connect
 from pipeline.platforms.environments import Environment, Vertex, read_environment, read_parameters
 from trainer.errors import CombinedInputError, InputError, collected, problems_of
@@ -52,12 +53,12 @@ def job_name(pipeline: str, name: str | None) -> str:
         InputError: the name is not valid on every platform.
     """
     chosen = name or f"{pipeline}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    if not re.fullmatch(r"[a-z][-a-z0-9]{0,127}", chosen):
+    if not re.fullmatch(r"[a-z][-a-z0-9]{0,126}", chosen):
         raise InputError(
             "name",
             chosen,
             "is not a valid name of a run",
-            "use at most 128 of a-z, 0-9 and -, starting with a letter",
+            "use at most 127 of a-z, 0-9 and -, starting with a letter",
         )
     return chosen
 
@@ -106,6 +107,36 @@ def target_of(environment: Environment, steps: Collection[str], flags: Flags) ->
         if problems:
             raise CombinedInputError.of(problems)
     return target
+
+
+def gpus_of(pipeline: Pipeline, target: Target, parameters: Mapping[str, Any]) -> list[Gpus]:
+    """Return the GPUs that each step of a pipeline uses.
+
+    Args:
+        pipeline: the pipeline.
+        target: target with the settings of its steps.
+        parameters: values of the pipeline's parameters; the others have their defaults.
+    """
+    found = []
+    for step, settings in target.steps.items():
+        if step not in pipeline.steps or not settings.accelerators:
+            continue
+        job, factors = settings.custom_job, {f"{step}.accelerators": settings.accelerators}
+        if job:
+            factors[f"{step}.custom_job.replicas"] = job.replicas
+        if step in pipeline.side_by_side:
+            name = pipeline.side_by_side[step]
+            factors[name] = parameters.get(name, pipeline.parameters[name].default)
+        found.append(
+            Gpus(
+                step,
+                settings.accelerator,
+                math.prod(factors.values()),
+                preemptible=bool(job and job.strategy != "STANDARD"),
+                set_by=[name for name, factor in factors.items() if factor > 1],
+            )
+        )
+    return found
 
 
 def images_of(target: Target, environment: Environment, flags: Flags) -> ImageOf:

@@ -20,6 +20,7 @@ from pipeline.commands.options import (
 from pipeline.commands.runs import follow_run, show_run
 from pipeline.display.output import print_json, print_line
 from pipeline.display.remote_run import check_succeeded
+from pipeline.platforms.caching import submitted_job
 from pipeline.platforms.connect import connect
 
 
@@ -29,12 +30,20 @@ from pipeline.platforms.connect import connect
 @template_option
 @parameter_option
 @name_option
+@click.option(
+    "--no-cache",
+    is_flag=True,
+    help="Run every step again, even if an earlier run had the same inputs; for example because its "
+    "artifacts were deleted.",
+)
 @click.option("--wait", is_flag=True, help="Follow the run to its end; exit 1 if it fails.")
 @click.option("--dry-run", is_flag=True, help="Print the request instead of sending it.")
 @json_option
 @with_flags
-def command(flags: Flags, wait: bool, dry_run: bool, as_json: bool) -> None:
+def command(flags: Flags, no_cache: bool, wait: bool, dry_run: bool, as_json: bool) -> None:
     """Run a pipeline on Vertex AI or Kubeflow.
+
+    Extracts again, unless snapshot or window_end determines the rows.
 
     \b
     wals submit --config config/dev.yaml --wait
@@ -44,7 +53,7 @@ def command(flags: Flags, wait: bool, dry_run: bool, as_json: bool) -> None:
     backend = connect(environment.platform)
     if not dry_run:
         backend.reach()
-    job = job_of(backend, environment, flags)
+    job = submitted_job(job_of(backend, environment, flags), cache=not no_cache)
     if dry_run:
         print_json(backend.run_request(job))
         return

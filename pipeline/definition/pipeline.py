@@ -1,7 +1,7 @@
 """A pipeline as a record: its name, its steps and parameters, and how it is built."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ class Pipeline:
         steps: names of its tasks, in display order.
         models: options models of its steps, which declare its parameters.
         build: function that builds the pipeline with given images for a target.
+        side_by_side: parameter that sets how many tasks of a step run at the same time, by step; the others
+            have one.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Pipeline:
     steps: Sequence[str]
     models: Models
     build: Callable[["Pipeline", ImageOf, Target], "GraphComponent"]
+    side_by_side: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def parameters(self) -> Mapping[str, Parameter]:

@@ -45,6 +45,7 @@ TUNING = Pipeline(
     ),
     models=(*TRAINING.models, SuggestOptions, TrialOptions, ChooseOptions),
     build=_build_tuning,
+    side_by_side={"trial": "width"},
 )
 
 PIPELINES: Mapping[str, Pipeline] = {pipeline.name: pipeline for pipeline in (TRAINING, TUNING)}

@@ -31,6 +31,25 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Gpus:
+    """GPUs that a step of a run uses, by all of its tasks that run at the same time.
+
+    Attributes:
+        step: name of the step.
+        accelerator: the platform's name of the GPU.
+        count: number of GPUs.
+        preemptible: whether they are of the quota for Spot capacity and the queue of flex-start.
+        set_by: names of the settings and parameters that make it more than one.
+    """
+
+    step: str
+    accelerator: str
+    count: int
+    preemptible: bool
+    set_by: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Step:
     """A step of a run.
 
@@ -128,7 +147,8 @@ class Schedule:
         cron: cron in the platform's own format.
         paused: whether it is paused.
         next_run: time of the next run, if the platform reports it.
-        max_concurrent_runs: as in a plan; so are start and end.
+        max_concurrent_runs: as in a plan; None if the platform's limits do not correspond to any plan's.
+        start: as in a plan; so is end.
         catch_up: whether it makes up for missed runs.
         fingerprint: fingerprint of the plan it was created from; empty if it was created by other means.
     """
@@ -138,7 +158,7 @@ class Schedule:
     cron: str
     paused: bool
     next_run: datetime | None
-    max_concurrent_runs: int
+    max_concurrent_runs: int | None
     start: datetime | None
     end: datetime | None
     catch_up: bool
@@ -166,8 +186,8 @@ class Backend(Protocol):
     def reach(self) -> None:
         """Make sure, within seconds, that the platform answers."""
 
-    def check(self, parameters: Mapping[str, Any], findings: Findings) -> None:
-        """Note which folders, data and permissions are missing for a run."""
+    def check(self, parameters: Mapping[str, Any], gpus: Sequence[Gpus], findings: Findings) -> None:
+        """Note which folders, data, permissions and quotas are missing for a run."""
 
     def run_request(self, job: Job) -> dict[str, Any]:
         """Return the request that :meth:`submit` sends, as JSON values."""

@@ -1,18 +1,16 @@
 """Creating, updating and finding schedules by name, in the same way on every platform."""
 
-import copy
 import dataclasses
 import hashlib
 import json
-from typing import Any
 
 from kfp import dsl
 
 from pipeline.platforms.backend import Backend, Job, Plan, Schedule, pipeline_of
+from pipeline.platforms.caching import EXTRACT, extracting_again
 from trainer.errors import InputError
 
 _FINGERPRINT_DIGITS = 32
-_EXTRACT = "extract"
 
 
 def scheduled_job(job: Job, window_days: int | None) -> Job:
@@ -31,14 +29,11 @@ def scheduled_job(job: Job, window_days: int | None) -> Job:
     Raises:
         InputError: the pipeline does not support a window in days, or parameters already set the window.
     """
-    spec: dict[str, Any] = copy.deepcopy(dict(job.spec))
-    root = pipeline_of(spec)["root"]
-    extract = root["dag"]["tasks"].get(_EXTRACT)
-    if extract:
-        # In a compiled spec, empty options mean that a task is not cached.
-        extract["cachingOptions"] = {}
+    scheduled = extracting_again(job)
     if window_days is None:
-        return dataclasses.replace(job, spec=spec)
+        return scheduled
+    root = pipeline_of(scheduled.spec)["root"]
+    extract = root["dag"]["tasks"].get(EXTRACT)
     known = root.get("inputDefinitions", {}).get("parameters", {})
     if not extract or "window_days" not in known:
         raise InputError(
@@ -57,7 +52,7 @@ def scheduled_job(job: Job, window_days: int | None) -> Job:
             )
     time = {"constant": dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER}
     extract["inputs"]["parameters"]["window_end"] = {"runtimeValue": time}
-    return dataclasses.replace(job, spec=spec, parameters={**job.parameters, "window_days": window_days})
+    return dataclasses.replace(scheduled, parameters={**job.parameters, "window_days": window_days})
 
 
 def put_schedule(backend: Backend, plan: Plan) -> tuple[Schedule, str]:

@@ -135,8 +135,9 @@ def bucket() -> Iterator[storage.Bucket]:
 
 
 @pytest.fixture
-def vertex() -> Iterator[VertexServer]:
+def vertex(monkeypatch: pytest.MonkeyPatch) -> Iterator[VertexServer]:
     with vertex_server() as server:
+        monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_SERVICEUSAGE", server.url)
         yield server
 
 

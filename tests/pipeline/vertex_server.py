@@ -1,7 +1,8 @@
 """A local server that speaks the parts of Google Cloud's REST APIs that the commands use.
 
-Request bodies are read strictly into the protos that google-cloud-aiplatform publishes, and refused where
-Vertex AI is known to refuse them. A job advances when it is read: each read takes it a step further.
+Requests and answers are read strictly into the protos that google-cloud-aiplatform publishes, and requests
+refused where Vertex AI is known to refuse them. A job advances when it is read: each read takes it a step
+further.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from typing import Any
+from urllib.parse import unquote
 
 from google.cloud import aiplatform_v1
 from google.protobuf import json_format
@@ -25,6 +27,7 @@ REGION = "europe-west1"
 BUCKET = "test-bucket"
 TABLE = "test-project/datasets/shop/tables/ratings"
 PARENT = f"projects/{PROJECT}/locations/{REGION}"
+RUN_LABEL = "vertex-ai-pipelines-run-billing-id"
 METRICS = {"recall_at_20": 0.31, "ndcg_at_20": 0.25, "popularity_recall_at_20": 0.12}
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -33,6 +36,8 @@ _LOG_FILTER = re.compile(
     r'resource\.type="ml_job" AND resource\.labels\.job_id=\(("\d+"(?: OR "\d+")*)\)'
     r' AND timestamp>="\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"'
 )
+_UNLIMITED = -1
+_TUNING = "hyperparameterTuningJobs"
 _LABEL = re.compile(r"[a-z0-9_-]{0,63}")
 _OVER = {"SUCCEEDED", "FAILED", "CANCELLED"}
 
@@ -45,8 +50,11 @@ class VertexServer:
         url: address of the server.
         jobs: pipeline jobs by name, as JSON.
         training: custom jobs and hyperparameter tuning jobs by name, as JSON.
+        run_jobs: custom jobs that ran for pipeline jobs, as JSON.
+        reports_launched: whether a step reports the custom job that it launched.
         failing_training: whether training jobs fail.
-        logs: entries of Cloud Logging, in the order of time, as (number of a custom job, payload).
+        logs: entries of Cloud Logging, in the order of time, as (number of a job, payload and labels). What a
+            trial writes is an entry of the tuning job.
         logging_refuses: status that Cloud Logging answers with; it answers if 0.
         schedules: schedules by name, as JSON.
         templates: bytes of the packages of the template repository, by ``package/sha256:…``.
@@ -57,6 +65,8 @@ class VertexServer:
         has_metadata_store: whether the project has a metadata store; the first pipeline run creates it.
         contexts: contexts of the metadata store by name, as JSON.
         children: names of the contexts that belong to a context, by its name.
+        quotas: limits of the region by metric; other metrics are unknown.
+        quotas_refuse: status that Service Usage answers with; it answers if 0.
         slow_deletions: number of listings in which a deleted schedule still appears.
         refusals: statuses to answer the next reads of a job with.
         calls: ``METHOD path`` of each request.
@@ -65,6 +75,8 @@ class VertexServer:
     url: str = ""
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     training: dict[str, dict[str, Any]] = field(default_factory=dict)
+    run_jobs: list[dict[str, Any]] = field(default_factory=list)
+    reports_launched: bool = True
     failing_training: bool = False
     logs: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     logging_refuses: int = 0
@@ -79,6 +91,10 @@ class VertexServer:
     has_metadata_store: bool = False
     contexts: dict[str, dict[str, Any]] = field(default_factory=dict)
     children: dict[str, list[str]] = field(default_factory=dict)
+    quotas: dict[str, int] = field(
+        default_factory=lambda: {"aiplatform.googleapis.com/custom_model_training_nvidia_t4_gpus": 4}
+    )
+    quotas_refuse: int = 0
     slow_deletions: int = 0
     refusals: list[int] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
@@ -95,6 +111,7 @@ class VertexServer:
             ("GET", rf"{jobs}/([^/:]+)", self.get_job),
             ("POST", rf"{jobs}/([^/:]+):cancel", self.cancel_job),
             ("POST", training, self.create_training),
+            ("GET", rf"/v1/{PARENT}/customJobs", self.list_run_jobs),
             ("GET", rf"{training}/(\d+)", self.get_training),
             ("POST", rf"{training}/(\d+):cancel", self.cancel_training),
             ("POST", contexts, self.create_context),
@@ -113,36 +130,43 @@ class VertexServer:
             ("PATCH", rf"{package}/tags/(.+)", self.put_tag),
             ("GET", r"/storage/v1/b/([^/]+)/iam/testPermissions", self.test_permissions),
             ("GET", r"/bigquery/v2/projects/(.+)", self.get_table),
+            (
+                "GET",
+                rf"/v1beta1/projects/{PROJECT}/services/([^/]+)/consumerQuotaMetrics/(.+)",
+                self.get_quota,
+            ),
         ]
 
     def create_job(self, call: Call) -> Any:
         job = _strictly(call.body, aiplatform_v1.PipelineJob)
         job_id = call.query.get("pipelineJobId") or f"job-{len(self.jobs) + 1}"
-        _require(bool(re.fullmatch(r"[a-z][-a-z0-9]{0,127}", job_id)), "pipeline_job_id is not valid")
+        _require(bool(re.fullmatch(r"[a-z][-a-z0-9]{0,126}", job_id)), "pipeline_job_id is not valid")
         name = f"{PARENT}/pipelineJobs/{job_id}"
         if name in self.jobs:
             raise RefusedError(409, f"{name} already exists")
         _check_job(job)
         self.jobs[name] = {
             **job,
+            "labels": {**job.get("labels", {}), RUN_LABEL: str(5000 + len(self.jobs))},
             "name": name,
             "state": "PIPELINE_STATE_PENDING",
             "createTime": _time(len(self.jobs) * 60),
             "jobDetail": {"taskDetails": []},
         }
-        return self.jobs[name]
+        return _answer(self.jobs[name], aiplatform_v1.PipelineJob)
 
     def list_jobs(self, call: Call) -> Any:
         jobs = sorted(self.jobs.values(), key=lambda job: job["createTime"], reverse=True)
         assert call.query["orderBy"] == "create_time desc"
-        return {"pipelineJobs": jobs[: int(call.query["pageSize"])]}
+        jobs = [{**job, "jobDetail": {}} for job in jobs[: int(call.query["pageSize"])]]
+        return _answer({"pipelineJobs": jobs}, aiplatform_v1.ListPipelineJobsResponse)
 
     def get_job(self, call: Call) -> Any:
         if self.refusals:
             raise RefusedError(self.refusals.pop(0), "the service is unavailable")
         job = self._held(self.jobs, f"{PARENT}/pipelineJobs/{call.match[2]}")
         self._live(job)
-        return job
+        return _answer(job, aiplatform_v1.PipelineJob)
 
     def cancel_job(self, call: Call) -> Any:
         job = self._held(self.jobs, f"{PARENT}/pipelineJobs/{call.match[2]}")
@@ -152,24 +176,29 @@ class VertexServer:
         return {}
 
     def create_training(self, call: Call) -> Any:
-        tuning = call.match[1] == "hyperparameterTuningJobs"
-        job = _strictly(
-            call.body, aiplatform_v1.HyperparameterTuningJob if tuning else aiplatform_v1.CustomJob
-        )
+        tuning, message = call.match[1] == _TUNING, _training_message(call.match[1])
+        job = _strictly(call.body, message)
+        _check_name(job)
         _check_training(job["trialJobSpec"] if tuning else job["jobSpec"])
         if tuning:
             _check_study(job)
         name = f"{PARENT}/{call.match[1]}/{7000 + len(self.training)}"
         made = {"name": name, "state": "JOB_STATE_PENDING", "createTime": _time(0)}
         self.training[name] = {**job, **made, **({"trials": []} if tuning else {})}
-        return self.training[name]
+        return _answer(self.training[name], message)
 
     def get_training(self, call: Call) -> Any:
         if self.refusals:
             raise RefusedError(self.refusals.pop(0), "the service is unavailable")
         job = self._held(self.training, f"{PARENT}/{call.match[1]}/{call.match[2]}")
         self._train(job)
-        return job
+        return _answer(job, _training_message(call.match[1]))
+
+    def list_run_jobs(self, call: Call) -> Any:
+        match = re.fullmatch(r"labels\.([a-z0-9_-]+)=(\d+)", call.query.get("filter", ""))
+        _require(bool(match), "filter is not valid")
+        found = [job for job in self.run_jobs if match and job["labels"].get(match[1]) == match[2]]
+        return _answer({"customJobs": found}, aiplatform_v1.ListCustomJobsResponse)
 
     def cancel_training(self, call: Call) -> Any:
         job = self._held(self.training, f"{PARENT}/{call.match[1]}/{call.match[2]}")
@@ -226,8 +255,11 @@ class VertexServer:
 
     def create_schedule(self, call: Call) -> Any:
         schedule = _strictly(call.body, aiplatform_v1.Schedule)
+        _check_name(schedule)
         _require(bool(_CRON.fullmatch(schedule.get("cron", ""))), "cron is not valid")
         _require(int(schedule.get("maxConcurrentRunCount", 0)) > 0, "max_concurrent_run_count is required")
+        active = int(schedule.get("maxConcurrentActiveRunCount", 1))
+        _require(active > 0, "max_concurrent_active_run_count is not valid")
         request = schedule["createPipelineJobRequest"]
         _require(request.get("parent") == PARENT, "create_pipeline_job_request.parent is required")
         _require("pipelineJobId" not in request, "pipeline_job_id must not be set")
@@ -235,14 +267,14 @@ class VertexServer:
         name = f"{PARENT}/schedules/{1000 + len(self.calls)}"
         made = {"name": name, "state": "ACTIVE", "nextRunTime": _time(3600), "createTime": _time(0)}
         self.schedules[name] = {"startTime": _time(0), **schedule, **made}
-        return self.schedules[name]
+        return _answer(self.schedules[name], aiplatform_v1.Schedule)
 
     def list_schedules(self, call: Call) -> Any:
         found = list(self.schedules.values())
         self._deleting = {name: left - 1 for name, left in self._deleting.items()}
         for name in [name for name, left in self._deleting.items() if left < 0]:
             del self.schedules[name], self._deleting[name]
-        return {"schedules": found}
+        return _answer({"schedules": found}, aiplatform_v1.ListSchedulesResponse)
 
     def delete_schedule(self, call: Call) -> Any:
         """Begin to delete; the operation never reports that it is done."""
@@ -306,6 +338,23 @@ class VertexServer:
             "lastModifiedTime": str(round(self.table_modified.timestamp() * 1000)),
         }
 
+    def get_quota(self, call: Call) -> Any:
+        """Answer as JSON of a proto does: a limit of 0 is omitted."""
+        if self.quotas_refuse:
+            raise RefusedError(self.quotas_refuse, "PERMISSION_DENIED")
+        metric = unquote(call.match[2])
+        _require("/" not in call.match[2], "the name of a metric must be encoded")
+        limit = self._held(self.quotas, metric)
+        regions = [("us-central1", 100), (REGION, limit), ("us-east1", _UNLIMITED)]
+        buckets = [
+            {"dimensions": {"region": region}, **({"effectiveLimit": str(value)} if value else {})}
+            for region, value in regions
+        ]
+        # The basic view has only regions for which someone has set another limit.
+        shown = buckets if call.query.get("view") == "FULL" else []
+        limits = {"metric": metric, "unit": "1/{project}/{region}", "quotaBuckets": [{}, *shown]}
+        return {"name": call.match[0].lstrip("/"), "metric": metric, "consumerQuotaLimits": [limits]}
+
     def _live(self, job: dict[str, Any]) -> None:
         """Take a job one step further: the next step runs, the one before has ended."""
         if _state(job) in _OVER:
@@ -329,17 +378,33 @@ class VertexServer:
         if len(tasks) > len(steps):
             job["state"], job["endTime"] = "PIPELINE_STATE_SUCCEEDED", _time(60)
             return
-        number = len(tasks)
-        tasks.append(
-            {
-                "taskId": str(number + 1),
-                "parentTaskId": "1",
-                "taskName": steps[number - 1],
-                "state": "RUNNING",
-                "startTime": _time(number),
-                "executorDetail": {"containerDetail": {"mainJob": f"{PARENT}/customJobs/70{number}"}},
-            }
-        )
+        tasks.append(self._begun(job, steps[len(tasks) - 1], len(tasks)))
+
+    def _begun(self, job: dict[str, Any], step: str, number: int) -> dict[str, Any]:
+        """Return a step that has begun, after adding the custom jobs that run for it."""
+        component = job["pipelineSpec"]["components"][f"comp-{step}"]
+        inputs = component.get("inputDefinitions", {}).get("parameters", {})
+        # The numbers of the first run's jobs have three digits.
+        run = list(self.jobs).index(job["name"]) or ""
+        main, launched = f"{run}70{number}", f"{run}90{number}"
+        names, metadata = {main: f"caip_pipelines_{number}"}, {}
+        if "worker_pool_specs" in inputs:
+            names[launched] = inputs["display_name"]["defaultValue"]
+            metadata = {"output:gcp_resources": _resources(launched)}
+        common = {"createTime": _time(number), "labels": {RUN_LABEL: job["labels"][RUN_LABEL]}}
+        self.run_jobs += [
+            {"name": f"{PARENT}/customJobs/{job_number}", "displayName": name, **common}
+            for job_number, name in names.items()
+        ]
+        return {
+            "taskId": str(number + 1),
+            "parentTaskId": "1",
+            "taskName": step,
+            "state": "RUNNING",
+            "startTime": _time(number),
+            "executorDetail": {"containerDetail": {"mainJob": f"{PARENT}/customJobs/{main}"}},
+            "execution": {"metadata": metadata if self.reports_launched else {}},
+        }
 
     def _train(self, job: dict[str, Any]) -> None:
         """Take a training job one step further; in a tuning job each trial runs for one read."""
@@ -396,7 +461,22 @@ def _strictly(body: bytes, message: Any) -> dict[str, Any]:
     return dict(json_format.MessageToDict(parsed))
 
 
+def _answer(content: dict[str, Any], message: Any) -> dict[str, Any]:
+    """Return an answer after reading it into a proto: the server answers nothing that Vertex AI could not."""
+    json_format.ParseDict(content, message.pb()())
+    return content
+
+
+def _training_message(kind: str) -> Any:
+    return aiplatform_v1.HyperparameterTuningJob if kind == _TUNING else aiplatform_v1.CustomJob
+
+
+def _check_name(thing: dict[str, Any]) -> None:
+    _require(0 < len(thing.get("displayName", "")) <= 128, "display_name is not valid")
+
+
 def _check_job(job: dict[str, Any]) -> None:
+    _check_name(job)
     try:
         spec = json_format.ParseDict(job["pipelineSpec"], pipeline_spec_pb2.PipelineSpec())
     except json_format.ParseError as error:
@@ -408,8 +488,16 @@ def _check_job(job: dict[str, Any]) -> None:
     _require(set(given) <= set(parameters), f"unknown parameters {set(given) - set(parameters)}")
     required = {name for name, parameter in parameters.items() if not parameter.is_optional}
     _require(required <= set(given), f"missing parameters {required - set(given)}")
+    _require(len(job.get("labels", {})) <= 64, "there are too many labels")
     for label in job.get("labels", {}).items():
         _require(all(_LABEL.fullmatch(part) for part in label), f"label {label} is not valid")
+
+
+def _resources(number: str) -> str:
+    """Return the output of a launcher: the custom job that it launched, by the project's number."""
+    address = f"https://{REGION}-aiplatform.googleapis.com/v1/projects/12345/locations/{REGION}/customJobs"
+    resource = {"resourceType": "CustomJob", "resourceUri": f"{address}/{number}"}
+    return json.dumps({"resources": [resource]}, indent=2)
 
 
 def _check_training(spec: dict[str, Any]) -> None:

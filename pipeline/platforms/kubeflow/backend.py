@@ -11,6 +11,7 @@ from typing import Any
 import kfp_server_api
 
 from pipeline.platforms.backend import (
+    Gpus,
     Job,
     LogLine,
     Plan,
@@ -80,8 +81,16 @@ class KubeflowBackend:
                 "upgrade the server",
             )
 
-    def check(self, parameters: Mapping[str, Any], findings: Findings) -> None:
-        """Note problems of the server and its version, and missing data on Google Cloud."""
+    def check(
+        self,
+        parameters: Mapping[str, Any],
+        gpus: Sequence[Gpus],  # noqa: ARG002
+        findings: Findings,
+    ) -> None:
+        """Note problems of the server and its version, and missing data on Google Cloud.
+
+        GPUs are not checked: pods wait until a node has them.
+        """
         with findings.noted():
             self.reach()
         # Slow to import, and many servers read their data elsewhere.

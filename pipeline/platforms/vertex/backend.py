@@ -17,6 +17,7 @@ from google.auth import exceptions as auth_exceptions
 from google.protobuf import json_format
 
 from pipeline.platforms.backend import (
+    Gpus,
     Job,
     LogLine,
     Plan,
@@ -35,14 +36,20 @@ from pipeline.platforms.google.templates import read_template, upload_to_bucket,
 from pipeline.platforms.network import CONNECT_SECONDS, REQUEST_SECONDS, TIMEOUT, AccessError, within
 from pipeline.platforms.vertex.experiments import add_to_experiment, ensure_experiment
 from pipeline.platforms.vertex.job_requests import cron_of, parent_of, pipeline_job_request, schedule_request
-from pipeline.platforms.vertex.logs import job_lines
+from pipeline.platforms.vertex.logs import JobLine, job_lines
+from pipeline.platforms.vertex.quotas import look_for_quotas
 from pipeline.platforms.vertex.records import (
+    RUN_LABEL,
     custom_jobs,
     last_part,
+    launched_jobs,
+    launches,
     pipeline_run,
     run_link,
     schedule_of,
+    step_tasks,
     training_run,
+    trial_name,
     tuning_run,
 )
 from trainer.errors import InputError, WalsError, translated
@@ -56,6 +63,9 @@ _CONTEXT_POLL_SECONDS = 1.0
 
 # A training job's id starts with its kind, so that it is never taken for a pipeline job's.
 _CUSTOM_JOBS, _TUNING_JOBS = "customJobs/", "hyperparameterTuningJobs/"
+
+# Step of the lines that a tuning job writes outside of its trials.
+_NO_TRIAL = "tuning"
 
 _FOREIGN = "the answer does not come from Vertex AI; is a login page or another proxy in the way?"
 _ONCE: Mapping[str, Any] = {"retry": None, "timeout": REQUEST_SECONDS}
@@ -90,8 +100,8 @@ class VertexBackend:
         with translated((requests.RequestException, lambda _: WalsError(failure))):
             within(CONNECT_SECONDS, ask, failure)
 
-    def check(self, parameters: Mapping[str, Any], findings: Findings) -> None:
-        """Note if the bucket, the source, the staging dataset or a permission on them is missing."""
+    def check(self, parameters: Mapping[str, Any], gpus: Sequence[Gpus], findings: Findings) -> None:
+        """Note if the bucket, the source, the staging dataset, a permission on them or a quota is missing."""
         source = parameters.get("source", "")
         # Vertex AI mounts buckets under /gcs.
         if source and not (is_on_google_cloud(source) or source.startswith("/gcs/")):
@@ -102,6 +112,7 @@ class VertexBackend:
             )
         look_for_root(self._platform, self._credentials, findings)
         look_for_data(self._credentials, parameters, findings)
+        look_for_quotas(self._platform, self._credentials, gpus, findings)
 
     def run_request(self, job: Job) -> dict[str, Any]:
         """Return the ``CreatePipelineJobRequest`` that :meth:`submit` sends, as JSON values."""
@@ -174,14 +185,16 @@ class VertexBackend:
 
     def logs(self, run_id: str, step: str) -> Iterator[LogLine]:
         """Yield what the steps of a pipeline job, a training job or its trials wrote, ordered by time."""
+        if run_id.startswith(_TUNING_JOBS):
+            yield from self._trial_logs(run_id, step)
+            return
         jobs = self._jobs_of(run_id)
         check_step(step, (name for name, _ in jobs))
         steps = {last_part(path): name for name, paths in jobs if step in ("", name) for path in paths}
         if not steps:
             raise nothing_written(run_id, step)
-        since = self.get(run_id).created
-        for job, text in job_lines(self._platform.project, self._credentials, list(steps), since):
-            yield LogLine(steps[job], text)
+        for line in self._lines(run_id, list(steps)):
+            yield LogLine(steps[line.job], line.text)
 
     def cron(self, plan: Plan) -> str:
         """Return five fields after the time zone."""
@@ -252,19 +265,39 @@ class VertexBackend:
         """Return the compiled pipeline in a template repository or a bucket."""
         return read_template(location, self._credentials)
 
+    def _trial_logs(self, run_id: str, step: str) -> Iterator[LogLine]:
+        """Yield what the trials of a tuning job wrote.
+
+        Their entries have the number of the tuning job, not those of the trials' custom jobs.
+        """
+        with _vertex_errors(f"run {run_id}"):
+            trials = [trial_name(trial.id) for trial in self._tuning_job(run_id).trials]
+        check_step(step, trials)
+        for line in self._lines(run_id, [last_part(run_id)]):
+            name = trial_name(line.trial) if line.trial else _NO_TRIAL
+            if step in ("", name):
+                yield LogLine(name, line.text)
+
+    def _lines(self, run_id: str, jobs: Sequence[str]) -> Iterator[JobLine]:
+        """Yield what jobs wrote since a run was created."""
+        return job_lines(self._platform.project, self._credentials, jobs, self.get(run_id).created)
+
     def _jobs_of(self, run_id: str) -> list[tuple[str, Sequence[str]]]:
         """Return the steps of a run with the names of the custom jobs that ran them, retries included."""
         if run_id.startswith(_CUSTOM_JOBS):
             return [("train", [run_id])]
         with _vertex_errors(f"run {run_id}"):
-            if run_id.startswith(_TUNING_JOBS):
-                return [
-                    (f"trial-{trial.id}", [trial.custom_job]) for trial in self._tuning_job(run_id).trials
-                ]
             job = self._pipeline_job(run_id)
-        return [
-            (task.task_name, custom_jobs(task)) for task in job.job_detail.task_details if task.parent_task_id
-        ]
+            jobs = [(task.task_name, custom_jobs(task)) for task in step_tasks(job)]
+            return [*jobs, *((step, [name]) for step, name in launched_jobs(job, self._run_jobs(job)))]
+
+    def _run_jobs(self, job: Any) -> list[Any]:
+        """Return all custom jobs that ran for a pipeline job; none if no step of it launches any."""
+        label = job.labels.get(RUN_LABEL)
+        if not label or not launches(job):
+            return []
+        request = {"parent": self._parent, "filter": f"labels.{RUN_LABEL}={label}"}
+        return list(self._training.list_custom_jobs(request, **_ONCE))
 
     def _join_experiment(self, run_id: str) -> None:
         """Add a run that has just started to the platform's experiment; if that fails, only say so."""

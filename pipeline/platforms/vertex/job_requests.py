@@ -69,7 +69,9 @@ def schedule_request(platform: Vertex, plan: Plan) -> dict[str, Any]:
     schedule = {
         "displayName": plan.name,
         "cron": cron_of(plan),
+        # Bounds only how many runs start at the same time, and is required.
         "maxConcurrentRunCount": str(plan.max_concurrent_runs),
+        "maxConcurrentActiveRunCount": str(plan.max_concurrent_runs),
         "createPipelineJobRequest": job,
         **{name: _timestamp(time) for name, time in bounds.items() if time},
     }

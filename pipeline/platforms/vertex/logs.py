@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,21 +19,35 @@ _ENDPOINT = "https://logging.googleapis.com"
 # The variable that gcloud uses for this purpose.
 _OTHER_ENDPOINT = "CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING"
 _PAGE = 1000
+# gcloud reads the number of a trial from either.
+_TRIAL_LABELS = ("trial_id", "ml.googleapis.com/trial_id")
+
+
+@dataclass(frozen=True)
+class JobLine:
+    """A line of a job's output.
+
+    Attributes:
+        job: number of the job.
+        trial: number of the trial that wrote it, in a tuning job; empty in others.
+        text: the line, without its line break.
+    """
+
+    job: str
+    trial: str
+    text: str
 
 
 def job_lines(
     project: str, credentials: Credentials, jobs: Sequence[str], since: datetime
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[JobLine]:
     """Yield what jobs wrote, ordered by time.
 
     Args:
         project: project of the jobs.
         credentials: credentials with permission to read its logs.
-        jobs: numbers of custom jobs; at least one.
+        jobs: numbers of custom jobs or tuning jobs; at least one.
         since: a time before the jobs began, which limits the search through the project's logs.
-
-    Yields:
-        The number of a job, and a line.
 
     Raises:
         WalsError: Cloud Logging cannot be queried.
@@ -49,9 +64,11 @@ def job_lines(
     while True:
         page = _listed(session, project, request)
         for entry in page.get("entries", []):
+            job, labels = entry["resource"]["labels"]["job_id"], entry.get("labels", {})
+            trial = next(filter(None, (labels.get(name) for name in _TRIAL_LABELS)), "")
             text = entry.get("textPayload") or entry.get("jsonPayload", {}).get("message", "")
             for line in str(text).splitlines():
-                yield entry["resource"]["labels"]["job_id"], line
+                yield JobLine(job, trial, line)
         # An empty page is not always the last one.
         if not page.get("nextPageToken"):
             return

@@ -1,7 +1,9 @@
 """Jobs and schedules as Vertex AI returns them, as the records that all platforms share."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,8 +11,14 @@ from pipeline.platforms.backend import Run, Schedule, Step, steps_in_order
 from pipeline.platforms.environments import Vertex
 from pipeline.platforms.vertex.job_requests import FINGERPRINT_LABEL
 
+RUN_LABEL = "vertex-ai-pipelines-run-billing-id"
+"""Label that Vertex AI gives to a pipeline job, and to all custom jobs that run for it."""
+
 _CONSOLE = "https://console.cloud.google.com"
 _AT_ONCE = timedelta(minutes=1)
+# Metadata of the execution of a step that is a custom job: what its launcher has launched, in JSON.
+_LAUNCHED = "output:gcp_resources"
+_CUSTOM_JOB = re.compile(r"projects/[^/]+/locations/[^/]+/customJobs/\d+")
 
 _STATES = {
     "QUEUED": "waiting",
@@ -43,7 +51,7 @@ def run_link(platform: Vertex, run_id: str) -> str:
 def pipeline_run(platform: Vertex, job: Any) -> Run:
     """Return a ``PipelineJob`` as a run, with its steps and metrics."""
     run_id = last_part(job.name)
-    tasks = [task for task in job.job_detail.task_details if task.parent_task_id]
+    tasks = step_tasks(job)
     return Run(
         id=run_id,
         name=job.display_name,
@@ -61,6 +69,16 @@ def pipeline_run(platform: Vertex, job: Any) -> Run:
         ),
         metrics=_metrics(tasks),
     )
+
+
+def step_tasks(job: Any) -> list[Any]:
+    """Return the tasks of a ``PipelineJob`` without the one that stands for the run itself.
+
+    Steps have it as their parent, or none, which the API's reference says of those outside of loops.
+    """
+    run_id = last_part(job.name)
+    tasks = job.job_detail.task_details
+    return [task for task in tasks if task.parent_task_id or task.task_name != run_id]
 
 
 def training_run(platform: Vertex, job: Any) -> Run:
@@ -86,7 +104,7 @@ def tuning_run(platform: Vertex, job: Any) -> Run:
         training_run(platform, job),
         parameters=_best_trial(job),
         steps=steps_in_order(
-            Step(f"trial-{trial.id}", _state(trial.state), trial.start_time, trial.end_time)
+            Step(trial_name(trial.id), _state(trial.state), trial.start_time, trial.end_time)
             for trial in job.trials
         ),
     )
@@ -100,7 +118,7 @@ def schedule_of(schedule: Any) -> Schedule:
         cron=schedule.cron,
         paused=schedule.state.name == "PAUSED",
         next_run=schedule.next_run_time,
-        max_concurrent_runs=schedule.max_concurrent_run_count,
+        max_concurrent_runs=_concurrent_runs(schedule),
         # Vertex AI gives a schedule without a start the time at which it was created.
         start=schedule.start_time if _later(schedule.start_time, schedule.create_time) else None,
         end=schedule.end_time,
@@ -109,11 +127,67 @@ def schedule_of(schedule: Any) -> Schedule:
     )
 
 
+def _concurrent_runs(schedule: Any) -> int | None:
+    """Return how many runs of a schedule may be active, or None if as many may not start at the same time."""
+    active: int = schedule.max_concurrent_active_run_count
+    return active if active == schedule.max_concurrent_run_count else None
+
+
 def custom_jobs(task: Any) -> list[str]:
-    """Return the names of the custom jobs that ran a task, retries included; none if it was cached."""
+    """Return the names of the custom jobs that ran a task, retries included; none if it was cached.
+
+    A step that is a custom job has two: its launcher's and, as the last, the one that this launched.
+    """
     container, custom = task.executor_detail.container_detail, task.executor_detail.custom_job_detail
     jobs = [*container.failed_main_jobs, container.main_job, *custom.failed_jobs, custom.job]
-    return [job for job in jobs if job]
+    ran = [job for job in jobs if job]
+    # A cached step reports the job of the run whose results it took over.
+    launched = str((task.execution.metadata or {}).get(_LAUNCHED, "")) if ran else ""
+    return [*ran, *_CUSTOM_JOB.findall(launched)]
+
+
+def launches(job: Any) -> dict[str, str]:
+    """Return the display name of the custom jobs that each step of a ``PipelineJob`` launches.
+
+    Only steps that are custom jobs are contained.
+    """
+    spec = job.pipeline_spec or {}
+    components = spec.get("components", {})
+    dags = [part["dag"]["tasks"] for part in (spec.get("root", {}), *components.values()) if "dag" in part]
+    inputs = {
+        name: components[task["componentRef"]["name"]].get("inputDefinitions", {}).get("parameters", {})
+        for tasks in dags
+        for name, task in tasks.items()
+    }
+    return {
+        name: given.get("display_name", {}).get("defaultValue", "")
+        for name, given in inputs.items()
+        if "worker_pool_specs" in given
+    }
+
+
+def launched_jobs(job: Any, run_jobs: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    """Yield the custom jobs that steps of a ``PipelineJob`` launched, also of steps that failed or still run.
+
+    Args:
+        job: the pipeline job.
+        run_jobs: all ``CustomJob``s that ran for it.
+
+    Yields:
+        The name of a step, and of a job.
+    """
+    names = launches(job)
+    for task, custom in itertools.product(step_tasks(job), run_jobs):
+        # The rounds of a study are steps of one component, whose jobs have the same display name.
+        began, created, ended = task.start_time, custom.create_time, task.end_time
+        at_that_time = began and began <= created and (not ended or created <= ended)
+        if custom.display_name == names.get(task.task_name) and at_that_time:
+            yield task.task_name, custom.name
+
+
+def trial_name(trial_id: str) -> str:
+    """Return the name of the step that a trial of a tuning job is."""
+    return f"trial-{trial_id}"
 
 
 def last_part(name: str) -> str:
@@ -123,9 +197,8 @@ def last_part(name: str) -> str:
 
 def _task_link(platform: Vertex, task: Any) -> str:
     """Return the page of the job that runs a task, with its logs; "" if it has none."""
-    detail = task.executor_detail
-    job = detail.container_detail.main_job or detail.custom_job_detail.job
-    return _training_link(platform, job) if job else ""
+    jobs = custom_jobs(task)
+    return _training_link(platform, jobs[-1]) if jobs else ""
 
 
 def _training_link(platform: Vertex, job: str) -> str:

@@ -8,10 +8,11 @@ import pytest
 
 from pipeline.definition.targets import VERTEX
 from pipeline.definition.vertex_machines import region_problems, vertex_facts
+from pipeline.platforms.vertex.quotas import quota_metric
 from tests.pipeline.conftest import Wals, service_account
 from tests.pipeline.kubeflow_server import KubeflowServer
 from tests.pipeline.serving import serving
-from tests.pipeline.vertex_server import BUCKET, PROJECT, REGION, VertexServer
+from tests.pipeline.vertex_server import BUCKET, PROJECT, REGION, RUN_LABEL, VertexServer
 
 ROOT = Path(__file__).parents[3]
 
@@ -203,6 +204,7 @@ def test_wrong_types_and_unknown_names_of_a_file_are_reported(
         (("-p", "latent_factors"), "has no ="),
         (("-p", "top_k=0"), "top_k"),
         (("--name", "Monday"), "Monday"),
+        (("--name", "a" * 128), "at most 127"),
         (("--region", "europe"), "region"),
         (("--pipeline-root", "bucket"), "pipeline_root"),
         (("--images", "none.json"), "none.json"),
@@ -264,6 +266,103 @@ def test_a_bucket_that_is_closed_names_the_rights(
     assert result.exit_code == 2
     assert "storage.objects.create" in result.stderr
     assert "storage.objects.get," not in result.stderr
+
+
+JOB = "{accelerator: NVIDIA_L4, accelerators: 1, custom_job: {machine_type: g2-standard-8"
+T4, L4 = (
+    f"aiplatform.googleapis.com/custom_model_training_{name}_gpus" for name in ("nvidia_t4", "nvidia_l4")
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "metric", "limit", "reported"),
+    [
+        ((), "", T4, 1, ""),
+        ((), "", T4, 0, "train.accelerator 'NVIDIA_TESLA_T4': has a quota of 0 in europe-west1, "),
+        ((), "", T4, -1, ""),
+        # Four trials run at the same time, and each has a GPU.
+        (("--pipeline", "wals-tune"), "", T4, 4, ""),
+        (("--pipeline", "wals-tune"), "", T4, 3, "quota of 3 in europe-west1, below the 4 used at once; "),
+        (("--pipeline", "wals-tune", "-p", "width=2"), "", T4, 3, ""),
+        (
+            ("--pipeline", "wals-tune", "-p", "width=8"),
+            "",
+            T4,
+            7,
+            f"request more of {T4} or lower width\n",
+        ),
+        (
+            (),
+            "{accelerator: NVIDIA_L4, accelerators: 2}",
+            L4,
+            1,
+            "'NVIDIA_L4': has a quota of 1 in europe-west1",
+        ),
+        ((), "{accelerator: '', accelerators: 0}", T4, 0, ""),
+        (
+            (),
+            f"{JOB}, replicas: 3}}}}",
+            L4,
+            2,
+            "below the 3 used at once; ",
+        ),
+        (
+            (),
+            f"{JOB}, strategy: SPOT}}}}",
+            L4.replace("_nvidia", "_preemptible_nvidia"),
+            0,
+            "custom_model_training_preemptible_nvidia_l4_gpus",
+        ),
+    ],
+)
+def test_quotas_below_what_the_steps_use_are_reported(
+    wals: Wals,
+    vertex_config: Path,
+    vertex_google: VertexServer,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    settings: str,
+    metric: str,
+    limit: int,
+    reported: str,
+) -> None:
+    (tmp_path / "settings.yaml").write_text(f"train: {settings}" if settings else "{}", "utf-8")
+    vertex_google.quotas[metric] = limit
+    result = wals("check", "--config", vertex_config, "--settings", tmp_path / "settings.yaml", *arguments)
+    assert result.exit_code == (2 if reported else 0), result.stderr
+    assert reported in result.stderr
+    assert result.stderr.count("\n") == bool(reported)
+    assert "could not" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("status", "reported"), [(403, "serviceusage.serviceUsageConsumer"), (404, "404"), (503, "503")]
+)
+def test_a_quota_that_cannot_be_read_is_only_noted(
+    wals: Wals, vertex_config: Path, vertex_google: VertexServer, status: int, reported: str
+) -> None:
+    vertex_google.quotas_refuse = status
+    result = wals("check", "--config", vertex_config)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("No problems found; could not check everything: the quota ")
+    assert reported in result.stdout
+    assert len(result.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "name"),
+    [
+        ("NVIDIA_TESLA_V100", "nvidia_v100"),
+        ("NVIDIA_TESLA_A100", "nvidia_a100"),
+        ("NVIDIA_A100_80GB", "nvidia_a100_80gb"),
+        ("NVIDIA_H100_80GB", "nvidia_h100"),
+        ("NVIDIA_H100_MEGA_80GB", "nvidia_h100_mega"),
+        ("NVIDIA_H200_141GB", "nvidia_h200"),
+    ],
+)
+def test_quotas_have_names_of_their_own(accelerator: str, name: str) -> None:
+    metric = quota_metric(accelerator, preemptible=False)
+    assert metric == f"aiplatform.googleapis.com/custom_model_training_{name}_gpus"
 
 
 def test_a_local_file_cannot_be_reached_from_vertex(
@@ -456,6 +555,8 @@ def test_everything_can_be_given_by_flag(wals: Wals, vertex: VertexServer, tmp_p
     (job,) = vertex.jobs.values()
     assert job["network"] == "projects/1/global/networks/inner"
     assert job["encryptionSpec"] == {"kmsKeyName": key}
+    # Vertex AI adds one of its own.
+    assert job["labels"].pop(RUN_LABEL)
     assert job["labels"] == {"team": "shop", "cost": "42"}
     assert job["pipelineSpec"]["root"]["dag"]["tasks"]["train"]["retryPolicy"]["maxRetryCount"] == 3
     assert wals("schedule", "set", "nightly", *flags, "--cron", "0 1 * * *", "--yes").exit_code == 0

@@ -142,11 +142,87 @@ def test_the_log_of_a_retried_step_has_both_attempts(
     assert wals("logs", run_id, "train", "--config", vertex_config).stdout == "out of memory\ndone\n"
 
 
-def test_training_jobs_and_trials_have_logs(wals: Wals, vertex_config: Path, vertex: VertexServer) -> None:
+def test_a_training_job_has_a_log(wals: Wals, vertex_config: Path, vertex: VertexServer) -> None:
     job = wals("train-job", "train", "--config", vertex_config, "--json", *DATA).json["id"]
     vertex.logs.append((job.rpartition("/")[2], {"jsonPayload": {"message": "train RMSE = 0.7"}}))
     assert wals("logs", job, "--config", vertex_config).stdout == "train: train RMSE = 0.7\n"
+
+
+def test_the_log_of_a_tuning_job_is_split_by_trial(
+    wals: Wals, vertex_config: Path, vertex: VertexServer
+) -> None:
     tuning = wals("train-job", "tune", "--config", vertex_config, "--json", "--wait", "--max-trials=2",
                   "--parallel-trials=1", *DATA).json["id"]  # fmt: skip
-    vertex.logs.append(("8002", {"textPayload": "test RMSE = 1.0"}))
-    assert wals("logs", tuning, "trial-2", "--config", vertex_config).stdout == "test RMSE = 1.0\n"
+    number = tuning.rpartition("/")[2]
+    for trial, line in (("1", "begins"), ("2", "begins"), ("", "Trial 1 is over"), ("2", "test RMSE = 1.0")):
+        labels = {"ml.googleapis.com/trial_id": trial} if trial else {}
+        vertex.logs.append((number, {"textPayload": line, "labels": labels}))
+    lines = wals("logs", tuning, "trial-2", "--config", vertex_config).stdout.splitlines()
+    assert lines == ["begins", "test RMSE = 1.0"]
+    assert wals("logs", tuning, "--config", vertex_config).stdout.splitlines() == [
+        "trial-1: begins",
+        "trial-2: begins",
+        "tuning: Trial 1 is over",
+        "trial-2: test RMSE = 1.0",
+    ]
+    result = wals("logs", tuning, "trial-3", "--config", vertex_config)
+    assert result.exit_code == 2
+    assert "trial-1, trial-2" in result.stderr
+
+
+@pytest.fixture
+def train_is_a_custom_job(vertex_config: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("train: {custom_job: {machine_type: n1-standard-8}}", "utf-8")
+    with vertex_config.open("a", encoding="utf-8") as config:
+        config.write(f"settings: {settings}\n")
+
+
+@pytest.mark.usefixtures("train_is_a_custom_job")
+def test_a_step_that_is_a_custom_job_has_that_jobs_log_and_link(
+    wals: Wals, vertex_config: Path, vertex: VertexServer
+) -> None:
+    run = wals("submit", "--config", vertex_config, "--wait", "--json").json
+    links = {step["name"]: step["link"] for step in run["steps"]}
+    launcher, launched = "703", "903"
+    assert f"/training/{launched}?" in links["train"]
+    assert "/training/702?" in links["prepare"]
+    vertex.logs.append((launcher, {"textPayload": "the job is in a non-final state"}))
+    vertex.logs.append((launched, {"textPayload": "iteration 1 of 16"}))
+    result = wals("logs", run["id"], "train", "--config", vertex_config)
+    assert result.stdout.splitlines() == ["the job is in a non-final state", "iteration 1 of 16"]
+
+
+@pytest.mark.usefixtures("train_is_a_custom_job")
+def test_a_cached_step_has_no_log_although_it_reports_the_job_of_an_earlier_run(
+    wals: Wals, vertex_config: Path, vertex: VertexServer
+) -> None:
+    run_id = wals("submit", "--config", vertex_config, "--wait", "--json").json["id"]
+    (job,) = vertex.jobs.values()
+    train = next(task for task in job["jobDetail"]["taskDetails"] if task["taskName"] == "train")
+    train["state"] = "SKIPPED"
+    del train["executorDetail"]
+    vertex.run_jobs.clear()
+    assert "output:gcp_resources" in train["execution"]["metadata"]
+    result = wals("logs", run_id, "train", "--config", vertex_config)
+    assert result.exit_code == 1
+    assert "cached results were used" in result.stderr
+    (step,) = (
+        step
+        for step in wals("runs", run_id, "--config", vertex_config, "--json").json["steps"]
+        if step["name"] == "train"
+    )
+    assert (step["state"], step["link"]) == ("skipped", "")
+
+
+@pytest.mark.usefixtures("train_is_a_custom_job")
+def test_a_custom_job_that_its_step_does_not_report_is_found_by_the_runs_label(
+    wals: Wals, vertex_config: Path, vertex: VertexServer
+) -> None:
+    vertex.failing_step, vertex.reports_launched = "train", False
+    for name in ("one", "two"):
+        assert wals("submit", "--config", vertex_config, "--name", name, "--wait").exit_code == 1
+    vertex.logs = [("903", {"textPayload": "of one"}), ("1903", {"textPayload": "of two"})]
+    for name in ("one", "two"):
+        lines = wals("logs", name, "train", "--config", vertex_config).stdout.splitlines()
+        assert lines == [f"of {name}"]

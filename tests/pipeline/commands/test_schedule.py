@@ -126,6 +126,20 @@ def test_vertex_gets_the_time_zone_and_bounds(wals: Wals, vertex_config: Path, v
     assert schedule["catchUp"] is False
 
 
+def test_vertex_limits_the_runs_that_are_active_and_not_only_those_that_start(
+    wals: Wals, vertex_config: Path, vertex: VertexServer
+) -> None:
+    put(wals, vertex_config, "--max-concurrent-runs", "2")
+    schedule = live(vertex)
+    assert (schedule["maxConcurrentRunCount"], schedule["maxConcurrentActiveRunCount"]) == ("2", "2")
+    # As it was set before Vertex AI had the limit, or by another client.
+    del schedule["maxConcurrentActiveRunCount"]
+    (reported,) = listed(wals, vertex_config)
+    assert reported["max_concurrent_runs"] is None
+    assert "Updated: nightly" in put(wals, vertex_config, "--max-concurrent-runs", "2").stdout
+    assert live(vertex)["maxConcurrentActiveRunCount"] == "2"
+
+
 def test_kubeflow_gets_six_fields_and_no_catch_up(
     wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
 ) -> None:
@@ -155,7 +169,8 @@ def test_changes_by_other_means_are_reverted(
 ) -> None:
     def on_vertex(schedule: dict[str, Any]) -> list[dict[str, Any]]:
         cron = {"cron": "TZ=Europe/Berlin 0 3 * * 1"}
-        return [cron, {"maxConcurrentRunCount": "3"}, {"endTime": "2031-01-01T00:00:00Z"}]
+        counts = [{f"maxConcurrent{what}RunCount": "3"} for what in ("", "Active")]
+        return [cron, *counts, {"endTime": "2031-01-01T00:00:00Z"}]
 
     def on_kubeflow(schedule: dict[str, Any]) -> list[dict[str, Any]]:
         cron = schedule["trigger"]["cron_schedule"]
@@ -164,7 +179,7 @@ def test_changes_by_other_means_are_reverted(
 
     changes = on_vertex if isinstance(server, VertexServer) else on_kubeflow
     put(wals, config)
-    for number in range(3):
+    for number in range(len(changes(live(server)))):
         schedule = live(server)
         schedule |= changes(schedule)[number]
         assert "Updated: nightly" in put(wals, config).stdout

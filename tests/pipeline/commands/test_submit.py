@@ -152,11 +152,55 @@ def test_a_run_that_cannot_join_the_experiment_has_started_all_the_same(
     assert "is the name of a system.PipelineRun" in warning
 
 
+def test_steps_without_a_parent_are_steps_too(wals: Wals, vertex_config: Path, vertex: VertexServer) -> None:
+    """The API's reference describes tasks outside of loops so."""
+    run_id = wals("submit", "--config", vertex_config, "--wait", "--json").json["id"]
+    (job,) = vertex.jobs.values()
+    for task in job["jobDetail"]["taskDetails"]:
+        task.pop("parentTaskId", None)
+    run = wals("runs", run_id, "--config", vertex_config, "--json").json
+    assert [step["name"] for step in run["steps"]] == STEPS
+
+
 @pytest.mark.parametrize("pipeline", ["wals-tune"])
 def test_the_other_pipeline_is_sent_the_same_way(wals: Wals, config: Path, pipeline: str) -> None:
     run = wals("submit", "--config", config, "--pipeline", pipeline, "-p", "width=2", "--json").json
     assert run["parameters"]["width"] == 2
     assert run["name"].startswith("wals-tune-")
+
+
+def cached(request: dict[str, Any]) -> set[str]:
+    """Return the tasks of a request's pipeline that may reuse earlier results, inside loops too."""
+    spec = request["pipelineJob"]["pipelineSpec"] if "pipelineJob" in request else request["pipeline_spec"]
+    dags = [part["dag"] for part in (spec["root"], *spec["components"].values()) if "dag" in part]
+    tasks = [task for dag in dags for task in dag["tasks"].items()]
+    return {name for name, task in tasks if task.get("cachingOptions", {}).get("enableCache")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extracts_again"),
+    [
+        ((), True),
+        (("-p", "window_days=90"), True),
+        # Rows of this window are still to come.
+        (("-p", "window_end=2199-01-01"), True),
+        (("-p", "window_end=2026-01-01"), False),
+        (("-p", "snapshot=2026-01-01T08:00"), False),
+    ],
+)
+def test_the_extraction_is_repeated_unless_the_parameters_determine_its_rows(
+    wals: Wals, config: Path, arguments: tuple[str, ...], extracts_again: bool
+) -> None:
+    source = ("-p", f"source=bq://{PROJECT}.shop.ratings")
+    request = wals("submit", "--config", config, *source, *arguments, "--dry-run").json
+    assert cached(request) == set(STEPS) - ({"extract"} if extracts_again else set())
+
+
+@pytest.mark.parametrize("pipeline", ["wals-train", "wals-tune"])
+def test_without_the_cache_every_step_runs_again(wals: Wals, config: Path, pipeline: str) -> None:
+    arguments = ("--config", config, "--pipeline", pipeline, "-p", "window_end=2026-01-01")
+    assert "extract" in cached(wals("submit", *arguments, "--dry-run").json)
+    assert cached(wals("submit", *arguments, "--no-cache", "--dry-run").json) == set()
 
 
 def test_reading_runs_does_not_create_the_experiment(

@@ -133,7 +133,8 @@ def test_what_was_uploaded_to_kubeflow_is_what_runs(
 ) -> None:
     monkeypatch.setattr(remote_run, "_FIRST_POLL_SECONDS", 0.01)
     location = uploaded_to(wals, kubeflow_config)
-    run = wals("submit", "--config", kubeflow_config, "--template", location, "--json", "--wait").json
+    submit = ("submit", "--config", kubeflow_config, "--template", location, "--json", "--wait")
+    run = wals(*submit, "-p", "window_end=2026-01-01").json
     (sent,) = kubeflow.runs.values()
     assert "pipeline_spec" not in sent
     assert location.endswith(f"/version/{sent['pipeline_version_reference']['pipeline_version_id']}")

@@ -1,0 +1,62 @@
+"""Which steps of a job may reuse the results of an earlier run.
+
+Neither platform drops cached results after some time, nor makes sure that their artifacts still exist. Both
+read the choice from each task of the spec; a run has no option that overrides it.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from components.times import parse_time
+from pipeline.platforms.backend import Job, pipeline_of
+
+EXTRACT = "extract"
+"""Name of the task that extracts the interactions."""
+
+
+def submitted_job(job: Job, *, cache: bool) -> Job:
+    """Return a job in the form that a single run has.
+
+    The extraction is cached only if its parameters determine the rows. Otherwise a repeated run would train
+    on the rows that an earlier one extracted.
+
+    Args:
+        job: the job as it was compiled.
+        cache: whether steps may be cached at all.
+    """
+    if not cache:
+        return without_cache(job)
+    return job if _determines_rows(job.parameters) else extracting_again(job)
+
+
+def extracting_again(job: Job) -> Job:
+    """Return a job whose extraction is not cached; later steps run again if it yields other artifacts."""
+    spec = copy.deepcopy(dict(job.spec))
+    extract = pipeline_of(spec)["root"]["dag"]["tasks"].get(EXTRACT)
+    if extract:
+        _uncache(extract)
+    return dataclasses.replace(job, spec=spec)
+
+
+def without_cache(job: Job) -> Job:
+    """Return a job none of whose steps is cached, inside loops too."""
+    spec = copy.deepcopy(dict(job.spec))
+    pipeline = pipeline_of(spec)
+    for component in (pipeline["root"], *pipeline.get("components", {}).values()):
+        for task in component.get("dag", {}).get("tasks", {}).values():
+            _uncache(task)
+    return dataclasses.replace(job, spec=spec)
+
+
+def _uncache(task: dict[str, Any]) -> None:
+    # In a compiled spec, empty options mean that a task is not cached.
+    task["cachingOptions"] = {}
+
+
+def _determines_rows(parameters: Mapping[str, Any]) -> bool:
+    """Return whether an extraction with these parameters reads the same rows whenever it runs."""
+    end = parse_time(parameters.get("window_end", ""))
+    return bool(parameters.get("snapshot")) or bool(end and end <= datetime.now(UTC))
