@@ -17,8 +17,8 @@ SQL = Path(__file__).parent / "sql"
 _SAMPLED, _SPACING = 5_000, 100
 """One id in so many is sampled, and a range begins at every so many-th of the sample.
 
-Ranges have 500,000 ids on average, with a standard deviation of a tenth (that of a sum of `_SPACING` gaps between
-samples), so that a range of a million is improbable even among thousands. A worker of BigQuery sorts a range.
+Ranges have 500,000 ids on average, with a standard deviation of a tenth (that of the sum of `_SPACING` gaps
+in the sample), so that a range of a million is improbable even among thousands. One worker sorts a range.
 """
 
 _MAX_IDS = 2**31 - 1

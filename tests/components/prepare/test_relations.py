@@ -91,8 +91,8 @@ def test_ids_are_numbered_in_order_within_ranges_of_similar_size(monkeypatch, id
         engine.connection.execute("CREATE TABLE filtered AS SELECT * FROM rows")
         users, counts = number(engine, "filtered", "user", is_text=isinstance(ids[0], str), seed=1)
         sizes = engine.connection.execute(
-            "SELECT count(*) FROM users JOIN ranges_users ON id >= lowest AND (id < beyond OR beyond IS NULL) "
-            "GROUP BY id_range"
+            "SELECT count(*) FROM users JOIN ranges_users "
+            "ON id >= lowest AND (id < beyond OR beyond IS NULL) GROUP BY id_range"
         ).fetchall()
     # Text is in the order of its bytes, which is that of Python's characters.
     assert users.ids.to_pylist() == sorted(ids)
