@@ -104,8 +104,8 @@ class ExtractOptions(Options):
     )
     project: Annotated[str, valid_if(check_project)] = Field(
         default="",
-        description="Project that runs and pays for BigQuery jobs; if omitted, the environment's on Vertex AI, "
-        "and elsewhere the source's own.",
+        description="Project that runs and pays for BigQuery jobs; if omitted, the environment's on "
+        "Vertex AI, and elsewhere the source's own.",
         json_schema_extra=_BIGQUERY,
     )
     location: Annotated[str, valid_if(check_location)] = Field(

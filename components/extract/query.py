@@ -103,11 +103,12 @@ class Request:
             timestamp_column=self.options.timestamp_column,
         )
         if self._windowed and not columns.timestamp:
+            ingested = "_PARTITIONTIME" in schema
             raise InputError(
                 "window_start, window_end",
                 f"{self.options.window_start}, {self.options.window_end}",
                 "require times",
-                "map them with --timestamp-column NAME",
+                f"map them with --timestamp-column {'_PARTITIONTIME' if ingested else 'NAME'}",
             )
         return columns
 

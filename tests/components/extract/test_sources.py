@@ -518,6 +518,14 @@ def test_a_window_of_a_table_that_requires_a_partition_filter(
     assert [row[0] for row in interactions(tmp_path / "out")] == users
 
 
+def test_the_time_of_ingestion_is_offered_if_there_is_no_other(warehouse, tmp_path):
+    table = "user INT64, item INT64, rating FLOAT64"
+    create = f"CREATE TABLE `{warehouse.dataset}.plain` ({table}) PARTITION BY _PARTITIONDATE"
+    warehouse.client.query(create).result()
+    with pytest.raises(InputError, match="map them with --timestamp-column _PARTITIONTIME"):
+        extract(source=f"bq://{warehouse.dataset}.plain", output=tmp_path / "out", window_start="2020-01-03")
+
+
 def test_a_filter_on_a_pseudo_column(partitioned, tmp_path):
     extract(
         source=partitioned("_PARTITIONDATE"),
