@@ -336,7 +336,7 @@ def _bigquery_errors(what: str) -> contextlib.AbstractContextManager[None]:
 
 def _remedy(error: exceptions.BadRequest) -> str:
     if "partition elimination" in _message(error):
-        return "give a row_filter on such a column, or a window and timestamp_column"
+        return "give a window over such a column, or a row_filter on it"
     return "fix the query or its parameters"
 
 
@@ -347,10 +347,10 @@ def _refusal(what: str, error: exceptions.Forbidden) -> WalsError:
         return TimeTravelError(f"BigQuery refuses {what}: {message}")
     if "Response too large" in message:
         return InputError(
-            "staging_dataset",
-            "",
-            "is missing, and the rows exceed the 10 GB that BigQuery returns without a table for them",
-            "give a dataset in the source's location, or narrow the query",
+            "BigQuery",
+            what,
+            "returns more than the 10 GB that need no table to write them to",
+            "give a staging_dataset, or narrow the query",
         )
     return WalsError(f"BigQuery refuses {what}: {message}")
 

@@ -283,11 +283,9 @@ def suffixes_sent(warehouse):
     """Return the bounds of tables of days in the queries for the rows, latest first."""
     sent = []
     for job in warehouse.client.list_jobs(max_results=50):
-        if job.job_type == "query" and not job.dry_run and "GROUP BY" in job.query:
+        if job.job_type == "query" and not job.dry_run and f"{warehouse.dataset}.events_*" in job.query:
             values = {parameter.name: parameter.value for parameter in job.query_parameters}
-            assert "_TABLE_SUFFIX >= @first_suffix" in job.query
-            assert "_TABLE_SUFFIX <= @last_suffix" in job.query
-            if warehouse.dataset in job.query:
+            if "GROUP BY" in job.query:
                 sent.append((values["first_suffix"], values["last_suffix"]))
     return sent
 
@@ -538,9 +536,7 @@ def test_a_filter_on_a_pseudo_column(partitioned, tmp_path):
 
 @pytest.mark.parametrize("partitions", ["DATE(time)", "_PARTITIONDATE"])
 def test_a_partition_filter_that_is_missing_is_one_line_with_a_remedy(partitioned, tmp_path, partitions):
-    with pytest.raises(
-        InputError, match=r"partition elimination.*; give a row_filter on such a column, or a window"
-    ):
+    with pytest.raises(InputError, match=r"partition elimination.*; give a window over such a column"):
         extract(source=partitioned(partitions), output=tmp_path / "out", timestamp_column="time")
 
 
@@ -559,7 +555,7 @@ def test_the_first_partition_by_time_of_ingestion(unit, first):
 
 def test_more_rows_than_bigquery_returns_require_a_staging_dataset(warehouse, returned_rows, tmp_path):
     source = warehouse.load("source", ratings(3_000))
-    with pytest.raises(InputError, match=r"^staging_dataset '': is missing.*10 GB.*; give a dataset"):
+    with pytest.raises(InputError, match=r"more than the 10 GB .*; give a staging_dataset"):
         extract(source=source, output=tmp_path / "out")
     assert not (tmp_path / "out" / MANIFEST).exists()
     assert extract(source=source, output=tmp_path / "out", staging_dataset=warehouse.dataset)["rows"] == 3_000
