@@ -2,6 +2,7 @@
 -- keys the first counts.
 SELECT
   {{ user }} AS user_id,
+{% if not count_without_user %}
   (
     SELECT COALESCE(p.value.string_value, CAST(p.value.int_value AS STRING))
     FROM UNNEST(event_params) AS p WITH OFFSET AS position
@@ -22,6 +23,7 @@ SELECT
   ) AS thousandths,
 {% else %}
   1000 AS thousandths,
+{% endif %}
 {% endif %}
   TIMESTAMP_MICROS(event_timestamp) AS event_time
 FROM {% include "source.sql" %}

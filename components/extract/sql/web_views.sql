@@ -3,12 +3,15 @@
 -- unknown.
 SELECT
   user_id,
+{% if not count_without_user %}
   item_id,
   next_hit - hit AS thousandths,
+{% endif %}
   TIMESTAMP_MICROS(visit_start * 1000000 + hit * 1000) AS event_time
 FROM (
   SELECT
     {{ user }} AS user_id,
+{% if not count_without_user %}
     (
       SELECT d.value
       FROM UNNEST(h.customDimensions) AS d WITH OFFSET AS position
@@ -16,6 +19,7 @@ FROM (
       ORDER BY position
       LIMIT 1
     ) AS item_id,
+{% endif %}
     visitStartTime AS visit_start,
     h.time AS hit,
     LEAD(h.time) OVER (PARTITION BY {{ user }}, visitId, visitStartTime ORDER BY h.hitNumber) AS next_hit
