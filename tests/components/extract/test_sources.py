@@ -248,7 +248,7 @@ def test_events_without_a_user_are_left_out_and_counted(warehouse, tmp_path, cap
             data_type="ga4",
             item_key="item",
             event_name="read",
-            # The first of them is before the window.
+            # The first two are before the window.
             window_start=datetime.datetime.fromtimestamp(day + 2, UTC).isoformat(),
             **arguments,
         )
