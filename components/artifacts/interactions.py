@@ -2,7 +2,8 @@
 
 part-00000.parquet …   user_id and item_id (int64 or string), rating (float32, finite) and, if the
                        source has times, event_time (timestamp, microseconds, UTC)
-_manifest.json          rows, columns, source, and the path, rows and SHA-256 of each file (shard)
+_manifest.json          rows, columns, source, for events the number of those without a user, and the path,
+                       rows and SHA-256 of each file (shard)
 """
 
 from collections.abc import Sequence

@@ -1,11 +1,14 @@
 """BigQuery: query jobs with a cost cap, and parallel reads of their results with the Storage Read API."""
 
 import contextlib
+import hashlib
+import json
 import logging
 import os
 import queue
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -38,8 +41,32 @@ _ARROW_TYPES = {
 _TYPES = {str: "STRING", int: "INT64", float: "FLOAT64"}
 
 
+class TimeTravelError(WalsError):
+    """A table cannot be read as of a moment, because it has, or had, row access policies."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a query reads: a table, a view, a wildcard over tables, or another query.
+
+    Attributes:
+        schema: type of each column, including the pseudo-columns of partitioning by time of ingestion.
+        has_snapshots: whether it can be read as of a moment.
+        ingested_by: unit of its partitioning by time of ingestion: HOUR, DAY, MONTH or YEAR; "" if none.
+    """
+
+    schema: dict[str, str]
+    has_snapshots: bool = False
+    ingested_by: str = ""
+
+
 class BigQuery:
-    """Runs query jobs and reads their results; an `Engine`."""
+    """Runs query jobs and reads their results; an `Engine`.
+
+    Attributes:
+        project: project that runs and pays for the queries.
+        location: location in which they run; "" if BigQuery chooses it.
+    """
 
     in_process = False
 
@@ -53,7 +80,7 @@ class BigQuery:
 
         Args:
             project: project that runs and pays for the queries. Without it, Vertex AI's own would be used.
-            location: location of the data, such as "EU"; auto-detected if "".
+            location: location of the data, such as "EU"; that of what `describe` finds if "".
             dataset: ``project.dataset`` for the tables of `create`; "" if none are created.
             prefix: prefix of those tables' names.
             maximum_bytes_billed: refuse queries that would read more; 0 is unlimited.
@@ -66,12 +93,12 @@ class BigQuery:
         self._prefix = prefix
         self._adopted: dict[str, str] = {}
         self._maximum_bytes_billed = maximum_bytes_billed
-        self._project = project
+        self.project = project
+        self.location = location
         emulated = "BIGQUERY_EMULATOR_HOST" in os.environ
         with _bigquery_errors(project):
             self._client = bigquery.Client(
                 project=project,
-                location=location or None,
                 credentials=AnonymousCredentials() if emulated else None,  # type: ignore[no-untyped-call]
             )
             if emulated:
@@ -82,21 +109,46 @@ class BigQuery:
             else:
                 self._reader = bigquery_storage.BigQueryReadClient()  # type: ignore[no-untyped-call]
 
-    def describe(self, table: str) -> tuple[dict[str, str], bool]:
-        """Return the type of each column of ``project.dataset.table``, and whether it has snapshots.
-
-        Views and wildcard tables have none.
+    def describe(self, table: str) -> Source:
+        """Return what is known of ``project.dataset.table``, and run all later queries in its location.
 
         Raises:
             InputError: the table does not exist.
             WalsError: the table cannot be read.
         """
+        if table.endswith("*"):
+            return self.describe_query(f"SELECT * FROM {quoted('source', table)}")  # noqa: S608
         with _bigquery_errors(table):
-            if table.endswith("*"):
-                return self.query_schema(f"SELECT * FROM {quoted('source', table)}"), False  # noqa: S608
             metadata = self._client.get_table(table)
+        self._settle(metadata.location)
         schema = {field.name: field.field_type for field in metadata.schema}
-        return schema, metadata.table_type == "TABLE"
+        partitioning = metadata.time_partitioning
+        ingested_by = partitioning.type_ if partitioning and not partitioning.field else ""
+        if ingested_by:
+            schema["_PARTITIONTIME"] = "TIMESTAMP"
+        if ingested_by == "DAY":
+            schema["_PARTITIONDATE"] = "DATE"
+        return Source(schema, metadata.table_type == "TABLE", ingested_by)
+
+    def describe_query(self, sql: str) -> Source:
+        """Return what is known of a query without running it; see `describe`."""
+        with _bigquery_errors("query"):
+            job = self._query(sql, self._config(sql, None, dry_run=True))
+        self._settle(job.location)
+        fields = ((field.name, field.field_type) for field in job.schema or ())
+        return Source(unique_columns("query", sql, fields))
+
+    def check_dataset(self) -> None:
+        """Raise InputError if the dataset for tables does not exist, or is in another location."""
+        with _bigquery_errors(self._dataset):
+            location = self._client.get_dataset(self._dataset).location or ""
+        if self.location and location.lower() != self.location.lower():
+            raise InputError(
+                "staging_dataset",
+                self._dataset,
+                f"is in {location}, and the source in {self.location}",
+                "give a dataset in the source's location",
+            )
 
     def columns(self, name: str) -> list[dict[str, str]]:
         """Return the name and Arrow type of each column of the table ``name`` that `create` created."""
@@ -108,12 +160,6 @@ class BigQuery:
         """Return the time on BigQuery's clock, in a form that it casts to a timestamp."""
         (row,) = self.fetch("SELECT CURRENT_TIMESTAMP() AS now").to_pylist()
         return str(row["now"].isoformat(" ", "microseconds"))
-
-    def query_schema(self, sql: str, parameters: Parameters | None = None) -> dict[str, str]:
-        """Return the type of each column of a query without running it."""
-        with _bigquery_errors("query"):
-            job = self._client.query(sql, self._config(sql, parameters, dry_run=True))
-        return unique_columns("query", sql, ((field.name, field.field_type) for field in job.schema or ()))
 
     def table(self, name: str) -> Checked:
         """See `Engine.table`."""
@@ -142,8 +188,18 @@ class BigQuery:
         return pa.Table.from_batches(self._read(session), _schema(session))
 
     def stream(self, sql: str, parameters: Parameters | None = None) -> Iterator[pa.RecordBatch]:
-        """See `Engine.stream`. The rows come in no particular order, from several streams at once."""
-        yield from self._read(self._session(sql, parameters))
+        """See `Engine.stream`. The rows come in no particular order, from several streams at once.
+
+        They are written to a table of the dataset first, if there is one: without a destination BigQuery
+        refuses results of more than 10 GB.
+        """
+        if not self._dataset:
+            yield from self._read(self._session(sql, parameters))
+            return
+        digest = hashlib.sha256(json.dumps([sql, parameters]).encode()).hexdigest()[:12]
+        self.create(f"rows_{digest}", sql, parameters)
+        path = bigquery.TableReference.from_string(self._path(f"rows_{digest}"))
+        yield from self._read(self._table_session(path))
 
     def cost(self) -> dict[str, int]:
         """See `Engine.cost`."""
@@ -155,6 +211,14 @@ class BigQuery:
 
     def _path(self, name: str) -> str:
         return f"{self._dataset}.{self._adopted.get(name, self._prefix + name)}"
+
+    def _settle(self, location: str | None) -> None:
+        """Run all later queries in a location, unless one has been given."""
+        self.location = self.location or location or ""
+        logger.info("BigQuery jobs run in %s, and %s pays for them", self.location, self.project)
+
+    def _query(self, sql: str, config: bigquery.QueryJobConfig) -> bigquery.QueryJob:
+        return self._client.query(sql, config, location=self.location or None)
 
     def _config(
         self, sql: str, parameters: Parameters | None, *, dry_run: bool = False
@@ -171,7 +235,7 @@ class BigQuery:
 
     def _run(self, sql: str, config: bigquery.QueryJobConfig) -> bigquery.QueryJob:
         self._check_cost(sql, config)
-        job = self._client.query(sql, config)
+        job = self._query(sql, config)
         job.result(page_size=1)
         self._bytes_billed += job.total_bytes_billed or 0
         self._slot_milliseconds += job.slot_millis or 0
@@ -182,7 +246,7 @@ class BigQuery:
         dry = bigquery.QueryJobConfig(
             query_parameters=config.query_parameters, dry_run=True, use_query_cache=False
         )
-        estimate = self._client.query(sql, dry).total_bytes_processed or 0
+        estimate = self._query(sql, dry).total_bytes_processed or 0
         price = estimate / 2**40 * DOLLARS_PER_TEBIBYTE
         if estimate:
             logger.info("query reads %s bytes (about $%.2f on demand)", f"{estimate:,}", price)
@@ -200,10 +264,14 @@ class BigQuery:
     def _session(self, sql: str, parameters: Parameters | None) -> Any:
         with _bigquery_errors("query"):
             job = self._run(sql, self._config(sql, parameters))
+        return self._table_session(job.destination)
+
+    def _table_session(self, table: bigquery.TableReference) -> Any:
+        with _bigquery_errors("query"):
             return self._reader.create_read_session(
-                parent=f"projects/{self._project}",
+                parent=f"projects/{self.project}",
                 read_session=bigquery_storage.ReadSession(
-                    table=job.destination.to_bqstorage(), data_format=bigquery_storage.DataFormat.ARROW
+                    table=table.to_bqstorage(), data_format=bigquery_storage.DataFormat.ARROW
                 ),
                 max_stream_count=_STREAMS,
             )
@@ -257,16 +325,34 @@ def _bigquery_errors(what: str) -> contextlib.AbstractContextManager[None]:
             exceptions.NotFound,
             lambda _: InputError("BigQuery", what, "does not exist (or not in this location)", "check both"),
         ),
-        (
-            exceptions.BadRequest,
-            lambda error: InputError("BigQuery", what, _message(error), "fix the query or its parameters"),
-        ),
-        (exceptions.Forbidden, lambda error: WalsError(f"BigQuery refuses {what}: {_message(error)}")),
+        (exceptions.BadRequest, lambda error: InputError("BigQuery", what, _message(error), _remedy(error))),
+        (exceptions.Forbidden, lambda error: _refusal(what, error)),
         (
             (exceptions.GoogleAPIError, GoogleAuthError),
             lambda error: WalsError(f"BigQuery failed on {what}: {_message(error)}"),
         ),
     )
+
+
+def _remedy(error: exceptions.BadRequest) -> str:
+    if "partition elimination" in _message(error):
+        return "give a window over such a column, or a row_filter on it"
+    return "fix the query or its parameters"
+
+
+def _refusal(what: str, error: exceptions.Forbidden) -> WalsError:
+    message = _message(error)
+    # Neither has an error code of its own.
+    if "Time travel" in message and "row access polic" in message:
+        return TimeTravelError(f"BigQuery refuses {what}: {message}")
+    if "Response too large" in message:
+        return InputError(
+            "BigQuery",
+            what,
+            "returns more than the 10 GB that need no table to write them to",
+            "give a staging_dataset, or narrow the query",
+        )
+    return WalsError(f"BigQuery refuses {what}: {message}")
 
 
 def _message(error: Exception) -> str:

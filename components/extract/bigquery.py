@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import logging
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from components.engines.bigquery import BigQuery
+from components.engines.bigquery import BigQuery, Source, TimeTravelError
 from components.engines.sql import Checked, quoted, render
 from components.extract.names import table_of
 from components.extract.options import ExtractOptions
@@ -15,6 +16,8 @@ from components.extract.query import SQL, Query, Request
 from components.extract.shards import write_shards
 from components.times import timestamp
 from trainer.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 _STAGED_FOR = timedelta(days=14)
 _PROBLEMS = {"user_id": "no user id", "item_id": "no item id", "rating": "no finite rating"}
@@ -31,24 +34,91 @@ def extract_from_bigquery(options: ExtractOptions, output: Path) -> dict[str, An
         The manifest: what was written, and where it came from.
     """
     source_project, table = table_of(options.source, options.data_type)
-    project = options.project or source_project
-    staging_dataset = options.staging_dataset
     engine = BigQuery(
-        project=project,
+        project=options.project or source_project,
         location=options.location,
-        dataset=staging_dataset,
+        dataset=options.staging_dataset,
         prefix="wals_",
         maximum_bytes_billed=options.maximum_bytes_billed,
     )
-    query, pinned = _query(engine, Request(options), table)
-    if staging_dataset:
+    request = Request(options)
+    selected = request.table(quoted("source", table))
+    source = engine.describe_query(selected) if options.query else engine.describe(table)
+    if options.snapshot and not source.has_snapshots:
+        raise InputError(
+            "snapshot",
+            options.snapshot,
+            f"is not supported for {selected}, which is not a plain table",
+            "omit it",
+        )
+    if options.staging_dataset:
+        engine.check_dataset()
+    # The name of a staged table depends on the parameters, so with the moment each extraction gets its own.
+    moment = timestamp(options.snapshot) or engine.now()
+
+    def read(*, pinned: bool) -> dict[str, Any]:
+        query = _query(request, source, selected, table, pinned=pinned)
+        query = replace(query, parameters={**query.parameters, "snapshot": moment})
+        content = _read(engine, options, query, output)
+        content["source"] = {
+            "uri": options.source,
+            "data_type": options.data_type,
+            "snapshot": moment if pinned else "",
+            **engine.cost(),
+        }
+        return content
+
+    try:
+        return read(pinned=source.has_snapshots)
+    except TimeTravelError as error:
+        if options.snapshot:
+            raise InputError(
+                "snapshot",
+                options.snapshot,
+                f"is not supported for {selected}, which has, or had, row access policies",
+                "omit it, or ask for bigquery.rowAccessPolicies.overrideTimeTravelRestrictions",
+            ) from error
+        logger.warning(
+            "%s has, or had, row access policies, so it is read as it is now: no snapshot", selected
+        )
+        return read(pinned=False)
+
+
+def _query(request: Request, source: Source, selected: Checked, table: str, *, pinned: bool) -> Query:
+    """Return the query for the interactions."""
+    if request.is_ratings:
+        columns = request.columns(source.schema)
+        return request.ratings(
+            columns,
+            source.schema,
+            selected,
+            snapshot=pinned,
+            stored_time=source.schema.get(columns.timestamp, ""),
+            ingested_by=source.ingested_by,
+        )
+    return request.events(
+        source.schema,
+        selected,
+        wildcard=table if table.endswith("*") else "",
+        snapshot=pinned,
+        ingested_by=source.ingested_by,
+    )
+
+
+def _read(engine: BigQuery, options: ExtractOptions, query: Query, output: Path) -> dict[str, Any]:
+    """Write the rows, or keep them in the staging dataset; return that part of the manifest."""
+    without_user = {}
+    if query.without_user:
+        (counted,) = engine.fetch(query.without_user, query.parameters).to_pylist()
+        without_user = query.check_users(counted["events"])
+    if options.staging_dataset:
         digest = hashlib.sha256(json.dumps([query.sql, query.parameters]).encode()).hexdigest()[:12]
         content = _stage(engine, f"{digest}_interactions", query)
         content["staged"] = {
-            "dataset": staging_dataset,
+            "dataset": options.staging_dataset,
             "table": f"wals_{digest}_interactions",
-            "project": project,
-            "location": options.location,
+            "project": engine.project,
+            "location": engine.location,
             "maximum_bytes_billed": options.maximum_bytes_billed,
         }
     else:
@@ -58,35 +128,7 @@ def extract_from_bigquery(options: ExtractOptions, output: Path) -> dict[str, An
             raise InputError("source", options.source, f"has rows with {problem}", "filter or fix them")
         content = written.manifest()
     query.check_times(content["rows"], content["rows_without_time"])
-    content["source"] = {
-        "uri": options.source,
-        "data_type": options.data_type,
-        "snapshot": query.parameters["snapshot"] if pinned else "",
-        **engine.cost(),
-    }
-    return content
-
-
-def _query(engine: BigQuery, request: Request, table: str) -> tuple[Query, bool]:
-    """Return the query for the interactions, and whether it reads the table as of one moment."""
-    snapshot = request.options.snapshot
-    selected = request.table(quoted("source", table))
-    if request.options.query:
-        schema, pinned = engine.query_schema(selected), False
-    else:
-        schema, pinned = engine.describe(table)
-    if snapshot and not pinned:
-        raise InputError(
-            "snapshot", snapshot, f"is not supported for {selected}, which is not a plain table", "omit it"
-        )
-    if request.is_ratings:
-        query = request.ratings(request.columns(schema), schema, selected, snapshot=pinned)
-    else:
-        wildcard = table if table.endswith("*") else ""
-        query = request.events(schema, selected, wildcard=wildcard, snapshot=pinned)
-    # The name of a staged table depends on the parameters, so with the moment each extraction gets its own.
-    moment = timestamp(snapshot) or engine.now()
-    return replace(query, parameters={**query.parameters, "snapshot": moment}), pinned
+    return {**content, **without_user}
 
 
 def _stage(engine: BigQuery, name: str, query: Query) -> dict[str, Any]:

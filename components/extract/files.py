@@ -45,6 +45,7 @@ def extract_from_files(options: ExtractOptions, output: Path) -> dict[str, Any]:
     with DuckDB.open(ordered=True) as database:
         files = SourceFiles(database, options)
         request = Request(options)
+        without_user: dict[str, int] = {}
         if options.query:
             written = _extract_query(database, files, request, output)
         elif request.is_ratings:
@@ -55,11 +56,12 @@ def extract_from_files(options: ExtractOptions, output: Path) -> dict[str, Any]:
         else:
             files.expose()
             query = request.events(files.schema, files.table, ordered=True)
+            with files.read_errors():
+                (counted,) = database.fetch(query.without_user, query.parameters).to_pylist()
+            without_user = query.check_users(counted["events"])
             written = _write(database, files, query, output)
-            if written.faulty:
-                field = min(written.faulty)
-                raise InputError("source", options.source, f"has events without {field}", "filter them")
-    return {**written.manifest(), "source": {"uri": options.source, "data_type": options.data_type}}
+    source = {"uri": options.source, "data_type": options.data_type}
+    return {**written.manifest(), **without_user, "source": source}
 
 
 def _extract_query(database: DuckDB, files: "SourceFiles", request: Request, output: Path) -> Written:

@@ -104,12 +104,13 @@ class ExtractOptions(Options):
     )
     project: Annotated[str, valid_if(check_project)] = Field(
         default="",
-        description="Project that runs and pays for BigQuery jobs; the source's own if omitted.",
+        description="Project that runs and pays for BigQuery jobs; if omitted, the environment's on "
+        "Vertex AI, and elsewhere the source's own.",
         json_schema_extra=_BIGQUERY,
     )
     location: Annotated[str, valid_if(check_location)] = Field(
         default="",
-        description="Location of the BigQuery data, such as EU; auto-detected if omitted.",
+        description="Location of the BigQuery data, such as EU; the source's if omitted.",
         json_schema_extra=_BIGQUERY,
     )
     snapshot: Time = Field(

@@ -21,7 +21,7 @@ def extract(options: ExtractOptions, *, interactions: Path) -> dict[str, Any]:
 
     Returns:
         Metadata of the artifact: rows, shards, bytes, checksum (SHA-256 of the manifest) and schema_version;
-        for BigQuery also snapshot, bytes_billed and slot_milliseconds.
+        for events also events_without_user; for BigQuery also snapshot, bytes_billed and slot_milliseconds.
 
     Raises:
         InputError: the source, a column or a row of it cannot be used, or the output cannot be written.
@@ -49,7 +49,7 @@ def extract(options: ExtractOptions, *, interactions: Path) -> dict[str, Any]:
         **identity(interactions, SCHEMA),
         **{
             name: value
-            for name, value in content["source"].items()
-            if name in ("snapshot", "bytes_billed", "slot_milliseconds")
+            for name, value in {**content, **content["source"]}.items()
+            if name in ("events_without_user", "snapshot", "bytes_billed", "slot_milliseconds")
         },
     }

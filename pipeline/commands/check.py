@@ -29,7 +29,7 @@ from pipeline.display.output import print_json
 from pipeline.platforms.backend import Gpus, Job, Plan
 from pipeline.platforms.connect import connect
 from pipeline.platforms.cron import parse_cron, parse_time_zone
-from pipeline.platforms.environments import file_parameters
+from pipeline.platforms.environments import file_parameters, with_payer
 from pipeline.platforms.findings import Findings
 from trainer.errors import InputError
 
@@ -83,7 +83,8 @@ def command(
                 connect(environment.platform).schedule_request(plan)
         if not offline:
             with findings.noted():
-                connect(environment.platform).check(parameters, gpus, findings)
+                platform = environment.platform
+                connect(platform).check(with_payer(parameters, platform), gpus, findings)
     _report(findings, as_json)
     if findings.problems:
         context.exit(InputError.exit_code)

@@ -19,7 +19,13 @@ from pipeline.definition.targets import TARGETS, Target
 from pipeline.definition.vertex_machines import region_problems
 from pipeline.platforms.backend import Backend, Gpus, Job, pipeline_of
 from pipeline.platforms.connect import connect
-from pipeline.platforms.environments import Environment, Vertex, read_environment, read_parameters
+from pipeline.platforms.environments import (
+    Environment,
+    Vertex,
+    read_environment,
+    read_parameters,
+    with_payer,
+)
 from trainer.errors import CombinedInputError, InputError, collected, problems_of
 
 
@@ -228,7 +234,7 @@ def _checked_parameters(environment: Environment, pipeline: Pipeline, flags: Fla
     parameters, problems = given_parameters(environment.parameters, pipeline, flags.parameters)
     if problems:
         raise CombinedInputError(problems)
-    return parameters
+    return with_payer(parameters, environment.platform)
 
 
 def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:

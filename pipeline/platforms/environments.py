@@ -234,6 +234,16 @@ def read_parameters(
     return {name: value for name, value in values.items() if name not in bad}, problems
 
 
+def with_payer(parameters: Mapping[str, Any], platform: Platform) -> dict[str, Any]:
+    """Return parameters with the project that pays for BigQuery: the platform's, unless they name another.
+
+    A reader of another project's tables rarely may run jobs there.
+    """
+    if isinstance(platform, Vertex) and str(parameters.get("source", "")).startswith("bq://"):
+        return {"project": platform.project, **parameters}
+    return dict(parameters)
+
+
 def file_parameters(path: Path | None) -> dict[str, Any] | None:
     """Return the parameters of an environment's file, even if its other sections are invalid.
 

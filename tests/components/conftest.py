@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery, storage
 from pyarrow.fs import S3FileSystem
@@ -162,6 +163,24 @@ def warehouse(_bigquery_server, monkeypatch, request):
     warehouse.client.create_dataset(warehouse.dataset)
     yield warehouse
     warehouse.client.delete_dataset(warehouse.dataset, delete_contents=True)
+
+
+@pytest.fixture
+def returned_rows(monkeypatch):
+    """BigQuery's limit on results without a destination table, here 1,000 rows; the emulator has none."""
+    real = bigquery.QueryJob.result
+
+    def result(self, *arguments, **options):
+        rows = real(self, *arguments, **options)
+        # Tables without a destination are in a hidden dataset.
+        if rows.total_rows > 1_000 and self.destination.dataset_id.startswith("_"):
+            raise exceptions.Forbidden(
+                "Response too large to return. Consider specifying a destination table in your job "
+                "configuration. For more details, see https://cloud.google.com/bigquery/troubleshooting-errors"
+            )
+        return rows
+
+    monkeypatch.setattr(bigquery.QueryJob, "result", result)
 
 
 @pytest.fixture

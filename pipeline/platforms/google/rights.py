@@ -75,26 +75,35 @@ def _look_in_bigquery(
         credentials=credentials,
     )
     query, staging = parameters.get("query"), parameters.get("staging_dataset")
+    location = ""
     with findings.noted():
         if query:
             with _google_errors("query", query, f"roles/bigquery.jobUser and {_READERS['bq']}"):
                 config = bigquery.QueryJobConfig(dry_run=True)
-                client.query(query, config, job_retry=None, **_ONCE)
+                location = client.query(query, config, job_retry=None, **_ONCE).location
         else:
             with _google_errors("source", source, _READERS["bq"]):
-                _find_table(client, source, name)
+                location = _find_table(client, source, name)
     if staging:
         with findings.noted(), _google_errors("staging_dataset", staging, "roles/bigquery.dataEditor"):
-            client.get_dataset(staging, **_ONCE)
+            there = client.get_dataset(staging, **_ONCE).location
+            if location and there and location.lower() != there.lower():
+                raise InputError(
+                    "staging_dataset",
+                    staging,
+                    f"is in {there}, and the source in {location}",
+                    "give a dataset in the source's location",
+                )
 
 
-def _find_table(client: Any, source: str, name: str) -> None:
+def _find_table(client: Any, source: str, name: str) -> str:
+    """Return the location of a table, or of those that match a wildcard."""
     if not name.endswith("*"):
-        client.get_table(name, **_ONCE)
-        return
+        return client.get_table(name, **_ONCE).location or ""
     dataset, _, prefix = name.rstrip("*").rpartition(".")
     if not any(table.table_id.startswith(prefix) for table in client.list_tables(dataset, **_ONCE)):
         raise InputError("source", source, "matches no table", f"give a pattern of tables in {dataset}")
+    return client.get_dataset(dataset, **_ONCE).location or ""
 
 
 def _find_objects(credentials: Credentials, source: str) -> None:

@@ -16,7 +16,10 @@ from fsspec.implementations.arrow import ArrowFile
 from google.api_core import exceptions
 from google.cloud import bigquery
 
+from components.engines.sql import quoted
 from components.extract import bigquery as extract_bigquery
+from components.extract.options import ExtractOptions
+from components.extract.query import Request
 from tests.components.read_relay import ROWS_PER_MESSAGE
 from tests.components.steps import extract
 from tests.pipeline.serving import serving
@@ -112,12 +115,16 @@ def test_user_ratings_have_a_default_table(warehouse, tmp_path):
 
 
 def hits(*times, dimension=7):
+    """The hits of a session; the dimension of the item is repeated, with another value."""
     return [
         {
             "hitNumber": number,
             "time": time,
             "type": kind,
-            "customDimensions": [{"index": 1, "value": "x"}, {"index": dimension, "value": item}]
+            "customDimensions": [
+                {"index": index, "value": value}
+                for index, value in ((1, "x"), (dimension, item), (dimension, "z"))
+            ]
             if item
             else [],
         }
@@ -136,9 +143,9 @@ def test_web_views(both):
     )
     table = pa.table(
         {
-            "fullVisitorId": ["ann", "ann", "bob"],
-            "visitId": [1, 2, 1],
-            "visitStartTime": [1_600_000_000, 1_600_100_000, 1_600_000_000],
+            "fullVisitorId": ["ann", "ann", "bob", None],
+            "visitId": [1, 2, 1, 1],
+            "visitStartTime": [1_600_000_000, 1_600_100_000, 1_600_000_000, 1_600_000_000],
             "hits": pa.array(
                 [
                     hits(
@@ -150,6 +157,7 @@ def test_web_views(both):
                     ),
                     hits((0, "a", "PAGE"), (2_500, None, "PAGE"), (3_000, "a", "PAGE")),
                     hits((0, "a", "PAGE")),
+                    hits((0, "a", "PAGE"), (2_000, "b", "PAGE"), (3_000, "", "PAGE"), (4_000, "a", "PAGE")),
                 ],
                 pa.list_(hit),
             ),
@@ -199,6 +207,62 @@ def test_ga4(both, event_rating, ratings):
     assert [row[2] for row in local] == ratings
 
 
+def repeated(table, column, rows):
+    """A table of events in which the keys of a column are repeated, with other values."""
+    parameters = table[column].to_pylist()
+    return table.set_column(
+        table.column_names.index(column),
+        column,
+        pa.array([own + extra for own, extra in zip(parameters, rows, strict=True)], table[column].type),
+    )
+
+
+def test_the_first_of_repeated_keys_counts(both):
+    table = events(
+        ("read", 1_600_000_000, {"string_value": "a"}, 1_500),
+        ("read", 1_600_000_001, {"string_value": "b"}, 3_000),
+    )
+    again = [
+        {"key": "item", "value": {"string_value": "z"}},
+        {"key": "engagement_time_msec", "value": {"int_value": 7}},
+    ]
+    table = repeated(table, "event_params", [again, again * 3])
+    local, remote = both(
+        table, data_type="ga4", item_key="item", event_name="read", event_rating="engagement"
+    )
+    assert local == remote
+    assert [row[:3] for row in local] == [("ann", "a", 1.5), ("ann", "b", 3.0)]
+
+
+def test_events_without_a_user_are_left_out_and_counted(warehouse, tmp_path, caplog):
+    day = 1_600_041_600
+    table = events(*[("read", day + number, {"string_value": "a"}, 0) for number in range(5)])
+    users = pa.array(["ann", None, None, " ", "bob"])
+    table = table.set_column(table.column_names.index("user_pseudo_id"), "user_pseudo_id", users)
+    pq.write_table(table, tmp_path / "source.parquet")
+    loaded = warehouse.load("source", table)
+    for place, arguments in {
+        "local": {"source": str(tmp_path / "source.parquet")},
+        "remote": {"source": loaded},
+        "staged": {"source": loaded, "staging_dataset": warehouse.dataset},
+    }.items():
+        caplog.clear()
+        metadata = extract(
+            output=tmp_path / place,
+            data_type="ga4",
+            item_key="item",
+            event_name="read",
+            # The first two are before the window.
+            window_start=datetime.datetime.fromtimestamp(day + 2, UTC).isoformat(),
+            **arguments,
+        )
+        manifest = json.loads((tmp_path / place / MANIFEST).read_text())
+        assert manifest["rows"] == 1
+        assert manifest["events_without_user"] == metadata["events_without_user"] == 2
+        assert "2 events have no user and are left out" in caplog.text
+    assert interactions(tmp_path / "local") == interactions(tmp_path / "remote")
+
+
 def test_tables_of_days_outside_the_window_are_not_read(warehouse, tmp_path):
     day = 1_600_041_600  # 2020-09-14
     for number in range(-3, 4):
@@ -216,14 +280,44 @@ def test_tables_of_days_outside_the_window_are_not_read(warehouse, tmp_path):
         **arguments,
     )
     assert [row[1] for row in interactions(tmp_path / "window")] == ["day -1", "day 0"]
-    jobs = warehouse.client.list_jobs(max_results=30)
-    values = {
-        parameter.name: parameter.value
-        for job in jobs
-        if job.job_type == "query" and warehouse.dataset in job.query
-        for parameter in job.query_parameters
-    }
-    assert (values["first_suffix"], values["last_suffix"]) == ("20200912", "20200916")
+    assert suffixes_sent(warehouse) == [("20200912", "20200916"), ("00000000", "99999999")]
+
+
+def suffixes_sent(warehouse):
+    """Return the bounds of tables of days in the queries for the rows, latest first."""
+    sent = []
+    for job in warehouse.client.list_jobs(max_results=50):
+        if job.job_type == "query" and not job.dry_run and f"{warehouse.dataset}.events_*" in job.query:
+            values = {parameter.name: parameter.value for parameter in job.query_parameters}
+            if "GROUP BY" in job.query:
+                sent.append((values["first_suffix"], values["last_suffix"]))
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("data_type", "wildcard", "window", "first", "last"),
+    [
+        ("ga4", "events_*", {}, "00000000", "99999999"),
+        ("ga4", "events_*", {"window_start": "2020-03-01"}, "20200229", "99999999"),
+        ("ga4", "events_*", {"window_end": "2020-03-01T05:00Z"}, "00000000", "20200302"),
+        ("ga4", "events_2020*", {}, "0000", "9999"),
+        ("ga4", "events_2020*", {"window_start": "2020-03-01", "window_end": "2021-01-01"}, "0229", "9999"),
+        ("ga4", "events_202003*", {"window_start": "2020-02-01", "window_end": "2020-03-09"}, "00", "10"),
+        ("ga4", "events_2020*", {"window_start": "2022-01-01"}, "9999", "0000"),
+        ("ga4", "events_20200301*", {}, "", ""),
+        ("web_views", "ga_sessions_*", {}, "00000000", "99999999"),
+        ("web_views", "ga_sessions_*", {"window_start": "2020-01-01"}, "20191231", "99999999"),
+    ],
+)
+def test_a_wildcard_always_has_constant_bounds(data_type, wildcard, window, first, last):
+    options = ExtractOptions(
+        source=f"bq://test-project.d.{wildcard}", data_type=data_type, item_key="7", **window
+    )
+    query = Request(options).events({}, quoted("source", wildcard), wildcard=wildcard)
+    for sql in (query.sql, query.without_user):
+        assert "_TABLE_SUFFIX >= @first_suffix" in sql
+        assert "_TABLE_SUFFIX <= @last_suffix" in sql
+    assert (query.parameters["first_suffix"], query.parameters["last_suffix"]) == (first, last)
 
 
 @pytest.mark.parametrize("wildcard", ["events_*", "events_2020*"])
@@ -341,6 +435,136 @@ def test_snapshot_reads_the_table_as_it_was(warehouse, tmp_path):
     assert datetime.datetime.fromisoformat(before["snapshot"]) == row.now
 
 
+@pytest.fixture
+def row_access_policies(monkeypatch):
+    """The refusal of BigQuery to read a table with row access policies as of a moment; the emulator does."""
+    real = bigquery.Client.query
+
+    def query(self, sql, *arguments, **options):
+        if "FOR SYSTEM_TIME AS OF" in sql:
+            raise exceptions.Forbidden(
+                "Access Denied: BigQuery BigQuery: Time travel on table p:d.t is forbidden as it has "
+                "(or has had) row access policies."
+            )
+        return real(self, sql, *arguments, **options)
+
+    monkeypatch.setattr(bigquery.Client, "query", query)
+
+
+def test_a_table_with_row_access_policies_is_read_as_it_is_now(
+    warehouse, row_access_policies, tmp_path, caplog
+):
+    source = warehouse.load("source", ratings(10))
+    for staged in ({}, {"staging_dataset": warehouse.dataset}):
+        caplog.clear()
+        metadata = extract(source=source, output=tmp_path / "out", **staged)
+        manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())
+        assert (metadata["rows"], metadata["snapshot"], manifest["source"]["snapshot"]) == (10, "", "")
+        assert "has, or had, row access policies, so it is read as it is now" in caplog.text
+
+
+def test_a_snapshot_of_a_table_with_row_access_policies_is_refused(warehouse, row_access_policies, tmp_path):
+    source = warehouse.load("source", ratings(10))
+    (row,) = warehouse.client.query("SELECT CURRENT_TIMESTAMP() AS now").result()
+    with pytest.raises(InputError, match=r"^snapshot .*row access policies; omit it"):
+        extract(source=source, output=tmp_path / "out", snapshot=row.now.isoformat())
+    assert not (tmp_path / "out" / MANIFEST).exists()
+
+
+@pytest.fixture
+def partitioned(warehouse):
+    """Create a table with a row a day that requires a filter on its partitions; return its source."""
+
+    def create(partitions):
+        ingested = partitions == "_PARTITIONDATE"
+        warehouse.client.query(
+            f"CREATE TABLE `{warehouse.dataset}.partitioned` (user INT64, item INT64, rating FLOAT64, "
+            f"time TIMESTAMP, date DATE, local DATETIME) PARTITION BY {partitions} "
+            "OPTIONS(require_partition_filter = TRUE)"
+        ).result()
+        columns = "user, item, rating, time, date, local" + ", _PARTITIONTIME" * ingested
+        later = ", TIMESTAMP '2020-01-{:02}'" * ingested
+        rows = ", ".join(
+            f"({day}, 1, 1.0, TIMESTAMP '2020-01-{day:02}', DATE '2020-01-{day:02}', "
+            f"DATETIME '2020-01-{day:02}'{later.format(day + 2)})"
+            for day in range(1, 11)
+        )
+        insert = f"INSERT INTO `{warehouse.dataset}.partitioned` ({columns}) VALUES {rows}"
+        warehouse.client.query(insert).result()
+        return f"bq://{warehouse.dataset}.partitioned"
+
+    return create
+
+
+@pytest.mark.parametrize(
+    ("partitions", "column", "users"),
+    [
+        ("DATE(time)", "time", [3, 4, 5]),
+        ("date", "date", [3, 4, 5]),
+        ("DATE(local)", "local", [3, 4, 5]),
+        ("_PARTITIONDATE", "time", [3, 4, 5]),
+        ("_PARTITIONDATE", "_PARTITIONTIME", [1, 2, 3]),
+        ("_PARTITIONDATE", "_PARTITIONDATE", [1, 2, 3]),
+    ],
+)
+def test_a_window_of_a_table_that_requires_a_partition_filter(
+    partitioned, tmp_path, partitions, column, users
+):
+    extract(
+        source=partitioned(partitions),
+        output=tmp_path / "out",
+        timestamp_column=column,
+        window_start="2020-01-03",
+        window_end="2020-01-06",
+    )
+    assert [row[0] for row in interactions(tmp_path / "out")] == users
+
+
+def test_the_time_of_ingestion_is_offered_if_there_is_no_other(warehouse, tmp_path):
+    table = "user INT64, item INT64, rating FLOAT64"
+    create = f"CREATE TABLE `{warehouse.dataset}.plain` ({table}) PARTITION BY _PARTITIONDATE"
+    warehouse.client.query(create).result()
+    with pytest.raises(InputError, match="map them with --timestamp-column _PARTITIONTIME"):
+        extract(source=f"bq://{warehouse.dataset}.plain", output=tmp_path / "out", window_start="2020-01-03")
+
+
+def test_a_filter_on_a_pseudo_column(partitioned, tmp_path):
+    extract(
+        source=partitioned("_PARTITIONDATE"),
+        output=tmp_path / "out",
+        timestamp_column="time",
+        row_filter="_PARTITIONDATE IS NOT NULL AND user > 7",
+    )
+    assert [row[0] for row in interactions(tmp_path / "out")] == [8, 9, 10]
+
+
+@pytest.mark.parametrize("partitions", ["DATE(time)", "_PARTITIONDATE"])
+def test_a_partition_filter_that_is_missing_is_one_line_with_a_remedy(partitioned, tmp_path, partitions):
+    with pytest.raises(InputError, match=r"partition elimination.*; give a window over such a column"):
+        extract(source=partitioned(partitions), output=tmp_path / "out", timestamp_column="time")
+
+
+@pytest.mark.parametrize(
+    ("unit", "first"),
+    [("HOUR", "2020-02-29"), ("DAY", "2020-02-29"), ("MONTH", "2020-02-01"), ("YEAR", "2020-01-01")],
+)
+def test_the_first_partition_by_time_of_ingestion(unit, first):
+    options = ExtractOptions(source="bq://test-project.d.t", window_start="2020-03-01T05:00+02:00")
+    schema = {"user": "INT64", "item": "INT64", "rating": "FLOAT64", "time": "TIMESTAMP"}
+    request = Request(options)
+    query = request.ratings(request.columns(schema), schema, quoted("source", "t"), ingested_by=unit)
+    assert "_PARTITIONTIME >= CAST(@first_partition AS TIMESTAMP) OR _PARTITIONTIME IS NULL" in query.sql
+    assert query.parameters["first_partition"] == f"{first} 00:00:00.000000+00:00"
+
+
+def test_more_rows_than_bigquery_returns_require_a_staging_dataset(warehouse, returned_rows, tmp_path):
+    source = warehouse.load("source", ratings(3_000))
+    with pytest.raises(InputError, match=r"more than the 10 GB .*; give a staging_dataset"):
+        extract(source=source, output=tmp_path / "out")
+    assert not (tmp_path / "out" / MANIFEST).exists()
+    assert extract(source=source, output=tmp_path / "out", staging_dataset=warehouse.dataset)["rows"] == 3_000
+
+
 def test_sources_without_snapshots_claim_none(warehouse, tmp_path):
     warehouse.load("source", ratings(10))
     view = bigquery.Table(f"{warehouse.dataset}.view")
@@ -391,7 +615,8 @@ def test_the_cost_is_logged(warehouse, tmp_path, monkeypatch, caplog):
     assert (metadata["bytes_billed"], metadata["slot_milliseconds"]) == (6, 10)
 
 
-def test_who_pays_and_where(warehouse, relay, tmp_path, monkeypatch):
+def test_who_pays_and_where(warehouse, relay, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
     source = warehouse.load("source", ratings(10))
     real = bigquery.Client._call_api
     sent = []
@@ -405,6 +630,43 @@ def test_who_pays_and_where(warehouse, relay, tmp_path, monkeypatch):
     assert extract(source=source, output=tmp_path / "out", project="payer-1", location="EU")["rows"] == 10
     assert set(sent) == {("/projects/payer-1/jobs", "EU")}
     assert set(relay.parents) == {"projects/payer-1"}
+    assert "BigQuery jobs run in EU, and payer-1 pays for them" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["table", "wildcard", "query"])
+def test_jobs_run_where_the_data_are(warehouse, tmp_path, monkeypatch, kind):
+    source = warehouse.load("source", ratings(10))
+    # The emulator is in the US only.
+    monkeypatch.setattr(bigquery.Table, "location", "EU")
+    monkeypatch.setattr(bigquery.QueryJob, "location", "EU")
+    real = bigquery.Client.query
+    sent = []
+
+    def query(self, sql, job_config=None, *, location=None, **options):
+        sent.append(location)
+        return real(self, sql, job_config, **options)
+
+    monkeypatch.setattr(bigquery.Client, "query", query)
+    arguments = {
+        "table": {"source": source},
+        "wildcard": {"source": f"bq://{warehouse.dataset}.sour*"},
+        "query": {
+            "source": f"bq://{warehouse.project}",
+            "data_type": "query",
+            "query": f"SELECT * FROM `{warehouse.dataset}.source`",
+        },
+    }
+    extract(output=tmp_path / "out", **arguments[kind])
+    # What a table's location is, is asked before any query; that of the others, by a dry run.
+    assert sent[kind != "table" :]
+    assert set(sent[kind != "table" :]) == {"EU"}
+
+
+def test_a_staging_dataset_elsewhere_is_refused(warehouse, tmp_path, monkeypatch):
+    source = warehouse.load("source", ratings(10))
+    monkeypatch.setattr(bigquery.Dataset, "location", "EU")
+    with pytest.raises(InputError, match=r"staging_dataset .*: is in EU, and the source in US; give"):
+        extract(source=source, output=tmp_path / "out", staging_dataset=warehouse.dataset)
 
 
 def test_the_cost_cap_holds_before_anything_runs(warehouse, tmp_path, monkeypatch):

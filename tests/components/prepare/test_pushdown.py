@@ -79,6 +79,12 @@ def test_same_bytes_wherever_the_sql_runs(warehouse, tmp_path, text_ids, options
     assert replace(profiles[1], columns=profiles[0].columns) == profiles[0]
 
 
+def test_more_interactions_than_bigquery_returns(warehouse, returned_rows, tmp_path):
+    source = load(warehouse, text_ids=False)
+    extract(source=source, output=tmp_path / "interactions", staging_dataset=warehouse.dataset)
+    assert prepare_in(tmp_path)["training"]["entries"] > 1_000
+
+
 def test_what_bigquery_bills_is_in_the_metadata(warehouse, tmp_path, monkeypatch):
     source = load(warehouse, text_ids=False)
     extract(source=source, output=tmp_path / "here" / "interactions")

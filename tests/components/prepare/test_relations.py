@@ -1,5 +1,6 @@
 """The relational work of preparation: ids that cannot be numbered or held."""
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -16,7 +17,6 @@ class FakeEngine:
 
     def __init__(self, ids, text=0):
         self._sizes = pa.Table.from_pylist([{"ids": ids, "text": text}])
-        self._bounds = pa.Table.from_pylist([dict.fromkeys(("lowest", "highest"), "a" if text else 1)])
 
     def table(self, name):
         return quoted("table", name)
@@ -25,8 +25,6 @@ class FakeEngine:
         pass
 
     def fetch(self, sql, parameters=None):
-        if "AS lowest" in sql:
-            return self._bounds
         if "AS ids" in sql:
             return self._sizes
         raise LookupError("the ids themselves")
@@ -68,3 +66,37 @@ def test_ids_and_the_bytes_of_their_text_are_counted_once_each(monkeypatch, boun
         else:
             users, _ = number(engine, "filtered", "user", is_text=is_text, seed=1)
             assert users.ids.to_pylist() == sorted(set(ids))
+
+
+RANDOM = np.random.default_rng(5)
+HEX = [f"{number:x}" for number in RANDOM.permutation(1 << 40 | np.arange(20_000))]
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [f"auth0|{number}" if index % 4 else f"google-oauth2|{number}" for index, number in enumerate(HEX)],
+        ["z" * 40 + number for number in HEX] + ["a", "é", "😀"],
+        [*range(20_000), 2**62, -(2**62)],
+        [*range(-20_000, 0, 2), *range(2**40, 2**40 + 10_000)],
+        ["b", "a"],
+    ],
+    ids=["few prefixes", "outliers of text", "outliers of integers", "two clusters", "two ids"],
+)
+def test_ids_are_numbered_in_order_within_ranges_of_similar_size(monkeypatch, ids):
+    monkeypatch.setattr(relations, "_SAMPLED", 10)
+    monkeypatch.setattr(relations, "_SPACING", 50)
+    with DuckDB.open(ordered=False) as engine:
+        rows = pd.DataFrame({"user_id": ids})  # noqa: F841 - DuckDB finds it by its name
+        engine.connection.execute("CREATE TABLE filtered AS SELECT * FROM rows")
+        users, counts = number(engine, "filtered", "user", is_text=isinstance(ids[0], str), seed=1)
+        sizes = engine.connection.execute(
+            "SELECT count(*) FROM users JOIN ranges_users "
+            "ON id >= lowest AND (id < beyond OR beyond IS NULL) GROUP BY id_range"
+        ).fetchall()
+    # Text is in the order of its bytes, which is that of Python's characters.
+    assert users.ids.to_pylist() == sorted(ids)
+    assert counts.tolist() == [1] * len(ids)
+    assert sum(size for (size,) in sizes) == len(ids)
+    assert max(size for (size,) in sizes) < 1_000
+    assert len(sizes) > len(ids) / 1_000

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.cloud import bigquery
 
 from pipeline.definition.targets import VERTEX
 from pipeline.definition.vertex_machines import region_problems, vertex_facts
@@ -409,6 +410,25 @@ def test_the_staging_dataset_is_checked(wals: Wals, vertex_config: Path, warehou
     assert wals(*arguments, "-p", f"staging_dataset={warehouse.dataset}").json["problems"] == []
     (problem,) = wals(*arguments, "-p", f"staging_dataset={warehouse.project}.nowhere").json["problems"]
     assert problem.startswith(f"staging_dataset '{warehouse.project}.nowhere': does not exist")
+
+
+@pytest.mark.parametrize("name", ["ratings", "rat*"])
+def test_a_staging_dataset_elsewhere_is_reported(
+    wals: Wals, vertex_config: Path, warehouse: Any, name: str
+) -> None:
+    warehouse.client.create_table(f"{warehouse.dataset}.ratings")
+    elsewhere = bigquery.Dataset(f"{warehouse.dataset}_eu")
+    elsewhere.location = "EU"
+    warehouse.client.create_dataset(elsewhere)
+    try:
+        parameters = (f"source=bq://{warehouse.dataset}.{name}", f"staging_dataset={warehouse.dataset}_eu")
+        flags = ("-p", parameters[0], "-p", parameters[1], "--json")
+        result = wals("check", "--config", vertex_config, *flags)
+    finally:
+        warehouse.client.delete_dataset(elsewhere)
+    (problem,) = result.json["problems"]
+    assert problem.startswith("staging_dataset ")
+    assert "is in EU, and the source in US" in problem
 
 
 @pytest.mark.parametrize(

@@ -72,9 +72,26 @@ def test_the_dry_run_is_the_request_that_is_sent(
     assert {name: sent[name] for name in request["pipelineJob"]} == request["pipelineJob"]
     assert request["pipelineJob"]["runtimeConfig"]["parameterValues"] == {
         "source": "bq://test-project.shop.ratings",
+        "project": "test-project",
         "latent_factors": 16,
         "num_iters": 3,
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "payer"),
+    [
+        (["source=bq://other-project.shop.ratings"], "test-project"),
+        (["source=bq://other-project.shop.ratings", "project=third-project"], "third-project"),
+        (["source=gs://test-bucket/ratings.csv"], None),
+    ],
+)
+def test_the_project_of_the_environment_pays_for_bigquery(
+    wals: Wals, vertex_config: Path, given: list[str], payer: str | None
+) -> None:
+    flags = [text for parameter in given for text in ("-p", parameter)]
+    request = wals("submit", "--config", vertex_config, *flags, "--dry-run").json
+    assert request["pipelineJob"]["runtimeConfig"]["parameterValues"].get("project") == payer
 
 
 def test_the_dry_run_on_kubeflow_asks_nothing_of_the_server(

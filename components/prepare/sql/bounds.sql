@@ -1,1 +1,0 @@
-SELECT MIN(id) AS lowest, MAX(id) AS highest FROM {{ counted }}
