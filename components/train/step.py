@@ -39,7 +39,7 @@ def train(config: TrainConfig, *, matrix: Path, vocabulary: Path, model: Path) -
         **counts,
         "iterations": last.number,
         "objective": last.objective,
-        **identity(model, SCHEMA),
+        **identity(SCHEMA, manifest),
     }
 
 

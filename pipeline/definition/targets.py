@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.definition.settings import CustomJob, StepSettings, read_settings
-from pipeline.definition.vertex_machines import check_machine, vertex_facts
+from pipeline.definition.vertex_machines import check_machine, kernel_problems, vertex_facts
 from trainer.errors import CombinedInputError, InputError, problems_of
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ class Target:
                 f"give one of {', '.join(self.accelerators)}",
             )
             return
+        yield from kernel_problems(step, settings)
         counts = self.accelerators[settings.accelerator]
         if counts and settings.accelerators not in counts:
             yield InputError(

@@ -32,10 +32,12 @@ class Accelerator(_Facts):
         counts: numbers of them that a machine may have.
         fits_n1: whether a machine of the n1 family may have it.
         regions: regions that offer it; all if empty.
+        runs_tensorflow: whether TensorFlow, the only solver for GPUs, has kernels for it.
     """
 
     counts: tuple[int, ...]
     fits_n1: bool = False
+    runs_tensorflow: bool = True
     regions: frozenset[str] = frozenset()
 
 
@@ -77,6 +79,8 @@ def check_machine(step: str, settings: StepSettings, job: CustomJob) -> None:
             f"comes with {gpu.accelerator} x {gpu.count}",
             f"set accelerator: {gpu.accelerator} and accelerators: {gpu.count}, or name another machine",
         )
+        if not _runs_tensorflow(gpu.accelerator):
+            problem, remedy = f"{problem}, which TensorFlow cannot use", "name another machine"
     elif family in {known.partition("-")[0] for known in machines}:
         related = [known for known in machines if known.startswith(f"{family}-")]
         problem, remedy = "is not a machine type", f"give one of {', '.join(related)}"
@@ -86,6 +90,23 @@ def check_machine(step: str, settings: StepSettings, job: CustomJob) -> None:
         problem = f"does not support {settings.accelerator} x {settings.accelerators}"
         remedy = f"give {' or '.join(_machines_with(settings))}"
     raise InputError(f"{step}.custom_job.machine_type", machine, problem, remedy)
+
+
+def kernel_problems(step: str, settings: StepSettings) -> list[InputError]:
+    """Return the problem of a step's accelerator that no solver can use."""
+    if _runs_tensorflow(settings.accelerator):
+        return []
+    usable = [name for name in vertex_facts().accelerators if _runs_tensorflow(name)]
+    problem, remedy = (
+        "is too new for TensorFlow, which has no kernels for it",
+        f"give one of {', '.join(usable)}",
+    )
+    return [InputError(f"{step}.accelerator", settings.accelerator, problem, remedy)]
+
+
+def _runs_tensorflow(accelerator: str) -> bool:
+    known = vertex_facts().accelerators
+    return accelerator not in known or known[accelerator].runs_tensorflow
 
 
 def _fits_n1(accelerator: str) -> bool:
