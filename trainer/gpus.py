@@ -3,6 +3,7 @@
 import ctypes
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,8 +63,9 @@ class Gpus:
     obstacle: Obstacle | None = None
 
     def __str__(self) -> str:
-        driver = f", driver {self.driver}" if self.driver else ""
-        return f"{', '.join(map(str, self.devices)) or 'no GPU'}{driver}"
+        kinds = Counter(map(str, self.devices))
+        names = [f"{count} x {name}" if count > 1 else name for name, count in kinds.items()]
+        return ", ".join([*names, *([f"driver {self.driver}"] if self.driver else [])]) or "no GPU"
 
 
 def find_gpus(
@@ -87,13 +89,11 @@ def find_gpus(
     if not devices:
         unnamed = (Gpu(),) * (files or named)
         driver, devices = _driver_of(root), _from_proc(root)[: len(unnamed)] or unnamed
-    if not devices:
-        return Gpus()
-    if not files and named:
-        problem = "the container has no device files /dev/nvidia*"
-        remedy = "run the container with NVIDIA's container runtime"
-        return Gpus(devices, driver, obstacle=Obstacle(problem, remedy))
-    return Gpus(devices, driver, *_cuda(root, load))
+        if not files and named:
+            problem = "the container has no device files /dev/nvidia*"
+            remedy = "run the container with NVIDIA's container runtime"
+            return Gpus(devices, driver, obstacle=Obstacle(problem, remedy))
+    return Gpus(devices, driver, *_cuda(root, load)) if devices else Gpus()
 
 
 def _cuda(root: Path, load: Load) -> tuple[tuple[int, int], Obstacle | None]:

@@ -89,7 +89,7 @@ def test_a_machine_without_gpus_has_none(
 def test_the_driver_names_the_gpus(tmp_path: Path) -> None:
     gpus = find_gpus(machine(tmp_path, "dev/nvidia0", "dev/nvidia1"), {}, Driver(L4, L4))
     assert gpus == Gpus((L4, L4), "550.90.07", (12, 4))
-    assert str(gpus) == "NVIDIA L4 (24 GiB), NVIDIA L4 (24 GiB), driver 550.90.07"
+    assert str(gpus) == "2 x NVIDIA L4 (24 GiB), driver 550.90.07"
 
 
 def test_without_the_drivers_libraries_the_kernel_module_names_them(tmp_path: Path) -> None:

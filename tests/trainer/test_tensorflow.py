@@ -173,7 +173,9 @@ def test_auto_uses_tensorflow_if_it_sees_a_gpu(
     caplog.set_level("INFO")
     monkeypatch.setattr(extras.tensorflow().config, "list_physical_devices", lambda kind: [kind])
     assert isinstance(make_solver(TrainConfig(solver="auto")), tensorflow_solver.TensorFlowCholesky)
-    assert caplog.messages == ["solver tensorflow, on Tesla T4 (16 GiB), driver 550.90.07"]
+    assert caplog.messages == [
+        "solver tensorflow, because this machine has Tesla T4 (16 GiB), driver 550.90.07"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -195,8 +197,9 @@ def test_auto_refuses_to_leave_a_gpu_idle(
     gpus: Gpus, reported: str, given: Callable[[Gpus], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given(gpus)
-    with pytest.raises(InputError, match=f"^solver 'auto': .*{reported}.*set solver to cg"):
-        make_solver(TrainConfig(solver="auto"))
+    for name in ("auto", "tensorflow"):
+        with pytest.raises(InputError, match=f"^solver '{name}': .*{reported}.*set solver to cg"):
+            make_solver(TrainConfig(solver=name))
     assert isinstance(make_solver(TrainConfig(solver="cg")), ConjugateGradients)
 
 
@@ -220,7 +223,7 @@ def test_auto_without_tensorflow_is_refused_in_an_image_only(
     monkeypatch.delenv("WALS_ACCELERATOR")
     assert isinstance(make_solver(TrainConfig(solver="auto")), ConjugateGradients)
     (message,) = caplog.messages
-    assert message.startswith("solver cg, not on Tesla T4 (16 GiB), driver 550.90.07: TensorFlow is not inst")
+    assert message.startswith("solver cg, because TensorFlow, which Tesla T4 (16 GiB), driver 550.90.07 requ")
 
 
 def test_training_on_the_cpu_does_not_import_tensorflow() -> None:

@@ -53,11 +53,16 @@ def make_solver(config: TrainConfig) -> Solver:
     ``auto`` is ``tensorflow`` on a machine with GPUs, else ``cg``.
 
     Raises:
-        InputError: the solver is ``tensorflow`` and TensorFlow is not installed; it is ``auto``, and this
-            machine's GPUs cannot be used; or there are fewer cores than ``num_threads``.
+        InputError: the solver is ``tensorflow`` and TensorFlow is not installed; it is ``tensorflow`` or
+            ``auto``, and this machine's GPUs cannot be used; or there are fewer cores than ``num_threads``.
     """
     name = _automatic() if config.solver == "auto" else config.solver
     if name == "tensorflow":
+        gpus = find_gpus()
+        obstacle = tensorflow_obstacle(gpus) if gpus.devices else None
+        if obstacle:
+            remedy = f"{obstacle.remedy}; or set solver to cg to train on the CPU"
+            raise InputError("solver", config.solver, f"cannot use {gpus}: {obstacle.problem}", remedy)
         from trainer.solvers.tensorflow import TensorFlowCholesky
 
         return TensorFlowCholesky()
@@ -79,13 +84,9 @@ def _automatic() -> str:
     if not gpus.devices:
         logger.info("solver cg, because this machine has no GPU")
         return "cg"
-    obstacle = tensorflow_obstacle(gpus)
-    if not obstacle:
-        logger.info("solver tensorflow, on %s", gpus)
-        return "tensorflow"
     if not tensorflow_is_installed() and _IMAGE not in os.environ:
-        # Nobody asked for the GPU of this machine, as a container's was.
-        logger.warning("solver cg, not on %s: %s; %s", gpus, obstacle.problem, obstacle.remedy)
+        # Nobody asked for the GPU of this machine, as somebody did for a container's.
+        logger.warning("solver cg, because TensorFlow, which %s requires, is not installed", gpus)
         return "cg"
-    remedy = f"{obstacle.remedy}; or set solver to cg to train on the CPU"
-    raise InputError("solver", "auto", f"cannot use {gpus}: {obstacle.problem}", remedy)
+    logger.info("solver tensorflow, because this machine has %s", gpus)
+    return "tensorflow"
