@@ -221,6 +221,7 @@ def test_auto_without_tensorflow_is_refused_in_an_image_only(
     with pytest.raises(InputError, match="TensorFlow is not installed; use an image built with ACC"):
         make_solver(TrainConfig(solver="auto"))
     monkeypatch.delenv("WALS_ACCELERATOR")
+    solvers._automatic.cache_clear()
     assert isinstance(make_solver(TrainConfig(solver="auto")), ConjugateGradients)
     (message,) = caplog.messages
     assert message.startswith("solver cg, because TensorFlow, which Tesla T4 (16 GiB), driver 550.90.07 requ")
