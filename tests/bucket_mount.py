@@ -6,19 +6,23 @@ Usage: ``python tests/bucket_mount.py FOLDER JOURNAL``. Objects are kept in memo
 - shows every file as the mounting user's, with the modes 0644 and 0755, and lets the kernel enforce them,
 - refuses hard links and the renaming of folders.
 
-It also refuses what gcsfuse does only slowly or without effect, and what this project must hence not need:
+It also refuses what gcsfuse does only slowly or without effect, and what this project must not depend on:
 changes of mode or owner, opening a file to read and write, and writing anywhere but at the end. Every line of
 the journal is an operation and a path; reads are followed by the number of bytes.
 """
 
+import ctypes
 import errno
 import os
+import signal
 import stat
 import sys
 import time
 from pathlib import Path
 
 import mfusepy
+
+_PR_SET_PDEATHSIG = 1
 
 
 class Bucket(mfusepy.Operations):
@@ -155,6 +159,8 @@ class Bucket(mfusepy.Operations):
 
 
 if __name__ == "__main__":
+    # Unmount even if the tests are killed.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     mfusepy.FUSE(
         Bucket(Path(sys.argv[2])),
         sys.argv[1],
