@@ -69,8 +69,8 @@ conformance: .venv/.run ## Compile the specs with Kubeflow Pipelines' own back e
 		--output-dir build/conformance/secrets >/dev/null
 	cd conformance && go vet ./... && go test ./...
 
-images: ## Build the steps' images (ACCELERATOR=gpu for CUDA in train and tune)
-	@ACCELERATOR='$(or $(ACCELERATOR),cpu)' containers/build.sh
+images: ## Build the steps' images (ACCELERATOR=gpu for CUDA in train and tune, RUN_AS=0:0 for root)
+	@ACCELERATOR='$(or $(ACCELERATOR),cpu)' RUN_AS='$(RUN_AS)' containers/build.sh
 
 sbom: ## List the contents of the images: build/sbom/STEP.spdx.json
 	@containers/sbom.sh

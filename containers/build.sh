@@ -3,6 +3,7 @@
 #   containers/build.sh [STEP...]      default: every step
 #   PREFIX=wals                        registry and repository
 #   ACCELERATOR=cpu                    gpu puts CUDA libraries into the images that train (linux/amd64 only)
+#   RUN_AS=10001:10001                 user and group, by number; 0:0 for a platform that requires root
 #   BASE_IMAGE=...                     default: the one in containers/base-image
 #   REVISION=...                       git revision; default: from git (which a source archive lacks)
 #   SOURCE=...                         address of the sources; default: from git
@@ -15,6 +16,7 @@ prefix=${PREFIX:-wals}
 accelerator=${ACCELERATOR:-cpu}
 base=${BASE_IMAGE:-$(<containers/base-image)}
 docker=${DOCKER:-docker}
+run_as=${RUN_AS:-10001:10001}
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
 revision=${REVISION:-$(git describe --always --abbrev=40 --dirty --exclude '*')}
 # Without the credentials that the address may contain.
@@ -29,6 +31,7 @@ case $accelerator in
   cpu | gpu) ;;
   *) fail "ACCELERATOR '$accelerator' is not supported; set cpu or gpu" ;;
 esac
+[[ $run_as =~ ^[0-9]+:[0-9]+$ ]] || fail "RUN_AS '$run_as' is not UID:GID; set numbers such as 0:0"
 for step in "$@"; do
   [[ " ${steps[*]} " == *" $step "* ]] || fail "'$step' is not a step; choose from ${steps[*]}"
 done
@@ -44,7 +47,7 @@ for step in "${steps[@]}"; do
     --file containers/Dockerfile --target "$target" \
     --build-arg BASE_IMAGE="$base" --build-arg LOCK="$lock" --build-arg STEP="$step" \
     --build-arg VERSION="$version" --build-arg REVISION="$revision" \
-    --build-arg ACCELERATOR="$image_accelerator" --build-arg SOURCE="$source" \
+    --build-arg ACCELERATOR="$image_accelerator" --build-arg SOURCE="$source" --build-arg RUN_AS="$run_as" \
     --tag "$prefix/$step:$version" --quiet >/dev/null
   "$docker" image inspect --format '{{index .RepoTags 0}}  {{.Size}}' "$prefix/$step:$version" |
     awk '{printf "%s  %.0f MB\n", $1, $2 / 1e6}'

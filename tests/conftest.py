@@ -1,6 +1,11 @@
-"""Fixtures for several tests: small ratings with a taste to find."""
+"""Fixtures for several tests: small ratings with a taste to find, and a mounted bucket."""
 
 import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +13,8 @@ import pytest
 
 # Many tests start processes, which take twice as long if each has to compile everything it imports.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Tests run on machines with GPUs too, as if these were not there.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +36,48 @@ def ratings_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _taste(taste: int) -> np.ndarray:
     weights = np.where(np.arange(40) // 20 == taste, 5.0, 1.0)
     return weights / weights.sum()
+
+
+class MountedBucket:
+    """A bucket that `bucket_mount.py` mounts.
+
+    Attributes:
+        folder: where it is mounted.
+    """
+
+    def __init__(self, folder: Path, journal: Path) -> None:
+        self.folder, self._journal, self._seen = folder, journal, 0
+
+    def operations(self) -> list[list[str]]:
+        """Return the operations since the last call: name, path and, for a read, the bytes."""
+        lines = self._journal.read_text("utf-8").splitlines()
+        new, self._seen = lines[self._seen :], len(lines)
+        return [line.split() for line in new]
+
+
+@pytest.fixture
+def mounted_bucket(tmp_path: Path) -> Iterator[MountedBucket]:
+    """An empty bucket, mounted with the limits of Cloud Storage FUSE where every user can enter."""
+    if not Path("/dev/fuse").exists():
+        pytest.skip("this machine has no /dev/fuse")
+    folder, journal, log = (
+        Path(tempfile.mkdtemp(prefix="wals-bucket-")),
+        tmp_path / "journal",
+        tmp_path / "log",
+    )
+    server = Path(__file__).with_name("bucket_mount.py")
+    with (
+        log.open("wb") as output,
+        subprocess.Popen([sys.executable, server, folder, journal], stdout=output, stderr=output) as process,
+    ):
+        while not folder.is_mount():
+            if process.poll() is not None:
+                reason = f"no mount (Debian: apt install libfuse3-3 fuse3): {log.read_text('utf-8')}"
+                (pytest.fail if os.environ.get("WALS_REQUIRE_EMULATORS") else pytest.skip)(reason)
+            time.sleep(0.02)
+        try:
+            yield MountedBucket(folder, journal)
+        finally:
+            process.terminate()
+            process.wait()
+            folder.rmdir()

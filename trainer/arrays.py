@@ -2,13 +2,14 @@
 
 import hashlib
 import io
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.files import Later, check_file, replacing, settle_now
+from trainer.files import Later, local_file, replacing, settle_now
 
 
 def save_array(path: Path, array: NDArray[Any], later: Later = settle_now) -> str:
@@ -36,6 +37,8 @@ def save_array(path: Path, array: NDArray[Any], later: Later = settle_now) -> st
 def load_array(path: Path, digest: str) -> NDArray[Any]:
     """Memory-map a ``.npy`` file after checking its bytes.
 
+    Of a file in a mounted bucket, a local copy is mapped, whose space is free again once the array is gone.
+
     Args:
         path: path of the file.
         digest: SHA-256 of the file, from the manifest.
@@ -43,6 +46,7 @@ def load_array(path: Path, digest: str) -> NDArray[Any]:
     Raises:
         InputError: it is missing, truncated or changed.
     """
-    check_file(path, digest)
-    # Copy on write, because the kernels are compiled for writable arrays.
-    return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
+    with tempfile.TemporaryDirectory(prefix="wals-") as scratch:
+        file = local_file(path, digest, Path(scratch))
+        # Copy on write, because the kernels are compiled for writable arrays.
+        return np.asarray(np.load(file, mmap_mode="c", allow_pickle=False))

@@ -115,7 +115,7 @@ class TrainConfig(Options):
     solver: SolverName = Field(
         default="auto",
         description='Either "cg" (conjugate gradients), "cholesky" (exact), "ialspp" (block coordinate '
-        'descent), "tensorflow" (exact, for GPUs), or "auto": tensorflow if it sees a GPU, else cg.',
+        'descent), "tensorflow" (exact, for GPUs), or "auto": tensorflow if there is a GPU, else cg.',
         json_schema_extra=_SOLVER,
     )
     cg_steps: int = Field(

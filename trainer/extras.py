@@ -2,13 +2,12 @@
 
 import importlib.util
 import os
-from pathlib import Path
 from typing import Any
 
 from trainer.errors import InputError
+from trainer.gpus import Gpus, Obstacle
 
-# Created by the drivers of NVIDIA, AMD and the Windows Subsystem for Linux.
-_GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+_WITH_CUDA = "use an image built with ACCELERATOR=gpu, or pip install 'tensorflow[and-cuda]'"
 
 
 def tensorflow_is_installed() -> bool:
@@ -31,11 +30,32 @@ def tensorflow() -> Any:
     return tensorflow
 
 
-def tensorflow_sees_gpu() -> bool:
-    """Return whether TensorFlow is installed and finds a GPU.
+def tensorflow_obstacle(gpus: Gpus) -> Obstacle | None:
+    """Return why TensorFlow cannot use this machine's GPUs; None if it can.
 
-    Without a GPU driver the answer is immediate, as TensorFlow is not imported.
+    Args:
+        gpus: result of `trainer.gpus.find_gpus`, with at least one GPU.
     """
-    if not tensorflow_is_installed() or not any(Path(device).exists() for device in _GPU_DEVICES):
-        return False
-    return bool(tensorflow().config.list_physical_devices("GPU"))
+    if gpus.obstacle:
+        return gpus.obstacle
+    if not tensorflow_is_installed():
+        return Obstacle("TensorFlow is not installed", _WITH_CUDA)
+    library = tensorflow()
+    build = library.sysconfig.get_build_info()
+    if not build["is_cuda_build"]:
+        return Obstacle("TensorFlow is built without CUDA", _WITH_CUDA)
+    needed = int(build["cuda_version"].split(".")[0])
+    if 0 < gpus.cuda[0] < needed:
+        problem = f"the driver supports CUDA {gpus.cuda[0]}.{gpus.cuda[1]}, and TensorFlow needs {needed}"
+        return Obstacle(problem, "install a newer driver")
+    # Libraries of CUDA have no kernels for later generations either.
+    newest = max(int(name.split("_")[1]) // 10 for name in build["cuda_compute_capabilities"])
+    lacking = [gpu.name for gpu in gpus.devices if gpu.capability[0] > newest]
+    if lacking:
+        problem = f"TensorFlow {library.__version__} has no kernels for {lacking[0]}"
+        return Obstacle(problem, "use a GPU of an earlier generation")
+    if library.config.list_physical_devices("GPU"):
+        return None
+    if importlib.util.find_spec("nvidia") is None:
+        return Obstacle("the libraries of CUDA are not installed", _WITH_CUDA)
+    return Obstacle("TensorFlow finds none", "set TF_CPP_MIN_LOG_LEVEL=0 to see why")

@@ -10,11 +10,13 @@ import hashlib
 import json
 import os
 import resource
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainer.errors import InputError, translated
+from trainer.mounts import copy, has_room, is_mounted_bucket, upload
 
 MANIFEST = "_manifest.json"
 """Readers of Parquet folders skip names that begin with an underscore."""
@@ -60,10 +62,39 @@ def check_file(path: Path, digest: str) -> None:
     Raises:
         InputError: it is missing, truncated or changed.
     """
+    _check(path, digest, lambda: sha256(path))
+
+
+def local_file(path: Path, digest: str, scratch: Path) -> Path:
+    """Return a file of an artifact, checked like `check_file`, where it can be read often and in any order.
+
+    Args:
+        path: path of the file.
+        digest: SHA-256 of the file, from the manifest.
+        scratch: local folder for a copy. A file in a mounted bucket is copied, unless the disk is too full,
+            and read only once.
+
+    Returns:
+        The path of the copy, or else ``path``.
+
+    Raises:
+        InputError: the file is missing, truncated or changed.
+    """
+    if not is_mounted_bucket(path.parent) or not path.exists() or not has_room(scratch, path):
+        check_file(path, digest)
+        return path
+    descriptor, name = tempfile.mkstemp(f"-{path.name}", dir=scratch)
+    os.close(descriptor)
+    _check(path, digest, lambda: copy(path, Path(name)))
+    return Path(name)
+
+
+def _check(path: Path, digest: str, read: Callable[[], str]) -> None:
+    """Raise InputError if a file cannot be read, or its SHA-256, as returned by ``read``, is another."""
     with translated(
         (OSError, lambda e: InputError("file", str(path), f"cannot be read ({e.strerror})", _RESTORE))
     ):
-        actual = sha256(path)
+        actual = read()
     if actual != digest:
         raise InputError("file", str(path), "does not match the checksum in its manifest", _RESTORE)
 
@@ -75,19 +106,25 @@ def settle_now(settle: Callable[[], None]) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path, later: Later = settle_now) -> Iterator[Path]:
-    """Yield a temporary path next to ``path`` that replaces ``path`` when the block succeeds.
+    """Yield a temporary path on a local disk whose file replaces ``path`` when the block succeeds.
 
-    The bytes are on disk (fsync) before the rename, so that after a crash ``path`` holds either its old or
-    its new content. When the block raises, the temporary file is removed and ``path`` is untouched.
+    It is next to ``path``, and its bytes are on disk (fsync) before it is renamed, so that after a crash
+    ``path`` holds either its old or its new content. For a ``path`` in a mounted bucket it is in the
+    temporary folder, and is copied: nothing is read back from the bucket or renamed there. When the block
+    raises, the temporary file is removed and ``path`` is untouched.
 
     Args:
         path: path to replace.
-        later: function that is called with the function that waits for the disk and renames.
+        later: function that is called with the function that waits for the disk and renames, or copies.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    mounted = is_mounted_bucket(path.parent)
+    temporary = _temporary(path) if mounted else path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
     def settle() -> None:
         try:
+            if mounted:
+                upload(temporary, path)
+                return
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -102,10 +139,20 @@ def replacing(path: Path, later: Later = settle_now) -> Iterator[Path]:
     later(settle)
 
 
+def _temporary(path: Path) -> Path:
+    descriptor, name = tempfile.mkstemp(f"-{path.name}", "wals-")
+    os.close(descriptor)
+    return Path(name)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as JSON with sorted keys, replacing ``path`` in one step."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n", "utf-8")
+        temporary.write_bytes(_json(content))
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
 def make_writable(folder: Path) -> None:
@@ -116,8 +163,13 @@ def make_writable(folder: Path) -> None:
     """
 
     def refused(error: OSError) -> InputError:
-        problem = f"cannot be written ({error.strerror})"
-        return InputError("output folder", str(folder), problem, "give a writable folder")
+        problem = f"cannot be written by user {os.geteuid()} ({error.strerror})"
+        remedy = "give a writable folder"
+        if is_mounted_bucket(folder):
+            remedy = (
+                "allow writing to the bucket; if it is mounted for root only, build images with RUN_AS=0:0"
+            )
+        return InputError("output folder", str(folder), problem, remedy)
 
     with translated((OSError, refused)):
         folder.mkdir(parents=True, exist_ok=True)
@@ -155,7 +207,7 @@ def finish_artifact(folder: Path, schema: Schema, content: dict[str, Any]) -> No
         schema: schema of the artifact.
         content: the other keys of the manifest; JSON values only.
     """
-    write_json(folder / MANIFEST, {**content, "schema": schema.name, "schema_version": schema.version})
+    write_json(folder / MANIFEST, _manifest(schema, content))
 
 
 def read_manifest(folder: Path, schema: Schema) -> dict[str, Any]:
@@ -183,9 +235,18 @@ def read_manifest(folder: Path, schema: Schema) -> dict[str, Any]:
     return dict(manifest)
 
 
-def identity(folder: Path, schema: Schema) -> dict[str, Any]:
+def identity(schema: Schema, content: dict[str, Any]) -> dict[str, Any]:
     """Return the metadata that identifies an artifact: checksum and schema_version.
 
     The checksum is the SHA-256 of the manifest, which holds the checksums of the files.
+
+    Args:
+        schema: schema of the artifact.
+        content: as given to `finish_artifact`.
     """
-    return {"checksum": sha256(folder / MANIFEST), "schema_version": schema.version}
+    digest = hashlib.sha256(_json(_manifest(schema, content))).hexdigest()
+    return {"checksum": digest, "schema_version": schema.version}
+
+
+def _manifest(schema: Schema, content: dict[str, Any]) -> dict[str, Any]:
+    return {**content, "schema": schema.name, "schema_version": schema.version}

@@ -24,11 +24,11 @@ from numpy.typing import ArrayLike, NDArray
 from trainer.arrays import load_array, save_array
 from trainer.config import TrainConfig
 from trainer.errors import InputError
-from trainer.files import Schema, begin_artifact, check_file, finish_artifact, read_manifest, sha256
+from trainer.files import Schema, begin_artifact, finish_artifact, read_manifest
 from trainer.matrix import Shard
 from trainer.ranking import top_k
 from trainer.solvers import make_solver
-from trainer.vocabulary import ITEMS_FILE, USERS_FILE, Vocabulary
+from trainer.vocabulary import ITEMS_FILE, USERS_FILE, Vocabulary, read_sides
 from trainer.weighting import HalfProblem
 
 SCHEMA = Schema("wals.model", 1)
@@ -111,8 +111,7 @@ class Model:
             for name, array in zip(_ARRAYS, arrays, strict=True)
         }
         for name, vocabulary in ((USERS_FILE, self.users), (ITEMS_FILE, self.items)):
-            vocabulary.save(folder / name)
-            digests[name] = sha256(folder / name)
+            digests[name] = vocabulary.save(folder / name)
         content = {
             "config": self.config.model_dump(),
             "users": len(self.users),
@@ -136,14 +135,11 @@ class Model:
         manifest = read_manifest(folder, SCHEMA)
         digests = manifest["sha256"]
         arrays = [load_array(folder / f"{name}.npy", digests[f"{name}.npy"]) for name in _ARRAYS]
-        for name in (USERS_FILE, ITEMS_FILE):
-            check_file(folder / name, digests[name])
         model = cls(
             TrainConfig(**manifest["config"]),
             arrays[0],
             arrays[1],
-            Vocabulary.load(folder / USERS_FILE),
-            Vocabulary.load(folder / ITEMS_FILE),
+            *read_sides(folder, digests),
             Seen(arrays[2], arrays[3]),
             tuple(Iteration(**iteration) for iteration in manifest["history"]),
         )

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from trainer.errors import InputError, WalsError, translated
 from trainer.files import replacing
+from trainer.mounts import is_mounted_bucket, upload
 
 _COPIED_AT_ONCE = 16 << 20
 
@@ -88,8 +89,11 @@ def deliver(folder: Path, field: str, destination: str, last: str) -> None:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file, creating the folders above ``target`` and replacing it in one step."""
+    """Copy a local file, creating the folders above ``target`` and replacing it in one step."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    if is_mounted_bucket(target.parent):
+        upload(source, target)
+        return
     with replacing(target) as temporary, source.open("rb") as reader, temporary.open("wb") as writer:
         shutil.copyfileobj(reader, writer, _COPIED_AT_ONCE)
 

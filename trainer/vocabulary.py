@@ -5,6 +5,8 @@ As an artifact (schema ``wals.vocabulary`` v1) the two are a folder with ``users
 bytes). The position of an id is its index in the matrix.
 """
 
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +18,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from trainer.errors import InputError, translated
-from trainer.files import Schema, begin_artifact, finish_artifact, read_manifest, replacing, sha256
+from trainer.files import (
+    Schema,
+    begin_artifact,
+    finish_artifact,
+    local_file,
+    read_manifest,
+    replacing,
+    sha256,
+)
 
 SCHEMA = Schema("wals.vocabulary", 1)
 USERS_FILE = "users.parquet"
@@ -86,10 +96,11 @@ class Vocabulary:
             column = pq.read_table(path, columns=["id"]).column("id")
         return cls(column.combine_chunks())
 
-    def save(self, path: Path) -> None:
-        """Write the vocabulary to a Parquet file, replacing it in one step."""
+    def save(self, path: Path) -> str:
+        """Write the vocabulary to a Parquet file, replacing it in one step, and return the file's SHA-256."""
         with replacing(path) as temporary:
             pq.write_table(pa.table({"id": self.ids}), temporary, compression="zstd")
+            return sha256(temporary)
 
     def index_of(self, ids: Any) -> NDArray[np.int64]:
         """Return the index of each id, -1 where it is unknown.
@@ -143,8 +154,7 @@ def save_vocabularies(folder: Path, users: Vocabulary, items: Vocabulary) -> dic
     begin_artifact(folder)
     content: dict[str, Any] = {"users": len(users), "items": len(items), "sha256": {}}
     for name, vocabulary in ((USERS_FILE, users), (ITEMS_FILE, items)):
-        vocabulary.save(folder / name)
-        content["sha256"][name] = sha256(folder / name)
+        content["sha256"][name] = vocabulary.save(folder / name)
     finish_artifact(folder, SCHEMA, content)
     return content
 
@@ -155,5 +165,22 @@ def load_vocabularies(folder: Path) -> tuple[Vocabulary, Vocabulary]:
     Raises:
         InputError: it is not a complete ``wals.vocabulary`` artifact, or one of its files cannot be used.
     """
-    read_manifest(folder, SCHEMA)
-    return Vocabulary.load(folder / USERS_FILE), Vocabulary.load(folder / ITEMS_FILE)
+    return read_sides(folder, read_manifest(folder, SCHEMA)["sha256"])
+
+
+def read_sides(folder: Path, digests: Mapping[str, str]) -> tuple[Vocabulary, Vocabulary]:
+    """Read the users and the items from the files of an artifact.
+
+    Args:
+        folder: folder of the artifact.
+        digests: SHA-256 of each file, from the manifest.
+
+    Raises:
+        InputError: a file is missing, truncated or changed, or its ids cannot be used.
+    """
+    with tempfile.TemporaryDirectory(prefix="wals-") as scratch:
+        users, items = (
+            Vocabulary.load(local_file(folder / name, digests[name], Path(scratch)))
+            for name in (USERS_FILE, ITEMS_FILE)
+        )
+    return users, items

@@ -138,14 +138,15 @@ def _write(database: DuckDB, files: "SourceFiles", query: Query, output: Path) -
             )
             if not exported.rows:
                 raise InputError("source", files.source, "yields no rows", "give a source with interactions")
-        blank = [name for name in text if _has_blanks(database, path, name)]
+            blank = [name for name in text if _has_blanks(database, temporary, name)]
+            digest = sha256(temporary)
     missing = {name: int(statistics["null_count"]) for name, statistics in exported.statistics.items()}
     faulty = {name for name in ("user_id", "item_id", "rating") if missing[name]}
     if not _all_finite(exported.statistics["rating"]):
         faulty.add("rating")
     return Written(
         [{"name": name, "type": _ARROW_TYPES[kind]} for name, kind in types.items()],
-        [{"path": path.name, "rows": exported.rows, "sha256": sha256(path)}],
+        [{"path": path.name, "rows": exported.rows, "sha256": digest}],
         missing.get("event_time", 0),
         frozenset({*faulty, *blank}),
     )

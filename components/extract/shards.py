@@ -37,14 +37,16 @@ def write_shards(folder: Path, source: str, batches: Iterable[pa.RecordBatch]) -
         path = folder / file_name(number)
         schema = _schema(groups[0].schema)
         cast = [group.cast(schema) for group in groups]
-        with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, **_encoding(schema)) as writer:
-            for group in cast:
-                writer.write_table(group, row_group_size=ROWS_PER_GROUP)
+        with replacing(path) as temporary:
+            with pq.ParquetWriter(temporary, schema, **_encoding(schema)) as writer:
+                for group in cast:
+                    writer.write_table(group, row_group_size=ROWS_PER_GROUP)
+            digest = sha256(temporary)
         rows = sum(group.num_rows for group in groups)
         logger.info("%s: %s rows", path.name, f"{rows:,}")
         timeless = sum(group["event_time"].null_count for group in cast if "event_time" in group.schema.names)
         faulty = {name for group in cast for name in _faulty(group)}
-        return schema, {"path": path.name, "rows": rows, "sha256": sha256(path)}, timeless, faulty
+        return schema, {"path": path.name, "rows": rows, "sha256": digest}, timeless, faulty
 
     written = list(ordered_map(write, enumerate(_shards(batches))))
     if not written:

@@ -46,7 +46,7 @@ def extract(options: ExtractOptions, *, interactions: Path) -> dict[str, Any]:
         "rows": content["rows"],
         "shards": len(content["shards"]),
         "bytes": sum((interactions / shard["path"]).stat().st_size for shard in content["shards"]),
-        **identity(interactions, SCHEMA),
+        **identity(SCHEMA, content),
         **{
             name: value
             for name, value in {**content, **content["source"]}.items()

@@ -27,7 +27,7 @@ from components.prepare.profile.profile import Profile, ratings_of
 from components.prepare.relations import SIDES, days_of, keep_core, number
 from components.threads import ordered_map
 from trainer.errors import InputError, translated
-from trainer.files import MANIFEST, begin_artifact, check_file, finish_artifact, identity, read_manifest
+from trainer.files import MANIFEST, begin_artifact, finish_artifact, identity, local_file, read_manifest
 from trainer.matrix import SCHEMA as MATRIX_SCHEMA
 from trainer.vocabulary import SCHEMA as VOCABULARY_SCHEMA
 from trainer.vocabulary import Vocabulary, save_vocabularies
@@ -109,7 +109,7 @@ def prepare(
             pairs=sum(entries.values()),
         )
         hold_to_contract(current, options, previous.profile, profile, profile_report)
-        metadata = _finish(training, holdout, vocabulary, ids, options, entries)
+        metadata = _finish(matrices[0], holdout, vocabulary, ids, options, entries)
         previous.keep(profile)
         metadata["training"].update(engine.cost())
     return metadata
@@ -185,14 +185,14 @@ def _entries(options: PrepareOptions, matrices: Sequence[Mapping[str, Any]]) -> 
 
 
 def _finish(
-    training: Path,
+    training: dict[str, Any],
     holdout: Path,
     vocabulary: Path,
     ids: _Ids,
     options: PrepareOptions,
     entries: dict[str, int],
 ) -> dict[str, dict[str, Any]]:
-    save_vocabularies(vocabulary, ids.users, ids.items)
+    vocabularies = save_vocabularies(vocabulary, ids.users, ids.items)
     content = {
         "split": options.split,
         "seed": options.seed,
@@ -212,10 +212,10 @@ def _finish(
             **shape,
             "entries": entries["training"],
             "density": entries["training"] / (users * items),
-            **identity(training, MATRIX_SCHEMA),
+            **identity(MATRIX_SCHEMA, training),
         },
-        "holdout": {**shape, **content, **identity(holdout, HOLDOUT_SCHEMA)},
-        "vocabulary": {**shape, **identity(vocabulary, VOCABULARY_SCHEMA)},
+        "holdout": {**shape, **content, **identity(HOLDOUT_SCHEMA, content)},
+        "vocabulary": {**shape, **identity(VOCABULARY_SCHEMA, vocabularies)},
     }
 
 
@@ -290,20 +290,23 @@ def _engine(folder: Path, manifest: Mapping[str, Any], options: PrepareOptions) 
         engine.adopt(_TABLE, staged["table"])
         yield engine
         return
-    with DuckDB.open(ordered=False) as database:
-        _expose(database, folder, manifest["shards"])
+    with (
+        tempfile.TemporaryDirectory(prefix="wals-") as scratch,
+        DuckDB.open(ordered=False) as database,
+    ):
+        _expose(database, folder, manifest["shards"], Path(scratch))
         yield database
 
 
-def _expose(database: DuckDB, folder: Path, shards: Sequence[Mapping[str, Any]]) -> None:
+def _expose(database: DuckDB, folder: Path, shards: Sequence[Mapping[str, Any]], scratch: Path) -> None:
     """Create the view `_TABLE` over the shards of an artifact, once their checksums are verified.
 
-    Checksums take a hundredth of the time of preparation, and leave the files in the system's cache.
+    Checksums take a hundredth of the time of preparation, and leave the files in the system's cache. Queries
+    would read shards in a mounted bucket several times, so those are copied to the local folder ``scratch``.
     """
 
     def checked(shard: Mapping[str, Any]) -> str:
-        check_file(folder / shard["path"], shard["sha256"])
-        return str(folder / shard["path"])
+        return str(local_file(folder / shard["path"], shard["sha256"], scratch))
 
     files = list(ordered_map(checked, shards))
     not_parquet = InputError(

@@ -50,11 +50,13 @@ def publish(options: PublishOptions, *, model: Path, recommendations: Path) -> d
         path = recommendations / f"part-{len(shards):05d}.parquet"
         with replacing(path) as temporary:
             pq.write_table(table, temporary, compression="zstd")
-        shards.append({"path": path.name, "rows": table.num_rows, "sha256": sha256(path)})
+            digest = sha256(temporary)
+        shards.append({"path": path.name, "rows": table.num_rows, "sha256": digest})
         logger.info("published %d of %d users", min(start + block, len(known)), len(known))
-    content = {"rows": sum(shard["rows"] for shard in shards), "users": len(known), "top_k": top_k}
-    finish_artifact(recommendations, SCHEMA, {**content, "shards": shards})
-    return {**content, **identity(recommendations, SCHEMA)}
+    counts = {"rows": sum(shard["rows"] for shard in shards), "users": len(known), "top_k": top_k}
+    content = {**counts, "shards": shards}
+    finish_artifact(recommendations, SCHEMA, content)
+    return {**counts, **identity(SCHEMA, content)}
 
 
 def _recommend(model: Model, users: NDArray[np.int64], top_k: int) -> pa.Table:

@@ -8,12 +8,11 @@ from trainer.config import TrainConfig
 from trainer.files import identity
 from trainer.matrix import InteractionMatrix
 from trainer.model import SCHEMA
+from trainer.mounts import is_mounted_bucket
 from trainer.tensorboard import Scalars, folder_of_vertex
 from trainer.training import fit
 from trainer.vocabulary import load_vocabularies
 
-# Where Vertex AI mounts buckets.
-_MOUNT = Path("/gcs")
 _CHECKPOINT_SECONDS = 300.0
 
 
@@ -54,16 +53,16 @@ def train(config: TrainConfig, *, matrix: Path, vocabulary: Path, model: Path) -
         **counts,
         "iterations": last.number,
         "objective": last.objective,
-        **identity(model, SCHEMA),
+        **identity(SCHEMA, manifest),
     }
 
 
 def _checkpoints(model: Path) -> Checkpoints | None:
-    """Return the checkpoints beside a model on Cloud Storage.
+    """Return the checkpoints beside a model in a mounted bucket.
 
     A job that lost its machine starts again with the same folders there, and resumes. Elsewhere a second
     attempt does not see what the first one wrote.
     """
-    if not model.is_relative_to(_MOUNT):
+    if not is_mounted_bucket(model):
         return None
     return Checkpoints(model.with_name(f"{model.name}-checkpoints"), 1, seconds=_CHECKPOINT_SECONDS)

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.definition.settings import CustomJob, StepSettings, read_settings
-from pipeline.definition.vertex_machines import boot_disk_of, job_problems, reservation_affinity, vertex_facts
+from pipeline.definition.vertex_machines import (
+    boot_disk_of,
+    job_problems,
+    kernel_problems,
+    reservation_affinity,
+    vertex_facts,
+)
 from trainer.errors import CombinedInputError, InputError
 
 if TYPE_CHECKING:
@@ -119,6 +125,7 @@ class Target:
                 f"give one of {', '.join(self.accelerators)}",
             )
             return
+        yield from kernel_problems(step, settings)
         counts = self.accelerators[settings.accelerator]
         if counts and settings.accelerators not in counts:
             yield InputError(

@@ -53,6 +53,61 @@ def test_the_image_prints_help(docker: Run, step: str) -> None:
     assert result.stdout.startswith("usage: ")
 
 
+# Puts a library where Vertex AI and GKE mount the driver's, and loads it.
+DRIVER = """
+mkdir -p /usr/local/nvidia/lib64
+cp "$(find / -xdev -name 'libm.so.6' | head -n 1)" /usr/local/nvidia/lib64/libcuda.so.1
+python3 -c 'import ctypes; ctypes.CDLL("libcuda.so.1")'
+"""
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_the_driver_is_found_where_platforms_mount_it(docker: Run, step: str) -> None:
+    result = docker("run", "--rm", "--user", "0", "--entrypoint", "sh", image(step), "-ec", DRIVER)
+    assert result.returncode == 0, result.stderr
+
+
+def test_training_does_not_leave_a_gpu_without_a_driver_idle(docker: Run, ratings_csv: Path) -> None:
+    gpu = ("--device", "/dev/null:/dev/nvidia0")
+    run = ("run", *LOCKED, *gpu, "--volume", f"{ratings_csv}:/tmp/ratings.csv:ro", image("train"))
+    flags = ("--job-dir", "/tmp/job", "--train-file", "/tmp/ratings.csv", "--data-type", "user_ratings")
+    result = docker(*run, *flags)
+    assert result.returncode == 2
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("trainer.task: error: ")]
+    assert "solver 'auto': cannot use NVIDIA GPU: the driver's library libcuda.so.1 cannot be loaded" in line
+    result = docker(*run, *flags, "--solver", "cg", "--num_iters", "1")
+    assert result.returncode == 0, result.stderr
+
+
+TRIAL = """
+from trainer.job.run import _tuner
+tuner = _tuner()
+tuner.report_hyperparameter_tuning_metric("training/hptuning/metric", 1.5, global_step=3)
+print(open("/var/hypertune/output.metrics").read())
+"""
+# As if the platform had mounted the folder for root only.
+FOR_ROOT = ("--mount", "type=tmpfs,target=/var/hypertune,tmpfs-mode=0755")
+
+
+def test_a_trial_reports_its_metric_as_the_user_of_the_image(docker: Run) -> None:
+    run = ("run", "--rm", "--cap-drop", "ALL", "--entrypoint", "python3")
+    result = docker(*run, image("train"), "-c", TRIAL)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["training/hptuning/metric"] == "1.5"
+    result = docker(*run, *FOR_ROOT, image("train"), "-c", TRIAL)
+    assert "cannot report its metric as user 10001" in result.stderr
+    assert "RUN_AS=0:0" in result.stderr
+
+
+def test_an_image_can_run_as_root(docker: Run, script: Run) -> None:
+    result = script("build.sh", "train", PREFIX="wals-root", RUN_AS="0:0", SOURCE=SOURCE)
+    assert result.returncode == 0, result.stderr
+    root = image("train", "wals-root")
+    result = docker("run", "--rm", *FOR_ROOT, "--entrypoint", "python3", root, "-c", TRIAL)
+    assert result.returncode == 0, result.stderr
+    docker("rmi", root)
+
+
 def test_the_train_image_runs_the_trainer(docker: Run) -> None:
     result = docker("run", *LOCKED, image("train"))
     assert result.returncode == 2
@@ -128,7 +183,11 @@ def test_the_sbom_of_a_missing_image_is_refused(script: Run, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("arguments", "environment", "message"),
-    [(["deploy"], {}, "'deploy' is not a step"), ([], {"ACCELERATOR": "tpu"}, "ACCELERATOR 'tpu'")],
+    [
+        (["deploy"], {}, "'deploy' is not a step"),
+        ([], {"ACCELERATOR": "tpu"}, "ACCELERATOR 'tpu'"),
+        ([], {"RUN_AS": "root"}, "RUN_AS 'root'"),
+    ],
 )
 def test_building_refuses_unknown_steps_and_accelerators(
     script: Run, arguments: list[str], environment: dict[str, str], message: str

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import os
 import re
 import socket
 import subprocess
@@ -284,6 +285,17 @@ def test_a_trial_reports_its_metric_and_writes_under_its_number(
     assert reported["trial"] == "7"
     assert float(reported["training/hptuning/metric"]) == metrics["test_rmse"]
     assert int(reported["global_step"]) == 20
+
+
+def test_a_trial_that_cannot_report_its_metric_is_refused_before_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ratings(tmp_path / "u.data", "", "\t")
+    monkeypatch.setenv("CLOUD_ML_HP_METRIC_FILE", str(data / "output.metrics"))
+    line = refused(capsys, tmp_path / "job", "--train-file", data, "--hypertune")
+    assert f"--hypertune True: cannot report its metric as user {os.geteuid()}" in line
+    assert "build the train image with RUN_AS=0:0" in line
+    assert not (tmp_path / "job").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 import itertools
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -11,9 +13,10 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from tests.trainer.reference import objective, regularization, solve, weights_and_targets
-from trainer import extras
+from trainer import extras, solvers
 from trainer.config import TrainConfig
 from trainer.errors import InputError
+from trainer.gpus import Gpu, Gpus, Obstacle
 from trainer.matrix import InteractionMatrix, Shard
 from trainer.solvers import Solver, make_solver
 from trainer.solvers.cg import ConjugateGradients
@@ -138,17 +141,91 @@ def test_singular_equations_are_refused_by_row(tensorflow_solver: ModuleType) ->
             sweep_items(tensorflow_solver.TensorFlowCholesky(), matrix, config)
 
 
-def test_auto_solves_on_the_cpu_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extras, "_GPU_DEVICES", ("/dev/no-such-device",))
-    assert isinstance(make_solver(TrainConfig(solver="auto")), ConjugateGradients)
+T4 = Gpus((Gpu("Tesla T4", 16 << 30, (7, 5)),), "550.90.07", (12, 4))
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Gpus], None]]:
+    """Return a function that gives this machine GPUs, as an image's container has them."""
+    solvers._automatic.cache_clear()
+    monkeypatch.setenv("WALS_ACCELERATOR", "gpu")
+    yield lambda gpus: monkeypatch.setattr(solvers, "find_gpus", lambda: gpus)
+    solvers._automatic.cache_clear()
+
+
+def test_auto_solves_on_the_cpu_without_a_gpu(
+    given: Callable[[Gpus], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    given(Gpus())
+    caplog.set_level("INFO")
+    for _ in range(2):
+        assert isinstance(make_solver(TrainConfig(solver="auto")), ConjugateGradients)
+    assert caplog.messages == ["solver cg, because this machine has no GPU"]
 
 
 def test_auto_uses_tensorflow_if_it_sees_a_gpu(
-    tensorflow_solver: ModuleType, monkeypatch: pytest.MonkeyPatch
+    tensorflow_solver: ModuleType,
+    given: Callable[[Gpus], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(extras, "_GPU_DEVICES", ("/dev/null",))
+    given(T4)
+    caplog.set_level("INFO")
     monkeypatch.setattr(extras.tensorflow().config, "list_physical_devices", lambda kind: [kind])
     assert isinstance(make_solver(TrainConfig(solver="auto")), tensorflow_solver.TensorFlowCholesky)
+    assert caplog.messages == [
+        "solver tensorflow, because this machine has Tesla T4 (16 GiB), driver 550.90.07"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "reported"),
+    [
+        (replace(T4, obstacle=Obstacle("it is broken", "fix it")), r": it is broken; fix it"),
+        (
+            replace(T4, cuda=(11, 4)),
+            r"the driver supports CUDA 11.4, and TensorFlow needs 12; install a newer",
+        ),
+        (
+            Gpus((Gpu("NVIDIA B200", 0, (10, 0)),)),
+            r"cannot use NVIDIA B200: TensorFlow 2.21.0 has no kernels",
+        ),
+        (T4, r"the libraries of CUDA are not installed; use an image built with ACCELERATOR=gpu"),
+    ],
+)
+def test_auto_refuses_to_leave_a_gpu_idle(
+    gpus: Gpus, reported: str, given: Callable[[Gpus], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given(gpus)
+    for name in ("auto", "tensorflow"):
+        with pytest.raises(InputError, match=f"^solver '{name}': .*{reported}.*set solver to cg"):
+            make_solver(TrainConfig(solver=name))
+    assert isinstance(make_solver(TrainConfig(solver="cg")), ConjugateGradients)
+
+
+def test_auto_refuses_a_tensorflow_without_cuda(
+    given: Callable[[Gpus], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given(T4)
+    monkeypatch.setattr(extras.tensorflow().sysconfig, "get_build_info", lambda: {"is_cuda_build": False})
+    with pytest.raises(InputError, match="TensorFlow is built without CUDA; use an image built with ACC"):
+        make_solver(TrainConfig(solver="auto"))
+
+
+def test_auto_without_tensorflow_is_refused_in_an_image_only(
+    given: Callable[[Gpus], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    given(T4)
+    monkeypatch.setattr(extras, "tensorflow_is_installed", lambda: False)
+    monkeypatch.setattr(solvers, "tensorflow_is_installed", lambda: False)
+    with pytest.raises(InputError, match="TensorFlow is not installed; use an image built with ACC"):
+        make_solver(TrainConfig(solver="auto"))
+    monkeypatch.delenv("WALS_ACCELERATOR")
+    solvers._automatic.cache_clear()
+    caplog.clear()
+    assert isinstance(make_solver(TrainConfig(solver="auto")), ConjugateGradients)
+    (message,) = caplog.messages
+    assert message.startswith("solver cg, because TensorFlow, which Tesla T4 (16 GiB), driver 550.90.07 requ")
 
 
 def test_training_on_the_cpu_does_not_import_tensorflow() -> None:
@@ -166,4 +243,3 @@ def test_a_missing_tensorflow_is_reported_in_one_line(monkeypatch: pytest.Monkey
     monkeypatch.setattr(extras, "tensorflow_is_installed", lambda: False)
     with pytest.raises(InputError, match=r"pip install 'wals-pipeline\[tensorflow\]'"):
         extras.tensorflow()
-    assert not extras.tensorflow_sees_gpu()

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -108,8 +109,21 @@ def _train(
 
 
 def _tuner() -> Any:
-    """Return the client that reports the metric to Vertex AI's hyperparameter tuning."""
+    """Return the client that reports the metric to Vertex AI's hyperparameter tuning.
+
+    Raises:
+        InputError: it is not installed, or its file cannot be written, which would else be noticed only after
+            the training.
+    """
     missing = InputError("--hypertune", True, "requires cloudml-hypertune", "pip install cloudml-hypertune")
-    with translated((ImportError, lambda _: missing)):
+
+    def unwritable(error: OSError) -> InputError:
+        problem = f"cannot report its metric as user {os.geteuid()} ({error.strerror}: {error.filename})"
+        return InputError("--hypertune", True, problem, "build the train image with RUN_AS=0:0")
+
+    with translated((ImportError, lambda _: missing), (OSError, unwritable)):
         import hypertune
-    return hypertune.HyperTune()
+
+        tuner = hypertune.HyperTune()
+        with Path(tuner.metric_path).open("a"):
+            return tuner

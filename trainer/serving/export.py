@@ -46,11 +46,12 @@ def export(model: Model, folder: Path) -> dict[str, Any]:
         files = sorted(path.relative_to(complete) for path in complete.rglob("*") if path.is_file())
         for name in sorted(files, key=lambda name: name == Path(_GRAPH)):
             copy_file(complete / name, folder / name)
+        digests = {name.as_posix(): sha256(complete / name) for name in files}
     content = {
         "users": len(model.users),
         "items": len(model.items),
         "latent_factors": model.config.latent_factors,
-        "sha256": {name.as_posix(): sha256(folder / name) for name in files},
+        "sha256": digests,
     }
     finish_artifact(folder, SCHEMA, content)
     return content

@@ -66,14 +66,14 @@ def test_progress_is_written_to_vertex_ais_folder_for_tensorboard(
     assert events.read_bytes().count(b"objective") == CONFIG.num_iters
 
 
-# Trains on Cloud Storage, and is killed in the iteration after its first checkpoint.
+# Trains in a mounted bucket, and is killed in the iteration after its first checkpoint.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 from components.train import step
 from tests.components.train.test_step import CONFIG
 
-step._MOUNT, step._CHECKPOINT_SECONDS = Path(sys.argv[1]), 0.0
+step.is_mounted_bucket, step._CHECKPOINT_SECONDS = lambda folder: True, 0.0
 save = step.Checkpoints.save
 
 def save_and_die(self, *arguments):
@@ -95,7 +95,7 @@ def test_a_job_that_lost_its_machine_resumes(
     killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
     assert killed.returncode == -signal.SIGKILL
     train(CONFIG, **inputs, model=tmp_path / "plain")
-    monkeypatch.setattr(step, "_MOUNT", tmp_path)
+    monkeypatch.setattr(step, "is_mounted_bucket", lambda _: True)
     with caplog.at_level(logging.INFO, "trainer"):
         train(CONFIG, **inputs, model=tmp_path / "model")
     assert "resuming from the checkpoint of iteration 1" in caplog.text

@@ -88,7 +88,22 @@ def test_caching_is_by_step(tmp_path: Path) -> None:
     assert all(tasks[step]["cachingOptions"]["enableCache"] for step in TRAINING.steps if step != "extract")
 
 
-@pytest.mark.parametrize("name", VERTEX.accelerators)
+TOO_NEW = {"NVIDIA_B200": 8, "NVIDIA_RTX_PRO_6000": 4}
+
+
+@pytest.mark.parametrize("name", TOO_NEW)
+@pytest.mark.parametrize("step", ["train", "trial"])
+def test_accelerators_without_kernels_in_tensorflow_are_refused(step: str, name: str, tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(f"{step}: {{{gpus(name, TOO_NEW[name])}}}", "utf-8")
+    with pytest.raises(
+        InputError, match=f"^{step}.accelerator '{name}': is too new for TensorFlow"
+    ) as refused:
+        VERTEX.with_settings(path)
+    assert name not in str(refused.value).partition("; give one of ")[2]
+
+
+@pytest.mark.parametrize("name", [name for name in VERTEX.accelerators if name not in TOO_NEW])
 def test_the_counts_of_each_accelerator_are_those_of_machines(name: str, tmp_path: Path) -> None:
     for count in range(1, 18):
         path = tmp_path / f"{count}.yaml"
@@ -194,8 +209,6 @@ def gpus(name: str, count: int) -> str:
         ("a3-highgpu-1g", "NVIDIA_H100_80GB", 1),
         ("a3-megagpu-8g", "NVIDIA_H100_MEGA_80GB", 8),
         ("a3-ultragpu-8g", "NVIDIA_H200_141GB", 8),
-        ("a4-highgpu-8g", "NVIDIA_B200", 8),
-        ("g4-standard-192", "NVIDIA_RTX_PRO_6000", 4),
     ],
 )
 def test_machines_are_accepted_with_their_own_gpus(
@@ -223,6 +236,7 @@ def test_machines_are_accepted_with_their_own_gpus(
         ("g2-standard-16", "", 0, "comes with NVIDIA_L4 x 1; set accelerator: NVIDIA_L4 and accelerators: 1"),
         ("a2-ultragpu-1g", "NVIDIA_TESLA_A100", 1, "comes with NVIDIA_A100_80GB x 1"),
         ("g2-standard-5", "NVIDIA_L4", 1, "is not a machine type; give one of g2-standard-4, "),
+        ("a4-highgpu-8g", "NVIDIA_L4", 8, "which TensorFlow cannot use; name another machine"),
     ],
 )
 def test_machines_that_do_not_match_the_gpus_are_refused(

@@ -1,5 +1,6 @@
 """Assembly of matrices in blocks."""
 
+import contextlib
 import resource
 from collections import defaultdict
 from pathlib import Path
@@ -103,6 +104,13 @@ def test_the_order_holds_after_spilling_to_disk(tmp_path, monkeypatch):
     np.testing.assert_array_equal(matrix.to_scipy().toarray(), entries)
     transposed = InteractionMatrix(40, 7, matrix.by_column, matrix.by_row).to_scipy().toarray()
     np.testing.assert_array_equal(transposed, entries.T)
+
+
+def test_shards_are_large_enough_for_a_bucket(tmp_path):
+    """Files of 16 MB, for which opening one takes no longer than reading it."""
+    counts = np.full(1000, 10_000)
+    with contextlib.closing(assembly.Blocks(tmp_path, INTERACTION, counts, len(counts))) as blocks:
+        assert [group.end - group.first for group in blocks.groups[:-1]] == [420, 419]
 
 
 def test_more_shards_than_open_files_are_allowed_at_first(tmp_path, monkeypatch):
