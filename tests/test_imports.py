@@ -32,9 +32,10 @@ PARTS = {
         "environments": set(),
         "backend": {"findings"},
         "schedules": {"backend"},
+        "tasks": {"backend"},
         "google": {"backend", "environments", "findings", "network"},
-        "kubeflow": {"backend", "cron", "environments", "findings", "google", "network"},
-        "vertex": {"backend", "environments", "findings", "google", "network"},
+        "kubeflow": {"backend", "cron", "environments", "findings", "google", "network", "tasks"},
+        "vertex": {"backend", "environments", "findings", "google", "network", "tasks"},
         "connect": {"backend", "environments", "kubeflow", "vertex"},
     },
     "components": {

@@ -25,13 +25,19 @@ from pipeline.platforms.backend import (
     Uploaded,
     check_step,
     checked_id,
+    no_report,
     nothing_written,
 )
 from pipeline.platforms.environments import Vertex
 from pipeline.platforms.findings import Findings
 from pipeline.platforms.google.credentials import REFUSED, google_credentials
 from pipeline.platforms.google.rights import is_on_google_cloud, look_for_data, look_for_root
-from pipeline.platforms.google.templates import read_template, upload_to_bucket, upload_to_registry
+from pipeline.platforms.google.templates import (
+    read_object,
+    read_template,
+    upload_to_bucket,
+    upload_to_registry,
+)
 from pipeline.platforms.network import CONNECT_SECONDS, REQUEST_SECONDS, TIMEOUT, AccessError, within
 from pipeline.platforms.vertex.experiments import add_to_experiment, ensure_experiment
 from pipeline.platforms.vertex.job_requests import cron_of, parent_of, pipeline_job_request, schedule_request
@@ -39,7 +45,9 @@ from pipeline.platforms.vertex.logs import job_lines
 from pipeline.platforms.vertex.records import (
     custom_jobs,
     last_part,
+    named_tasks,
     pipeline_run,
+    report_uri,
     run_link,
     schedule_of,
     training_run,
@@ -183,6 +191,16 @@ class VertexBackend:
         for job, text in job_lines(self._platform.project, self._credentials, list(steps), since):
             yield LogLine(steps[job], text)
 
+    def report(self, run_id: str) -> bytes:
+        """Return the HTML report of a pipeline job's evaluation from Cloud Storage."""
+        if run_id.startswith((_CUSTOM_JOBS, _TUNING_JOBS)):
+            raise no_report(run_id)
+        with _vertex_errors(f"run {run_id}"):
+            uri = report_uri(self._pipeline_job(run_id))
+        if not uri:
+            raise no_report(run_id)
+        return read_object(uri, self._credentials)
+
     def cron(self, plan: Plan) -> str:
         """Return five fields after the time zone."""
         return cron_of(plan)
@@ -262,9 +280,7 @@ class VertexBackend:
                     (f"trial-{trial.id}", [trial.custom_job]) for trial in self._tuning_job(run_id).trials
                 ]
             job = self._pipeline_job(run_id)
-        return [
-            (task.task_name, custom_jobs(task)) for task in job.job_detail.task_details if task.parent_task_id
-        ]
+        return [(name, custom_jobs(task)) for name, task in named_tasks(job)]
 
     def _join_experiment(self, run_id: str) -> None:
         """Add a run that has just started to the platform's experiment; if that fails, only say so."""

@@ -1,12 +1,14 @@
 """Jobs and schedules as Vertex AI returns them, as the records that all platforms share."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipeline.platforms.backend import Run, Schedule, Step, steps_in_order
 from pipeline.platforms.environments import Vertex
+from pipeline.platforms.tasks import EVALUATION, HTML, loop_names, repeated_steps, repetition, steps_with
 from pipeline.platforms.vertex.job_requests import FINGERPRINT_LABEL
 
 _CONSOLE = "https://console.cloud.google.com"
@@ -43,7 +45,7 @@ def run_link(platform: Vertex, run_id: str) -> str:
 def pipeline_run(platform: Vertex, job: Any) -> Run:
     """Return a ``PipelineJob`` as a run, with its steps and metrics."""
     run_id = last_part(job.name)
-    tasks = [task for task in job.job_detail.task_details if task.parent_task_id]
+    tasks = named_tasks(job)
     return Run(
         id=run_id,
         name=job.display_name,
@@ -54,12 +56,47 @@ def pipeline_run(platform: Vertex, job: Any) -> Run:
         parameters=_plain(job.runtime_config.parameter_values or {}),
         error=job.error.message,
         steps=steps_in_order(
-            Step(
-                task.task_name, _state(task.state), task.start_time, task.end_time, _task_link(platform, task)
-            )
-            for task in tasks
+            Step(name, _state(task.state), task.start_time, task.end_time, _task_link(platform, task))
+            for name, task in tasks
         ),
-        metrics=_metrics(tasks),
+        metrics=_metrics([task for _, task in tasks]),
+    )
+
+
+def named_tasks(job: Any) -> list[tuple[str, Any]]:
+    """Return the tasks of a ``PipelineJob`` that are steps, with the steps' names.
+
+    Loops are tasks too, which contain those of their steps. The runs of such a step share a name, so they are
+    numbered in the order in which Vertex AI created them.
+    """
+    details = sorted(job.job_detail.task_details, key=lambda task: task.task_id)
+    spec = _plain(job.pipeline_spec or {})
+    repeated, loops = repeated_steps(spec), loop_names(spec)
+    around = {task.parent_task_id for task in details}
+    numbers: Counter[str] = Counter()
+    steps = []
+    for task in details:
+        name = task.task_name
+        if not task.parent_task_id or task.task_id in around or name in loops:
+            continue
+        numbers[name] += 1
+        steps.append((repetition(name, numbers[name]) if name in repeated else name, task))
+    return steps
+
+
+def report_uri(job: Any) -> str:
+    """Return the address of the HTML report of a ``PipelineJob``'s evaluation; "" before it is written."""
+    names = steps_with(HTML, _plain(job.pipeline_spec or {})).get(EVALUATION, [])
+    return next(
+        (
+            artifact.uri
+            for step, task in named_tasks(job)
+            if step == EVALUATION
+            for name in names
+            if name in task.outputs
+            for artifact in task.outputs[name].artifacts
+        ),
+        "",
     )
 
 
