@@ -41,6 +41,10 @@ from trainer.files import sha256
 logger = logging.getLogger(__name__)
 
 
+class NoWorkflowError(WalsError):
+    """The server no longer has the older API, which reports a run's Argo Workflow."""
+
+
 class KubeflowBackend:
     """Runs and recurring runs of one server, in one experiment.
 
@@ -173,7 +177,7 @@ class KubeflowBackend:
             found = [artifact for artifact in run_artifacts(self._client, run_id) if artifact.name in reports]
         if not found:
             raise no_report(run_id)
-        with self._client.errors(f"report {found[-1].uri}"):
+        with self._client.errors("report"):
             return read_artifact(self._client, found[-1], self._platform.namespace)
 
     def schedule_request(self, plan: Plan) -> dict[str, Any]:
@@ -416,10 +420,6 @@ class KubeflowBackend:
             if error.status == 404:
                 return {}
             raise
-
-
-class NoWorkflowError(WalsError):
-    """The server has no longer the older API, which reports a run's Argo Workflow."""
 
 
 def _outputs(schema: str, spec: Mapping[str, Any], steps: Sequence[str]) -> set[str]:

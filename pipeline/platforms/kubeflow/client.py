@@ -14,7 +14,7 @@ from trainer.errors import InputError, WalsError, translated
 
 _TOKEN = "KUBEFLOW_TOKEN"  # noqa: S105 - the variable's name
 _FOREIGN = (
-    "the answer does not come from Kubeflow Pipelines; give the address of its API, "
+    "the answer does not come from Kubeflow Pipelines; give the address of its UI, "
     f"and put a token into {_TOKEN} if it is behind a login page"
 )
 _PAGE = 100
