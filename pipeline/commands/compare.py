@@ -4,7 +4,7 @@ from typing import Any
 
 import rich_click as click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from pipeline.commands.jobs import reached_backend
 from pipeline.commands.options import CONTEXT, Flags, json_option, platform_options, with_flags
@@ -40,7 +40,7 @@ def command(flags: Flags, run_ids: tuple[str, ...], show_all: bool, as_json: boo
 
 
 def _comparison(runs: list[Run], show_all: bool) -> Table:
-    table = Table("", *(run.id for run in runs))
+    table = Table("", *(Column(run.id, overflow="fold") for run in runs))
     for name in _parameters(runs) if show_all else _differing(runs):
         table.add_row(name, *(str(run.parameters.get(name, "-")) for run in runs))
     table.add_section()

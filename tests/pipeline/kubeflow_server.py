@@ -179,7 +179,8 @@ class KubeflowServer:
         assert call.query["podnamespace"] == "kubeflow"
         log, problem = self._log(call.query["runid"], call.query["podname"])
         if problem:
-            raise RefusedError(500, f"{_NO_LOG}{problem}")
+            # The UI's server looks into the archive next, and reports only what is wrong there.
+            raise RefusedError(500, f"{_NO_LOG}Unable to find corresponding log artifact in node.")
         return log
 
     def get_archived_log(self, call: Call) -> Any:

@@ -35,7 +35,8 @@ def run_of(run: Any, spec: Mapping[str, Any], link: str, named: Callable[[Any], 
     """
     states = [status.state for status in run.state_history or []]
     # The server gives a cancelled run the state of its workflow, which has failed.
-    state = "cancelled" if states[-2:] == _CANCELLED else _STATES.get(run.state, "waiting")
+    cancelled = run.state == "FAILED" and states[-2:] == _CANCELLED
+    state = "cancelled" if cancelled else _STATES.get(run.state, "waiting")
     return Run(
         id=given_id(run.run_id),
         name=run.display_name,
@@ -79,15 +80,17 @@ def _steps(run: Any, run_state: str, names: list[str], link: str, named: Callabl
     ]
     # Cancelling a run makes its running steps fail.
     states = _STATES | ({"FAILED": "cancelled"} if run_state == "cancelled" else {})
+    begun = [(names.index(task.display_name), named(task), task) for task in ran]
+    # Steps that started in the same second are in the order of the pipeline, and then by their number.
+    begun.sort(key=lambda step: (step[0], len(step[1]), step[1]))
     steps = [
-        Step(named(task), states[task.state], _time(task.start_time), _time(task.end_time), link)
-        for task in ran
+        Step(name, states[task.state], _time(task.start_time), _time(task.end_time), link)
+        for _, name, task in begun
     ]
-    begun = {task.display_name for task in ran}
-    skipped = [name for name in names if name not in begun] if run_state in FINAL_STATES else []
-    # Steps that started in the same second stay in the order of their names.
-    steps.sort(key=lambda step: (len(step.name), step.name))
-    return steps_in_order([*steps, *(Step(name, "skipped", link=link) for name in skipped)])
+    if run_state in FINAL_STATES:
+        ran_names = {task.display_name for task in ran}
+        steps += [Step(name, "skipped", link=link) for name in names if name not in ran_names]
+    return steps_in_order(steps)
 
 
 def _time(time: datetime | None) -> datetime | None:

@@ -131,6 +131,17 @@ def test_the_trials_of_a_tuning_have_their_round_and_number(wals: Wals, kubeflow
     assert "for-loop" not in result.stdout
 
 
+def test_a_kubeflow_server_without_the_older_api_still_shows_runs(
+    wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
+) -> None:
+    kubeflow.version, kubeflow.failing_step = "", "for-loop-2"
+    result = wals("submit", "--config", kubeflow_config, "--pipeline", "wals-tune", "--wait", "--json")
+    assert result.exit_code == 1
+    assert "failed at trial-2, trial-2; see" in result.stderr
+    names = [step["name"] for step in result.json["steps"] if step["name"].startswith("trial")]
+    assert names == ["trial", "trial", "trial-2", "trial-2", "trial-3"]
+
+
 def test_the_trials_on_vertex_have_their_round_and_number(
     wals: Wals, vertex_config: Path, vertex: VertexServer
 ) -> None:
