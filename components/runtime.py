@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,9 @@ LOG_MARK = "wals:"
 
 ERROR_MARK = "wals-error"
 """Prefix of the last line of a failed step; the exit code in brackets and the message follow."""
+
+ERROR_LINE = re.compile(rf"{ERROR_MARK}\[(?P<exit_code>\d+)\] (?P<message>.*)")
+"""Finds that line in a step's output."""
 
 
 def run_step(step: Callable[..., Result], options: type[Options], arguments: Mapping[str, Any]) -> Result:

@@ -24,6 +24,7 @@ _COMMANDS = {
     "runs": ("pipeline.commands.runs", "List the runs, show one, or follow it to its end."),
     "logs": ("pipeline.commands.logs", "Show the output of a run's steps."),
     "compare": ("pipeline.commands.compare", "Show parameters and metrics of runs side by side."),
+    "report": ("pipeline.commands.report", "Fetch the HTML report of a run's evaluation."),
     "cancel": ("pipeline.commands.cancel", "Stop a run."),
     "upload": ("pipeline.commands.upload", "Upload a compiled pipeline, to create runs from it."),
     "recommend": ("pipeline.commands.recommend", "Show a user's recommendations from a trained model."),

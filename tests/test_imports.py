@@ -33,9 +33,10 @@ PARTS = {
         "backend": {"findings"},
         "caching": {"backend"},
         "schedules": {"backend", "caching"},
+        "tasks": {"backend"},
         "google": {"backend", "environments", "findings", "network"},
-        "kubeflow": {"backend", "cron", "environments", "findings", "google", "network"},
-        "vertex": {"backend", "environments", "findings", "google", "network"},
+        "kubeflow": {"backend", "cron", "environments", "findings", "google", "network", "tasks"},
+        "vertex": {"backend", "environments", "findings", "google", "network", "tasks"},
         "connect": {"backend", "environments", "kubeflow", "vertex"},
     },
     "components": {

@@ -4,7 +4,7 @@ from typing import Any
 
 import rich_click as click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from pipeline.commands.jobs import reached_backend
 from pipeline.commands.options import CONTEXT, Flags, json_option, platform_options, with_flags
@@ -29,20 +29,37 @@ def command(flags: Flags, run_ids: tuple[str, ...], show_all: bool, as_json: boo
     runs = [backend.get(run_id) for run_id in run_ids]
     if as_json:
         print_json([{"id": run.id, "parameters": run.parameters, "metrics": run.metrics} for run in runs])
-    else:
-        Console().print(_comparison(runs, show_all))
+        return
+    table = _comparison(runs, show_all)
+    if table.row_count:
+        Console().print(table)
+    if len(runs) > 1 and not _differing(runs):
+        click.echo("The runs have the same parameters")
+    if not any(run.metrics for run in runs):
+        click.echo("There are no metrics to show")
 
 
 def _comparison(runs: list[Run], show_all: bool) -> Table:
-    table = Table("", *(run.id for run in runs))
-    for name in _names([run.parameters for run in runs]):
-        values = [run.parameters.get(name, "-") for run in runs]
-        if show_all or any(value != values[0] for value in values):
-            table.add_row(name, *map(str, values))
+    table = Table("", *(Column(run.id, overflow="fold") for run in runs))
+    for name in _parameters(runs) if show_all else _differing(runs):
+        table.add_row(name, *(str(run.parameters.get(name, "-")) for run in runs))
     table.add_section()
     for name in _names([run.metrics for run in runs]):
         table.add_row(name, *(f"{run.metrics[name]:.4f}" if name in run.metrics else "-" for run in runs))
     return table
+
+
+def _parameters(runs: list[Run]) -> list[str]:
+    return _names([run.parameters for run in runs])
+
+
+def _differing(runs: list[Run]) -> list[str]:
+    """Return the parameters whose values are not the same in all runs."""
+    return [
+        name
+        for name in _parameters(runs)
+        if any(run.parameters.get(name) != runs[0].parameters.get(name) for run in runs)
+    ]
 
 
 def _names(mappings: list[Any]) -> list[str]:

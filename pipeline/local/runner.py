@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from kfp import components, dsl, local
 from kfp.local import DockerRunner, SubprocessRunner
 
-from components.runtime import ERROR_MARK, LOG_MARK
+from components.runtime import ERROR_LINE, LOG_MARK
 from pipeline.local.kfp_workarounds import process_state_restored, subprocess_runner
 from trainer.errors import WalsError
 from trainer.files import make_writable
@@ -24,7 +24,6 @@ from trainer.files import make_writable
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"Executing task '(?P<step>[^']+)'")
 _FINISHED = re.compile(r"Task '(?P<step>[^']+)' finished with status (?P<status>\w+)")
-_FAILED = re.compile(rf"{ERROR_MARK}\[(?P<exit_code>\d+)\] (?P<message>.*)")
 _LOGGED = re.compile(rf"\s*{LOG_MARK} (?P<line>.*)")
 _LOG_LINES_SHOWN = 30
 
@@ -81,7 +80,7 @@ class _Transcript(io.TextIOBase):
         elif finished := _FINISHED.search(line):
             succeeded = finished["status"] == "SUCCESS"
             self._on_event(StepEvent(finished["step"], "succeeded" if succeeded else "failed"))
-        elif failed := _FAILED.search(line):
+        elif failed := ERROR_LINE.search(line):
             self.error = WalsError(failed["message"])
             self.error.exit_code = int(failed["exit_code"])
         elif logged := _LOGGED.match(line):

@@ -210,6 +210,9 @@ class Backend(Protocol):
     def logs(self, run_id: str, step: str) -> Iterator[LogLine]:
         """Yield the output of a run's steps, or of one step if ``step`` is not empty."""
 
+    def report(self, run_id: str) -> bytes:
+        """Return the HTML report of a run's evaluation."""
+
     def cron(self, plan: Plan) -> str:
         """Return a plan's cron in the platform's own format."""
 
@@ -223,7 +226,7 @@ class Backend(Protocol):
         """Create a schedule, even if one of the same name exists."""
 
     def delete_schedule(self, schedule_id: str) -> None:
-        """Delete a schedule; its runs stay."""
+        """Delete a schedule; its runs stay, and those in progress continue."""
 
     def pause_schedule(self, schedule_id: str) -> None:
         """Pause a schedule."""
@@ -287,3 +290,8 @@ def nothing_written(run_id: str, step: str) -> WalsError:
     """Return the error for a run, or a step of it, that has no log."""
     what = f"step {step}" if step else "it"
     return WalsError(f"run {run_id}: {what} has no log: it has not started yet, or cached results were used")
+
+
+def no_report(run_id: str) -> WalsError:
+    """Return the error for a run whose evaluation has not written a report."""
+    return WalsError(f"run {run_id}: has no report: its evaluation has not ended, or it has none")

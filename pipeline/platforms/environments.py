@@ -97,7 +97,7 @@ class Kubeflow(_Section):
     target: Literal["kubeflow"] = "kubeflow"
     host: str = Field(
         pattern=r"^https?://\S+$",
-        description="Address of the Kubeflow Pipelines server, such as http://localhost:8080.",
+        description="Address of the UI of Kubeflow Pipelines, such as http://localhost:8080.",
     )
     namespace: str = Field(default="", description="Profile namespace on a multi-user server.")
     experiment: str = Field(default="wals", min_length=1, description="Experiment to put runs in.")

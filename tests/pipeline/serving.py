@@ -22,6 +22,14 @@ class Call:
     content_type: str
 
 
+@dataclass(frozen=True)
+class Content:
+    """An answer that is neither JSON nor text."""
+
+    data: bytes
+    content_type: str
+
+
 class RefusedError(Exception):
     """Raised by a route to answer with an error."""
 
@@ -29,6 +37,12 @@ class RefusedError(Exception):
         super().__init__(message)
         self.status = status
 
+
+METRICS = {"recall_at_20": 0.31, "ndcg_at_20": 0.25, "popularity_recall_at_20": 0.12}
+"""What the evaluation of a run measures."""
+
+REPORT = "<!doctype html><title>Evaluation</title>"
+"""The report of the evaluation."""
 
 Route = tuple[str, str, Callable[[Call], Any]]
 
@@ -48,7 +62,7 @@ def serving(routes: list[Route], refuse: Callable[[int, str], Any], log: list[st
     """Serve routes (method, pattern of the path, function) and yield the address.
 
     Args:
-        routes: routes; the first whose method and pattern match answers, as JSON or as text.
+        routes: routes; the first whose method and pattern match answers, as JSON, as text or as `Content`.
         refuse: function that returns the body of an error from its status and message.
         log: receives ``METHOD path`` of each request.
     """
@@ -70,12 +84,14 @@ def serving(routes: list[Route], refuse: Callable[[int, str], Any], log: list[st
                     raise RefusedError(404, f"no route for {self.command} {parts.path}")
             except RefusedError as refusal:
                 status, answer = refusal.status, refuse(refusal.status, str(refusal))
-            payload = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
+            if not isinstance(answer, Content):
+                text = answer if isinstance(answer, str) else json.dumps(answer)
+                answer = Content(text.encode(), "application/json")
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(payload)))
+            self.send_header("Content-Type", answer.content_type)
+            self.send_header("Content-Length", str(len(answer.data)))
             self.end_headers()
-            self.wfile.write(payload)
+            self.wfile.write(answer.data)
 
         do_GET = do_POST = do_DELETE = do_PATCH = _answer  # noqa: N815
 

@@ -10,7 +10,7 @@ from tests.pipeline.conftest import Wals
 
 COMMANDS = {
     *("run", "tune", "train-job", "compile", "check", "submit", "schedule", "runs", "logs", "compare"),
-    *("cancel", "upload", "recommend"),
+    *("report", "cancel", "upload", "recommend"),
 }
 
 

@@ -20,15 +20,15 @@ from google.cloud import aiplatform_v1
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from tests.pipeline.serving import Call, RefusedError, Route, serving, steps_in_order
+from tests.pipeline.serving import METRICS, Call, RefusedError, Route, serving, steps_in_order
 
 PROJECT = "test-project"
 REGION = "europe-west1"
 BUCKET = "test-bucket"
 TABLE = "test-project/datasets/shop/tables/ratings"
+REPORT_PATH = "runs/1/evaluate/report"
 PARENT = f"projects/{PROJECT}/locations/{REGION}"
 RUN_LABEL = "vertex-ai-pipelines-run-billing-id"
-METRICS = {"recall_at_20": 0.31, "ndcg_at_20": 0.25, "popularity_recall_at_20": 0.12}
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _CRON = re.compile(r"TZ=[A-Za-z_]+(/[A-Za-z_]+)* [\d*/,-]+( [\d*/,-]+){4}")
@@ -432,7 +432,8 @@ class VertexServer:
         task["state"] = "SUCCEEDED"
         if task["taskName"] == "evaluate":
             artifact = {"schemaTitle": "system.Metrics", "metadata": METRICS}
-            task["outputs"] = {"metrics": {"artifacts": [artifact]}}
+            report = {"schemaTitle": "system.HTML", "uri": f"gs://{BUCKET}/{REPORT_PATH}"}
+            task["outputs"] = {"metrics": {"artifacts": [artifact]}, "report": {"artifacts": [report]}}
 
     def _held(self, things: dict[str, Any], name: str) -> Any:
         if name not in things:

@@ -125,6 +125,21 @@ def read_template(location: str, credentials: Credentials) -> Mapping[str, Any]:
     return spec
 
 
+def read_object(uri: str, credentials: Credentials) -> bytes:
+    """Return an object of Cloud Storage.
+
+    Args:
+        uri: ``gs://BUCKET/PATH``.
+        credentials: credentials with read access to it.
+
+    Raises:
+        WalsError: it does not exist, cannot be reached, or access is denied.
+    """
+    bucket, _, path = uri.removeprefix("gs://").partition("/")
+    with _upload_errors(uri):
+        return _read_bucket(bucket, path, credentials)
+
+
 def _read_bucket(bucket: str, path: str, credentials: Credentials) -> bytes:
     from google.cloud import storage
 

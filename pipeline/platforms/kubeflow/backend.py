@@ -1,9 +1,11 @@
 """An open-source Kubeflow Pipelines server as a backend."""
 
+import contextlib
+import dataclasses
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -11,41 +13,37 @@ from typing import Any
 import kfp_server_api
 
 from pipeline.platforms.backend import (
+    FINAL_STATES,
     Gpus,
     Job,
     LogLine,
     Plan,
     Run,
     Schedule,
-    Step,
     Uploaded,
     check_step,
     checked_id,
+    no_report,
     nothing_written,
-    steps_in_order,
 )
 from pipeline.platforms.cron import with_seconds
 from pipeline.platforms.environments import Kubeflow
 from pipeline.platforms.findings import Findings
 from pipeline.platforms.kubeflow.client import Client, given_id, pages
-from pipeline.platforms.kubeflow.workflow import log_problem, task_names
-from pipeline.platforms.kubeflow.workflow import pods as step_pods
+from pipeline.platforms.kubeflow.logs import failure, step_lines
+from pipeline.platforms.kubeflow.metadata import read_artifact, run_artifacts
+from pipeline.platforms.kubeflow.records import FINGERPRINT, run_of, schedule_of
+from pipeline.platforms.kubeflow.workflow import pods, step_of
 from pipeline.platforms.network import CONNECT_SECONDS, TIMEOUT, within
+from pipeline.platforms.tasks import EVALUATION, HTML, METRICS, repeated_steps, step_names, steps_with
 from trainer.errors import InputError, WalsError
 from trainer.files import sha256
 
-_FINGERPRINT = "wals-schedule "
+logger = logging.getLogger(__name__)
 
-_STATES = {
-    "PENDING": "waiting",
-    "RUNNING": "running",
-    "SUCCEEDED": "succeeded",
-    "FAILED": "failed",
-    "CANCELING": "running",
-    "CANCELED": "cancelled",
-    "PAUSED": "waiting",
-    "SKIPPED": "skipped",
-}
+
+class NoWorkflowError(WalsError):
+    """The server no longer has the older API, which reports a run's Argo Workflow."""
 
 
 class KubeflowBackend:
@@ -117,10 +115,27 @@ class KubeflowBackend:
         return f"{self._platform.host.rstrip('/')}/#/runs/details/{run_id}"
 
     def get(self, run_id: str) -> Run:
-        """Return a run with its steps; the server's API does not return metrics."""
-        runs = kfp_server_api.RunServiceApi(self._client)
+        """Return a run with its steps; an ended one with its metrics, or with the reason of its failure."""
+        found = self._get(run_id)
         with self._client.errors(f"run {run_id}"):
-            return self._run(runs.run_service_get_run(checked_id("run", run_id), _request_timeout=TIMEOUT))
+            spec = self._spec(found)
+        workflow: dict[str, Any] = {}
+        if repeated := repeated_steps(spec):
+            with contextlib.suppress(NoWorkflowError):
+                workflow = self._workflow(run_id)
+
+        def named(task: Any) -> str:
+            if task.display_name not in repeated:
+                return str(task.display_name)
+            children = [child.pod_name for child in task.child_tasks or []]
+            return step_of(task.display_name, children, workflow)
+
+        run = run_of(found, spec, self.link(run_id), named)
+        if run.state == "failed" and not run.error:
+            with contextlib.suppress(NoWorkflowError):
+                reason = failure(self._client, run_id, workflow or self._workflow(run_id))
+                run = dataclasses.replace(run, error=reason)
+        return dataclasses.replace(run, metrics=self._metrics(run, spec))
 
     def runs(self, limit: int) -> list[Run]:
         """Return the newest runs of the experiment, newest first."""
@@ -135,7 +150,10 @@ class KubeflowBackend:
                 sort_by="created_at desc",
                 _request_timeout=TIMEOUT,
             )
-            return [self._run(run) for run in page.runs or []]
+            return [
+                run_of(run, self._spec(run), self.link(run.run_id), lambda task: str(task.display_name))
+                for run in page.runs or []
+            ]
 
     def cancel(self, run_id: str) -> None:
         """Request that a run stops."""
@@ -149,20 +167,27 @@ class KubeflowBackend:
 
     def logs(self, run_id: str, step: str) -> Iterator[LogLine]:
         """Yield the output of the pods of a run's steps, pod by pod in the order they started."""
-        runs = kfp_server_api.RunServiceApi(self._client)
+        run = self._get(run_id)
         with self._client.errors(f"run {run_id}"):
-            run = runs.run_service_get_run(checked_id("run", run_id), _request_timeout=TIMEOUT)
-            names = task_names(self._spec(run))
-        check_step(step, sorted(names))
-        pods = [(name, pod) for name, pod in step_pods(self._workflow(run_id)) if not step or name == step]
-        if not pods:
+            names = step_names(self._spec(run))
+        workflow = self._workflow(run_id)
+        started = pods(workflow)
+        check_step(step, [*names, *(pod.step for pod in started if pod.step not in names)])
+        wanted = [pod for pod in started if step in ("", pod.task, pod.step)]
+        if not wanted:
             raise nothing_written(run_id, step)
-        for name, pod in pods:
-            with self._client.errors(f"run {run_id}"):
-                text = self._client.read(f"/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log")
-            if problem := log_problem(text):
-                raise WalsError(f"run {run_id}: the log of {name} cannot be read: {problem}")
-            yield from (LogLine(name, line) for line in text.splitlines())
+        yield from step_lines(self._client, run_id, workflow, wanted)
+
+    def report(self, run_id: str) -> bytes:
+        """Return the HTML report of a run's evaluation from the server's object store."""
+        run = self._get(run_id)
+        with self._client.errors(f"run {run_id}"):
+            reports = _outputs(HTML, self._spec(run), [EVALUATION])
+            found = [artifact for artifact in run_artifacts(self._client, run_id) if artifact.name in reports]
+        if not found:
+            raise no_report(run_id)
+        with self._client.errors("report"):
+            return read_artifact(self._client, found[-1], self._platform.namespace)
 
     def schedule_request(self, plan: Plan) -> dict[str, Any]:
         """Return the ``V2beta1RecurringRun`` that :meth:`create_schedule` sends, without its experiment.
@@ -187,7 +212,7 @@ class KubeflowBackend:
         return self._json(
             kfp_server_api.V2beta1RecurringRun(
                 display_name=plan.name,
-                description=_FINGERPRINT + plan.fingerprint,
+                description=FINGERPRINT + plan.fingerprint,
                 max_concurrency=str(plan.max_concurrent_runs),
                 mode=kfp_server_api.RecurringRunMode.ENABLE,
                 no_catchup=not plan.catch_up,
@@ -204,7 +229,7 @@ class KubeflowBackend:
                 return []
             listing = self._recurring().recurring_run_service_list_recurring_runs
             return [
-                _schedule(recurring)
+                schedule_of(recurring)
                 for page in pages(listing, experiment_id=experiment)
                 for recurring in page.recurring_runs or []
             ]
@@ -216,13 +241,14 @@ class KubeflowBackend:
             created = self._recurring().recurring_run_service_create_recurring_run(
                 request, _request_timeout=TIMEOUT
             )
-            return _schedule(created)
+            return schedule_of(created)
 
     def delete_schedule(self, schedule_id: str) -> None:
-        """Delete a recurring run."""
+        """Delete a recurring run; its runs stay, and those in progress continue."""
         with self._client.errors(f"schedule {schedule_id}"):
+            # By default Kubernetes deletes what a deleted object owns, which the runs in progress are.
             self._recurring().recurring_run_service_delete_recurring_run(
-                schedule_id, _request_timeout=TIMEOUT
+                schedule_id, propagation_policy="ORPHAN", _request_timeout=TIMEOUT
             )
 
     def pause_schedule(self, schedule_id: str) -> None:
@@ -275,6 +301,11 @@ class KubeflowBackend:
         with self._client.errors(f"template {location}"):
             return self._version_spec(reference)
 
+    def _get(self, run_id: str) -> Any:
+        runs = kfp_server_api.RunServiceApi(self._client)
+        with self._client.errors(f"run {run_id}"):
+            return runs.run_service_get_run(checked_id("run", run_id), _request_timeout=TIMEOUT)
+
     def _workflow(self, run_id: str) -> dict[str, Any]:
         """Return the Argo Workflow of an existing run; empty before the server has created it.
 
@@ -286,13 +317,31 @@ class KubeflowBackend:
             except kfp_server_api.ApiException as error:
                 if error.status != 404:
                     raise
-                raise WalsError(
+                raise NoWorkflowError(
                     f"{self._platform.host}: does not report a run's pods; see its page"
                 ) from error
         workflow: dict[str, Any] = json.loads(
             (run.get("pipeline_runtime") or {}).get("workflow_manifest") or "{}"
         )
         return workflow
+
+    def _metrics(self, run: Run, spec: Mapping[str, Any]) -> dict[str, float]:
+        """Return the metrics of the steps that have ended; without them, only say so.
+
+        They are read when the run has ended, since following a run reads it every few seconds.
+        """
+        ended = [step.name for step in run.steps if step.state == "succeeded"]
+        outputs = _outputs(METRICS, spec, ended)
+        if run.state not in FINAL_STATES or not outputs:
+            return {}
+        try:
+            with self._client.errors(f"run {run.id}"):
+                artifacts = run_artifacts(self._client, run.id)
+        except WalsError as error:
+            logger.warning("run %s: its metrics cannot be read: %s", run.id, error)
+            return {}
+        found = [artifact.metrics for artifact in artifacts if artifact.name in outputs]
+        return {name: value for metrics in found for name, value in metrics.items()}
 
     def _run_fields(self, job: Job) -> dict[str, Any]:
         """Return the fields that a run and a recurring run share."""
@@ -381,32 +430,10 @@ class KubeflowBackend:
                 return {}
             raise
 
-    def _run(self, run: Any) -> Run:
-        details = (run.run_details.task_details if run.run_details else None) or []
-        # The server also lists what it runs around the steps: drivers, executors, the run itself.
-        names = task_names(self._spec(run))
-        link = self.link(run.run_id)
-        steps = [task for task in details if task.display_name in names]
-        return Run(
-            id=given_id(run.run_id),
-            name=run.display_name,
-            state=_STATES.get(run.state, "waiting"),
-            created=run.created_at,
-            ended=_time(run.finished_at),
-            link=link,
-            parameters=(run.runtime_config.parameters if run.runtime_config else None) or {},
-            error=(run.error.message if run.error else "") or "",
-            steps=steps_in_order(
-                Step(
-                    task.display_name,
-                    _STATES.get(task.state, "waiting"),
-                    _time(task.start_time),
-                    _time(task.end_time),
-                    link,
-                )
-                for task in steps
-            ),
-        )
+
+def _outputs(schema: str, spec: Mapping[str, Any], steps: Sequence[str]) -> set[str]:
+    """Return the names of the artifacts of a schema that some steps write."""
+    return {name for step, names in steps_with(schema, spec).items() if step in steps for name in names}
 
 
 def _version_ids(location: str) -> tuple[str, str]:
@@ -417,29 +444,6 @@ def _version_ids(location: str) -> tuple[str, str]:
             "template", location, "is not a version of a pipeline", "give a location printed by `wals upload`"
         )
     return ids[1], ids[2]
-
-
-def _schedule(recurring: Any) -> Schedule:
-    trigger = recurring.trigger.cron_schedule if recurring.trigger else None
-    description = recurring.description or ""
-    ours = description.startswith(_FINGERPRINT)
-    return Schedule(
-        id=given_id(recurring.recurring_run_id),
-        name=recurring.display_name,
-        cron=trigger.cron if trigger else "",
-        paused=recurring.status == "DISABLED",
-        next_run=None,
-        max_concurrent_runs=int(recurring.max_concurrency or 1),
-        start=_time(trigger.start_time) if trigger else None,
-        end=_time(trigger.end_time) if trigger else None,
-        catch_up=not recurring.no_catchup,
-        fingerprint=description.removeprefix(_FINGERPRINT) if ours else "",
-    )
-
-
-def _time(time: datetime | None) -> datetime | None:
-    """Return a time, or None for the epoch, which the server sends for a missing time."""
-    return time if time and time > datetime(1971, 1, 1, tzinfo=UTC) else None
 
 
 def _version(health: Mapping[str, Any]) -> tuple[int, ...]:

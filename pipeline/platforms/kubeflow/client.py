@@ -14,7 +14,7 @@ from trainer.errors import InputError, WalsError, translated
 
 _TOKEN = "KUBEFLOW_TOKEN"  # noqa: S105 - the variable's name
 _FOREIGN = (
-    "the answer does not come from Kubeflow Pipelines; give the address of its API, "
+    "the answer does not come from Kubeflow Pipelines; give the address of its UI, "
     f"and put a token into {_TOKEN} if it is behind a login page"
 )
 _PAGE = 100
@@ -49,9 +49,20 @@ class Client(kfp_server_api.ApiClient):  # type: ignore[misc]
         _json_object(response.data)
         return super().deserialize(response, response_type)
 
-    def read(self, path: str) -> str:
+    def read(self, path: str, query: Mapping[str, str] | None = None) -> str:
+        """Return the text that the server has at a path that the published client has no method for."""
+        return self.read_bytes(path, query).decode("utf-8", "replace")
+
+    def read_bytes(self, path: str, query: Mapping[str, str] | None = None) -> bytes:
         """Return what the server has at a path that the published client has no method for."""
-        return bytes(self._get(path, TIMEOUT).data).decode("utf-8", "replace")
+        return bytes(self._get(path, TIMEOUT, query).data)
+
+    def post(self, address: str, body: bytes, content_type: str) -> urllib3.HTTPResponse:
+        """Return the answer to a request that the published client has no method for."""
+        headers = {**self._access(), "Content-Type": content_type}
+        answer = self.rest_client.POST(address, headers=headers, body=body, _request_timeout=TIMEOUT)
+        response: urllib3.HTTPResponse = answer.urllib3_response
+        return response
 
     def health(self) -> Mapping[str, Any]:
         """Return what the server reports about itself."""
@@ -84,13 +95,17 @@ class Client(kfp_server_api.ApiClient):  # type: ignore[misc]
             (ForeignError, lambda _: WalsError(f"{self.host}: {_FOREIGN}")),
         )
 
-    def _get(self, path: str, timeout: tuple[float, float]) -> Any:
-        token = self.configuration.get_api_key_with_prefix("authorization")
+    def _get(self, path: str, timeout: tuple[float, float], query: Mapping[str, str] | None = None) -> Any:
         return self.rest_client.GET(
             self.configuration.host + path,
-            headers={"authorization": token} if token else {},
+            headers=self._access(),
+            query_params=query,
             _request_timeout=timeout,
         )
+
+    def _access(self) -> dict[str, str]:
+        token = self.configuration.get_api_key_with_prefix("authorization")
+        return {"authorization": token} if token else {}
 
 
 def pages(call: Callable[..., Any], *place: str, **where: str) -> Iterator[Any]:

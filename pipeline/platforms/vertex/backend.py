@@ -26,13 +26,19 @@ from pipeline.platforms.backend import (
     Uploaded,
     check_step,
     checked_id,
+    no_report,
     nothing_written,
 )
 from pipeline.platforms.environments import Vertex
 from pipeline.platforms.findings import Findings
 from pipeline.platforms.google.credentials import REFUSED, google_credentials
 from pipeline.platforms.google.rights import is_on_google_cloud, look_for_data, look_for_root
-from pipeline.platforms.google.templates import read_template, upload_to_bucket, upload_to_registry
+from pipeline.platforms.google.templates import (
+    read_object,
+    read_template,
+    upload_to_bucket,
+    upload_to_registry,
+)
 from pipeline.platforms.network import CONNECT_SECONDS, REQUEST_SECONDS, TIMEOUT, AccessError, within
 from pipeline.platforms.vertex.experiments import add_to_experiment, ensure_experiment
 from pipeline.platforms.vertex.job_requests import cron_of, parent_of, pipeline_job_request, schedule_request
@@ -44,10 +50,11 @@ from pipeline.platforms.vertex.records import (
     last_part,
     launched_jobs,
     launches,
+    named_tasks,
     pipeline_run,
+    report_uri,
     run_link,
     schedule_of,
-    step_tasks,
     training_run,
     trial_name,
     tuning_run,
@@ -196,6 +203,16 @@ class VertexBackend:
         for line in self._lines(run_id, list(steps)):
             yield LogLine(steps[line.job], line.text)
 
+    def report(self, run_id: str) -> bytes:
+        """Return the HTML report of a pipeline job's evaluation from Cloud Storage."""
+        if run_id.startswith((_CUSTOM_JOBS, _TUNING_JOBS)):
+            raise no_report(run_id)
+        with _vertex_errors(f"run {run_id}"):
+            uri = report_uri(self._pipeline_job(run_id))
+        if not uri:
+            raise no_report(run_id)
+        return read_object(uri, self._credentials)
+
     def cron(self, plan: Plan) -> str:
         """Return five fields after the time zone."""
         return cron_of(plan)
@@ -288,7 +305,7 @@ class VertexBackend:
             return [("train", [run_id])]
         with _vertex_errors(f"run {run_id}"):
             job = self._pipeline_job(run_id)
-            jobs = [(task.task_name, custom_jobs(task)) for task in step_tasks(job)]
+            jobs = [(name, custom_jobs(task)) for name, task in named_tasks(job)]
             return [*jobs, *((step, [name]) for step, name in launched_jobs(job, self._run_jobs(job)))]
 
     def _run_jobs(self, job: Any) -> list[Any]:

@@ -3,12 +3,14 @@
 import dataclasses
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipeline.platforms.backend import Run, Schedule, Step, steps_in_order
 from pipeline.platforms.environments import Vertex
+from pipeline.platforms.tasks import EVALUATION, HTML, loop_names, repeated_steps, repetition, steps_with
 from pipeline.platforms.vertex.job_requests import FINGERPRINT_LABEL
 
 RUN_LABEL = "vertex-ai-pipelines-run-billing-id"
@@ -51,7 +53,7 @@ def run_link(platform: Vertex, run_id: str) -> str:
 def pipeline_run(platform: Vertex, job: Any) -> Run:
     """Return a ``PipelineJob`` as a run, with its steps and metrics."""
     run_id = last_part(job.name)
-    tasks = step_tasks(job)
+    tasks = named_tasks(job)
     return Run(
         id=run_id,
         name=job.display_name,
@@ -62,23 +64,51 @@ def pipeline_run(platform: Vertex, job: Any) -> Run:
         parameters=_plain(job.runtime_config.parameter_values or {}),
         error=job.error.message,
         steps=steps_in_order(
-            Step(
-                task.task_name, _state(task.state), task.start_time, task.end_time, _task_link(platform, task)
-            )
-            for task in tasks
+            Step(name, _state(task.state), task.start_time, task.end_time, _task_link(platform, task))
+            for name, task in tasks
         ),
-        metrics=_metrics(tasks),
+        metrics=_metrics([task for _, task in tasks]),
     )
 
 
-def step_tasks(job: Any) -> list[Any]:
-    """Return the tasks of a ``PipelineJob`` without the one that stands for the run itself.
+def named_tasks(job: Any) -> list[tuple[str, Any]]:
+    """Return the tasks of a ``PipelineJob`` that are steps, with the steps' names.
 
-    Steps have it as their parent, or none, which the API's reference says of those outside of loops.
+    The run itself is a task too, which is the parent of the steps, unless they have none, which the API's
+    reference says of those outside of loops. So are loops, which contain those of their steps. The runs of
+    such a step share a name, so they are numbered in the order in which Vertex AI created them.
     """
     run_id = last_part(job.name)
-    tasks = job.job_detail.task_details
-    return [task for task in tasks if task.parent_task_id or task.task_name != run_id]
+    details = sorted(job.job_detail.task_details, key=lambda task: task.task_id)
+    spec = _plain(job.pipeline_spec or {})
+    repeated, loops = repeated_steps(spec), loop_names(spec)
+    around = {task.parent_task_id for task in details}
+    numbers: Counter[str] = Counter()
+    steps = []
+    for task in details:
+        name = task.task_name
+        is_run = name == run_id and not task.parent_task_id
+        if is_run or task.task_id in around or name in loops:
+            continue
+        numbers[name] += 1
+        steps.append((repetition(name, numbers[name]) if name in repeated else name, task))
+    return steps
+
+
+def report_uri(job: Any) -> str:
+    """Return the address of the HTML report of a ``PipelineJob``'s evaluation; "" before it is written."""
+    names = steps_with(HTML, _plain(job.pipeline_spec or {})).get(EVALUATION, [])
+    return next(
+        (
+            artifact.uri
+            for step, task in named_tasks(job)
+            if step == EVALUATION
+            for name in names
+            if name in task.outputs
+            for artifact in task.outputs[name].artifacts
+        ),
+        "",
+    )
 
 
 def training_run(platform: Vertex, job: Any) -> Run:
@@ -177,12 +207,12 @@ def launched_jobs(job: Any, run_jobs: Iterable[Any]) -> Iterator[tuple[str, str]
         The name of a step, and of a job.
     """
     names = launches(job)
-    for task, custom in itertools.product(step_tasks(job), run_jobs):
+    for (step, task), custom in itertools.product(named_tasks(job), run_jobs):
         # The rounds of a study are steps of one component, whose jobs have the same display name.
         began, created, ended = task.start_time, custom.create_time, task.end_time
         at_that_time = began and began <= created and (not ended or created <= ended)
         if custom.display_name == names.get(task.task_name) and at_that_time:
-            yield task.task_name, custom.name
+            yield step, custom.name
 
 
 def trial_name(trial_id: str) -> str:

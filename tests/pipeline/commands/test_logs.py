@@ -14,7 +14,8 @@ DATA = ("--train-file", "gs://test-bucket/ratings.csv", "--data-type", "user_rat
 @pytest.fixture(autouse=True)
 def cloud_logging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the local server stand in for Cloud Logging too."""
-    monkeypatch.setattr("pipeline.display.remote_run._FIRST_POLL_SECONDS", 0.01)
+    for limit in ("_FIRST_POLL_SECONDS", "_LONGEST_POLL_SECONDS"):
+        monkeypatch.setattr(f"pipeline.display.remote_run.{limit}", 0.01)
     for name in {"server", "vertex"} & set(request.fixturenames):
         url = request.getfixturevalue(name).url
         monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING", url)
@@ -110,13 +111,90 @@ def test_without_the_right_to_a_run_on_kubeflow_the_token_is_named(
     assert result.stderr.count("\n") == 1
 
 
-def test_a_deleted_pod_is_an_error(wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer) -> None:
+@pytest.fixture(params=["ui", "api"])
+def either_kubeflow(request: pytest.FixtureRequest, kubeflow: KubeflowServer) -> KubeflowServer:
+    """The server of the UI, or the API server behind it; they have logs at different addresses."""
+    kubeflow.is_ui = request.param == "ui"
+    return kubeflow
+
+
+def test_both_servers_of_kubeflow_show_logs(
+    wals: Wals, kubeflow_config: Path, either_kubeflow: KubeflowServer
+) -> None:
+    run_id = wals("submit", "--config", kubeflow_config, "--wait", "--json").json["id"]
+    either_kubeflow.logs = {"train": "iteration 1\niteration 2\n"}
+    result = wals("logs", run_id, "train", "--config", kubeflow_config)
+    assert result.stdout == "iteration 1\niteration 2\n", result.stderr
+
+
+def test_a_deleted_pod_is_an_error(
+    wals: Wals, kubeflow_config: Path, either_kubeflow: KubeflowServer
+) -> None:
     run_id = wals("submit", "--config", kubeflow_config, "--wait", "--json").json["id"]
     result = wals("logs", run_id, "train", "--config", kubeflow_config)
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert "the log of train cannot be read: Failed to read logs" in result.stderr
+    reason = "Could not get main container logs" if either_kubeflow.is_ui else "Failed to read logs"
+    assert f"the log of train cannot be read: {reason}" in result.stderr
+    assert "does not exist" not in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_the_archive_has_the_log_of_a_deleted_pod(
+    wals: Wals, kubeflow_config: Path, either_kubeflow: KubeflowServer
+) -> None:
+    run_id = wals("submit", "--config", kubeflow_config, "--wait", "--json").json["id"]
+    either_kubeflow.archive = {"train": "iteration 1\n"}
+    result = wals("logs", run_id, "train", "--config", kubeflow_config)
+    assert result.stdout == "iteration 1\n", result.stderr
+
+
+def test_a_log_that_is_gone_does_not_hide_the_others(
+    wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
+) -> None:
+    run_id = wals("submit", "--config", kubeflow_config, "--wait", "--json").json["id"]
+    kubeflow.logs = {"prepare": "sorted\n", "publish": "written\n"}
+    result = wals("logs", run_id, "--config", kubeflow_config)
+    assert result.stdout == "prepare: sorted\npublish: written\n"
+    assert result.exit_code == 1
+    assert "the log of extract, train, evaluate cannot be read" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_pod_that_waits_for_its_image_does_not_hide_the_other_logs(
+    wals: Wals,
+    kubeflow_config: Path,
+    either_kubeflow: KubeflowServer,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    either_kubeflow.waiting_step = "prepare"
+    either_kubeflow.logs = {"extract": "read 100 rows\n"}
+    run_id = wals("submit", "--config", kubeflow_config, "--json").json["id"]
+    wals("runs", run_id, "--config", kubeflow_config)
+    result = wals("logs", run_id, "--config", kubeflow_config)
+    assert (result.exit_code, result.stdout) == (0, "extract: read 100 rows\n")
+    (warning,) = caplog.messages
+    assert "prepare has no log yet, its pod waits: ImagePullBackOff" in warning
+    result = wals("logs", run_id, "prepare", "--config", kubeflow_config)
+    assert result.exit_code == 1
+    assert "prepare has no log yet, its pod waits: ImagePullBackOff" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_trials_of_kubeflow_have_logs_of_their_own(
+    wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
+) -> None:
+    tune = ("--config", kubeflow_config, "--pipeline", "wals-tune", "--wait", "--json")
+    run_id = wals("submit", *tune).json["id"]
+    for task in ("trial", "trial-2", "trial-3"):
+        kubeflow.logs |= {f"{task}.1": f"{task}, first\n", f"{task}.2": f"{task}, second\n"}
+    logs = ("logs", run_id)
+    assert wals(*logs, "trial-1.2", "--config", kubeflow_config).stdout == "trial, second\n"
+    assert wals(*logs, "trial-2.1", "--config", kubeflow_config).stdout == "trial-2, first\n"
+    lines = wals(*logs, "trial-2", "--config", kubeflow_config, "--json").json
+    assert sorted(line["step"] for line in lines) == ["trial-2.1", "trial-2.2"]
+    refused = wals(*logs, "for-loop-1", "--config", kubeflow_config)
+    assert "is not a step of the run" in refused.stderr
 
 
 def test_a_server_without_the_older_api_says_so(
@@ -130,7 +208,16 @@ def test_a_server_without_the_older_api_says_so(
     assert result.stderr.count("\n") == 1
 
 
-def test_the_log_of_a_retried_step_has_both_attempts(
+def test_the_log_of_a_retried_step_has_both_attempts_on_kubeflow(
+    wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
+) -> None:
+    kubeflow.retried = frozenset({"train"})
+    kubeflow.logs = {"train": "training\n"}
+    run_id = wals("submit", "--config", kubeflow_config, "--wait", "--json").json["id"]
+    assert wals("logs", run_id, "train", "--config", kubeflow_config).stdout == "training\ntraining\n"
+
+
+def test_the_log_of_a_retried_step_has_both_attempts_on_vertex(
     wals: Wals, vertex_config: Path, vertex: VertexServer
 ) -> None:
     run_id = wals("submit", "--config", vertex_config, "--wait", "--json").json["id"]

@@ -109,6 +109,20 @@ def test_a_deleted_schedule_is_gone(wals: Wals, config: Path) -> None:
         assert "'nightly': does not exist" in result.stderr
 
 
+@pytest.mark.parametrize("how", ["changed", "deleted"])
+def test_the_running_run_of_a_schedule_continues(
+    wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer, how: str
+) -> None:
+    put(wals, kubeflow_config)
+    run_id = kubeflow.start_scheduled()
+    if how == "changed":
+        assert "Updated" in put(wals, kubeflow_config, "--cron", "5 5 * * *").stdout
+    else:
+        assert wals("schedule", "delete", "nightly", "--config", kubeflow_config).exit_code == 0
+    states = [wals("runs", run_id, "--config", kubeflow_config, "--json").json["state"] for _ in range(8)]
+    assert states[-1] == "succeeded"
+
+
 def test_the_dry_run_sends_nothing(wals: Wals, config: Path, server: VertexServer | KubeflowServer) -> None:
     assert put(wals, config, "--dry-run").json
     assert server.calls == []

@@ -41,8 +41,8 @@ def test_wait_follows_every_step_to_the_end(wals: Wals, config: Path) -> None:
     assert places == sorted(places)
 
 
-def test_wait_ends_with_the_metrics_on_vertex(wals: Wals, vertex_config: Path) -> None:
-    result = wals("submit", "--config", vertex_config, "--wait")
+def test_wait_ends_with_the_metrics(wals: Wals, config: Path) -> None:
+    result = wals("submit", "--config", config, "--wait")
     assert result.exit_code == 0, result.stderr
     row = next(line for line in result.stdout.splitlines() if "Recall@20" in line)
     assert "0.3100" in row
@@ -57,6 +57,108 @@ def test_a_failed_step_is_named_and_exits_1(
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
     assert "failed at train" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("log", "reported"),
+    [
+        (
+            "wals: iteration 1\nwals-error[2] source '': is empty; give one\nF1126 main.go:60] failed\n",
+            "failed at train: source '': is empty; give one; see",
+        ),
+        ("Traceback\nKilled\n", "failed at train: main: Error (exit code 1); see"),
+        (None, "failed at train: main: Error (exit code 1); see"),
+    ],
+    ids=["an error of the step", "another error", "no log"],
+)
+def test_a_failed_run_on_kubeflow_says_why(
+    wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer, log: str | None, reported: str
+) -> None:
+    kubeflow.failing_step = "train"
+    kubeflow.logs = {"train": log} if log else {}
+    result = wals("submit", "--config", kubeflow_config, "--wait")
+    assert result.exit_code == 1
+    assert reported in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_driver_that_fails_on_kubeflow_is_named(
+    wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
+) -> None:
+    kubeflow.failing_driver = "train"
+    kubeflow.driver_log = "I1126 10:00:00 1 main.go:1] input\nF1126 10:00:01 1 main.go:9] type mismatch\n"
+    result = wals("submit", "--config", kubeflow_config, "--wait")
+    assert "failed: the driver of train failed: type mismatch; see" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_steps_that_never_ran_are_skipped_in_order(
+    wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
+) -> None:
+    kubeflow.failing_step = "prepare"
+    result = wals("submit", "--config", kubeflow_config, "--wait", "--json")
+    assert [(step["name"], step["state"], bool(step["started"])) for step in result.json["steps"]] == [
+        ("extract", "succeeded", True),
+        ("prepare", "failed", True),
+        *((name, "skipped", False) for name in ("train", "evaluate", "publish")),
+    ]
+
+
+@pytest.mark.parametrize("has_metadata", [True, False])
+def test_kubeflow_without_metrics_says_so_in_one_line(
+    wals: Wals,
+    kubeflow_config: Path,
+    kubeflow: KubeflowServer,
+    has_metadata: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # The API server itself does not pass on ML Metadata, and newer servers have none.
+    kubeflow.has_metadata, kubeflow.is_ui = has_metadata, not has_metadata
+    result = wals("submit", "--config", kubeflow_config, "--wait", "--json")
+    assert result.exit_code == 0
+    assert result.json["metrics"] == {}
+    (warning,) = caplog.messages
+    assert "its metrics cannot be read" in warning
+    assert "the UI" in warning
+
+
+def test_the_trials_of_a_tuning_have_their_round_and_number(wals: Wals, kubeflow_config: Path) -> None:
+    result = wals("submit", "--config", kubeflow_config, "--pipeline", "wals-tune", "--wait")
+    assert result.exit_code == 0, result.stderr
+    shown = [line.split()[0] for line in result.stdout.splitlines() if " succeeded" in line]
+    trials = [name for name in dict.fromkeys(shown) if name.startswith("trial")]
+    assert trials == [f"trial-{number}.{trial}" for number in (1, 2, 3) for trial in (1, 2)]
+    assert "for-loop" not in result.stdout
+
+
+def test_a_kubeflow_server_without_the_older_api_still_shows_runs(
+    wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
+) -> None:
+    kubeflow.version, kubeflow.failing_step = "", "for-loop-2"
+    result = wals("submit", "--config", kubeflow_config, "--pipeline", "wals-tune", "--wait", "--json")
+    assert result.exit_code == 1
+    assert "failed at trial-2, trial-2; see" in result.stderr
+    names = [step["name"] for step in result.json["steps"] if step["name"].startswith("trial")]
+    assert names == ["trial", "trial", "trial-2", "trial-2", "trial-3"]
+
+
+def test_the_trials_on_vertex_have_their_round_and_number(
+    wals: Wals, vertex_config: Path, vertex: VertexServer
+) -> None:
+    wals("submit", "--config", vertex_config, "--pipeline", "wals-tune", "--name", "tuning")
+    job = vertex.jobs[f"{PARENT}/pipelineJobs/tuning"]
+    tasks = [("2", "1", "extract"), ("3", "1", "for-loop-2"), ("4", "1", "for-loop-3")]
+    trials = [("6", "3", "trial-2"), ("5", "3", "trial-2")]
+    job["state"] = "PIPELINE_STATE_SUCCEEDED"
+    job["jobDetail"]["taskDetails"] = [
+        {"taskId": "1", "taskName": "tuning", "state": "SUCCEEDED"},
+        *(
+            {"taskId": task, "parentTaskId": parent, "taskName": name, "state": "SUCCEEDED"}
+            for task, parent, name in [*tasks, *trials]
+        ),
+    ]
+    run = wals("runs", "tuning", "--config", vertex_config, "--json").json
+    assert [step["name"] for step in run["steps"]] == ["extract", "trial-2.1", "trial-2.2"]
 
 
 def test_the_dry_run_is_the_request_that_is_sent(
@@ -267,23 +369,50 @@ def test_a_cancelled_run_is_reported_as_such(wals: Wals, config: Path) -> None:
     assert f"run {run_id} cancelled" in result.stderr
 
 
-def test_compare_shows_what_differs_beside_the_metrics(wals: Wals, vertex_config: Path) -> None:
-    ids = []
-    for factors in (8, 64):
-        result = wals(
-            "submit", "--config", vertex_config, "--name", f"d{factors}", "-p", f"latent_factors={factors}"
-        )
-        assert result.exit_code == 0, result.stderr
-        ids.append(f"d{factors}")
-        wals("runs", ids[-1], "--config", vertex_config, "--wait")
-    result = wals("compare", *ids, "--config", vertex_config)
+def test_compare_shows_what_differs_beside_the_metrics(wals: Wals, config: Path) -> None:
+    submit = ("submit", "--config", config, "--wait", "--json")
+    ids = [
+        wals(*submit, "--name", f"d{factors}", "-p", f"latent_factors={factors}").json["id"]
+        for factors in (8, 64)
+    ]
+    result = wals("compare", *ids, "--config", config)
     rows = {
         line.split("│")[1].strip(): line.split("│")[2:4] for line in result.stdout.splitlines() if "│" in line
     }
     assert [cell.strip() for cell in rows["latent_factors"]] == ["8", "64"]
     assert "source" not in rows
     assert [cell.strip() for cell in rows["recall_at_20"]] == ["0.3100", "0.3100"]
-    assert wals("compare", *ids, "--config", vertex_config, "--json").json[1]["metrics"] == METRICS
+    assert wals("compare", *ids, "--config", config, "--json").json[1]["metrics"] == METRICS
+
+
+def test_compare_says_that_runs_are_equal(wals: Wals, config: Path) -> None:
+    ids = [wals("submit", "--config", config, "--name", name, "--json").json["id"] for name in ("one", "two")]
+    result = wals("compare", *ids, "--config", config)
+    assert result.stdout == "The runs have the same parameters\nThere are no metrics to show\n"
+    for run_id in ids:
+        wals("runs", run_id, "--config", config, "--wait")
+    result = wals("compare", *ids, "--config", config)
+    assert "The runs have the same parameters" in result.stdout
+    assert "recall_at_20" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("history", "state"),
+    [
+        (["PENDING", "RUNNING", "CANCELING", "FAILED"], "cancelled"),
+        (["RUNNING", "CANCELING", "FAILED", "RUNNING", "FAILED"], "failed"),
+    ],
+)
+def test_kubeflow_reports_a_cancelled_run_as_failed_after_canceling(
+    wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer, history: list[str], state: str
+) -> None:
+    kubeflow.failing_step = "train"
+    run_id = wals("submit", "--config", kubeflow_config, "--wait", "--json").json["id"]
+    kubeflow.runs[run_id]["state_history"] = [{"state": entry} for entry in history]
+    shown = wals("runs", run_id, "--config", kubeflow_config, "--json").json
+    assert shown["state"] == state
+    assert {step["name"]: step["state"] for step in shown["steps"]}["train"] == state
+    assert wals("runs", "--config", kubeflow_config, "--json").json[0]["state"] == state
 
 
 def test_a_name_in_use_is_refused(wals: Wals, vertex_config: Path) -> None:
