@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import secrets
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from components.times import timestamp
 from trainer.errors import InputError
 
 _STAGED_FOR = timedelta(days=14)
+_TRIED_FOR = timedelta(hours=1)
 _PROBLEMS = {"user_id": "no user id", "item_id": "no item id", "rating": "no finite rating"}
 
 
@@ -30,16 +32,9 @@ def extract_from_bigquery(options: ExtractOptions, output: Path) -> dict[str, An
     Returns:
         The manifest: what was written, and where it came from.
     """
-    source_project, table = table_of(options.source, options.data_type)
-    project = options.project or source_project
+    project, table = _project_and_table(options)
     staging_dataset = options.staging_dataset
-    engine = BigQuery(
-        project=project,
-        location=options.location,
-        dataset=staging_dataset,
-        prefix="wals_",
-        maximum_bytes_billed=options.maximum_bytes_billed,
-    )
+    engine = _engine(options, project)
     query, pinned = _query(engine, Request(options), table)
     if staging_dataset:
         digest = hashlib.sha256(json.dumps([query.sql, query.parameters]).encode()).hexdigest()[:12]
@@ -65,6 +60,48 @@ def extract_from_bigquery(options: ExtractOptions, output: Path) -> dict[str, An
         **engine.cost(),
     }
     return content
+
+
+def estimate(options: ExtractOptions) -> int:
+    """Return the bytes that the query of an extraction would read, without running it.
+
+    Args:
+        options: options as for `extract_from_bigquery`, which also names the errors.
+    """
+    project, table = _project_and_table(options)
+    engine = _engine(options, project)
+    query, _ = _query(engine, Request(options), table)
+    return engine.estimate(query.sql, query.parameters)
+
+
+def try_staging(options: ExtractOptions) -> None:
+    """Create a table in the staging dataset, and delete it.
+
+    Raises:
+        InputError: the dataset does not exist.
+        WalsError: BigQuery failed or denied access.
+    """
+    project, _ = _project_and_table(options)
+    engine = _engine(options, project)
+    name = f"probe_{secrets.token_hex(6)}"
+    engine.create(name, "SELECT 1 AS probe", lifetime=_TRIED_FOR)
+    engine.drop(name)
+
+
+def _project_and_table(options: ExtractOptions) -> tuple[str, str]:
+    """Return the project that runs the jobs, and the table of the source."""
+    source_project, table = table_of(options.source, options.data_type)
+    return options.project or source_project, table
+
+
+def _engine(options: ExtractOptions, project: str) -> BigQuery:
+    return BigQuery(
+        project=project,
+        location=options.location,
+        dataset=options.staging_dataset,
+        prefix="wals_",
+        maximum_bytes_billed=options.maximum_bytes_billed,
+    )
 
 
 def _query(engine: BigQuery, request: Request, table: str) -> tuple[Query, bool]:

@@ -26,6 +26,7 @@ class Pipeline:
         steps: names of its tasks, in display order.
         models: options models of its steps, which declare its parameters.
         build: function that builds the pipeline with given images for a target.
+        unused: options models of other pipelines, whose parameters an environment's file may give too.
     """
 
     name: str
@@ -33,11 +34,17 @@ class Pipeline:
     steps: Sequence[str]
     models: Models
     build: Callable[["Pipeline", ImageOf, Target], "GraphComponent"]
+    unused: Models = ()
 
     @cached_property
     def parameters(self) -> Mapping[str, Parameter]:
         """The parameters by name."""
         return parameters_of(self.models)
+
+    @cached_property
+    def unused_parameters(self) -> frozenset[str]:
+        """Names of parameters that a file may give, although this pipeline does not have them."""
+        return frozenset(parameters_of(self.unused)) - frozenset(self.parameters)
 
     def problems(self, values: Mapping[str, Any]) -> list[InputError]:
         """Return every problem that a step would find in the parameters, before any step runs.

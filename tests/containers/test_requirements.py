@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.images import STEPS
+
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "requirements"
-STEPS = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
 GPU = ["train-gpu", "tune-gpu"]
 LOCKS = [*STEPS, *GPU]
 # Imports a step while hiding all packages except ours and the given distributions.

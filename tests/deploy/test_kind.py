@@ -18,11 +18,11 @@ import pytest
 import yaml
 
 from components.images import DEFAULT_TAG
+from tests.images import STEPS
 from tests.pipeline.kubeflow_server import KubeflowServer, kubeflow_server
 
 ROOT = Path(__file__).parents[2]
 KIND = ROOT / "deploy" / "kind"
-STEPS = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
 # Records its name and arguments, and fails on request. Forwarded ports lead to the test's own servers.
 TOOL = """#!{python}
 import base64, json, os, pathlib, signal, sys
