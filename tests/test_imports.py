@@ -47,6 +47,7 @@ PARTS = {
         "evaluate": {"artifacts", "images", "options", "pictures", "runtime"},
         "publish": {"images", "options", "runtime"},
         "tune": {"images", "options", "pictures", "runtime"},
+        "probe": {"extract", "images", "runtime"},
     },
     "trainer": {
         "solvers": {"config", "errors", "extras", "matrix", "options", "threads", "weighting"},

@@ -51,9 +51,8 @@ def artifact_folder(folder: Path, size: int, seconds: float) -> Iterator[Finding
     except OSError as error:
         yield fix("artifacts", f"{_kind(folder)}: {error.strerror or error}", _remedy(folder, error))
         return
-    yield ok(
-        "artifacts", f"{_kind(folder)}: writes, syncs, renames and maps files, as uid {owner}, mode {mode:o}"
-    )
+    able = f"writes, syncs, renames and maps files, of uid {owner} and mode {mode:o}"
+    yield ok("artifacts", f"{_kind(folder)}: {able}")
     if measured.read < _SLOW:
         minutes = 10**10 / measured.read / 60
         yield warning(
@@ -64,12 +63,12 @@ def artifact_folder(folder: Path, size: int, seconds: float) -> Iterator[Finding
     else:
         yield ok("artifact speed", str(measured))
     # Nothing that steps need: the answer explains what other tools may stumble over.
-    able = {
+    extras = {
         "rename folders": _can(lambda: _rename_folder(folder)),
         "hard links": _can(lambda: _link(folder)),
         "chmod": _can(lambda: _chmod(folder)),
     }
-    yield ok("artifact extras", ", ".join(f"{name} {'yes' if can else 'no'}" for name, can in able.items()))
+    yield ok("artifact extras", ", ".join(f"{name} {'yes' if can else 'no'}" for name, can in extras.items()))
 
 
 def attempt(folder: Path) -> Iterator[Finding]:
@@ -218,4 +217,4 @@ def _remedy(folder: Path, error: OSError) -> str:
         return "give the step more disk"
     if _is_mounted(folder):
         return "give the account roles/storage.objectUser on the bucket of the pipeline root"
-    return f"let uid {os.getuid()} write there"
+    return f"let uid {os.geteuid()} write there"

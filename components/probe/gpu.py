@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,9 @@ SECONDS = 120.0
 
 _ROOT = Path("/")
 # Where Vertex AI and GKE mount the driver's libraries and programs.
-_MOUNTED = Path("/usr/local/nvidia")
+_MOUNTED = Path("usr/local/nvidia")
 _LIBRARY = "libcuda.so.1"
+_VERSION = re.compile(r"\b\d{3}\.\d+(\.\d+)?\b")
 # In a process of its own, because a driver that does not fit can also end the process.
 _CHOICE = """
 import sys
@@ -57,16 +59,16 @@ def driver_of(root: Path = _ROOT) -> Driver:
     devices = sorted(str(path.relative_to(root)) for path in (root / "dev").glob("nvidia[0-9]*"))
     kernel = root / "proc" / "driver" / "nvidia"
     try:
-        version = (kernel / "version").read_text("utf-8").split("Kernel Module")[-1].split()[0]
-    except (OSError, IndexError):
-        version = ""
+        version = _VERSION.search((kernel / "version").read_text("utf-8"))
+    except OSError:
+        version = None
     models = [
         line.partition(":")[2].strip()
         for file in sorted(kernel.glob("gpus/*/information"))
         for line in file.read_text("utf-8").splitlines()
         if line.startswith("Model:")
     ]
-    return Driver(devices, _queried() if devices else [] or models, version)
+    return Driver(devices, (_queried() if devices else []) or models, version[0] if version else "")
 
 
 def gpu(settings: int, solver: str, root: Path = _ROOT) -> Iterator[Finding]:
@@ -86,20 +88,22 @@ def gpu(settings: int, solver: str, root: Path = _ROOT) -> Iterator[Finding]:
         else:
             yield ok("gpu", "none, as in the settings")
     else:
-        text = f"{', '.join(driver.names) or f'{len(driver.devices)} devices'}, kernel driver {driver.version or 'unknown'}"
+        names = ", ".join(driver.names) or f"{len(driver.devices)} devices"
+        text = f"{names}, kernel driver {driver.version or 'unknown'}"
         if len(driver.devices) < settings:
             yield fix("gpu", f"{text}: fewer than the {settings} in the settings", "check the machine type")
         else:
             yield ok("gpu", text)
-        yield from _library()
+        yield from _library(root / _MOUNTED)
     yield from _choice(solver, bool(driver.devices))
 
 
-def _library() -> Iterator[Finding]:
+def _library(folder: Path) -> Iterator[Finding]:
+    """Load the driver's library, without which no program can use the GPU."""
     try:
         ctypes.CDLL(_LIBRARY)
     except OSError:
-        mounted = sorted(str(path.parent) for path in _MOUNTED.glob(f"lib*/{_LIBRARY}"))
+        mounted = sorted(str(path.parent) for path in folder.glob(f"lib*/{_LIBRARY}"))
         path = os.environ.get("LD_LIBRARY_PATH", "")
         if mounted:
             yield fix(
@@ -110,7 +114,7 @@ def _library() -> Iterator[Finding]:
         else:
             yield fix(
                 "gpu library",
-                f"{_LIBRARY} cannot be loaded, and is not in {_MOUNTED} either",
+                f"{_LIBRARY} cannot be loaded, and is not in {folder} either",
                 "let the platform mount the driver into the container",
             )
     else:
@@ -150,7 +154,7 @@ def _choice(solver: str, has_gpu: bool) -> Iterator[Finding]:
 
 def _queried() -> list[str]:
     """Return name, driver and memory of each GPU as ``nvidia-smi`` has them; none if it is missing."""
-    program = shutil.which("nvidia-smi") or shutil.which("nvidia-smi", path=str(_MOUNTED / "bin"))
+    program = shutil.which("nvidia-smi") or shutil.which("nvidia-smi", path=str(_ROOT / _MOUNTED / "bin"))
     if not program:
         return []
     query = [program, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]

@@ -78,7 +78,7 @@ def disk(size: int, seconds: float) -> Iterator[Finding]:
         yield fix(
             "local disk",
             f"{folder} cannot be written ({error.strerror})",
-            f"mount a volume there that uid {os.getuid()} may write",
+            f"mount a volume there that uid {os.geteuid()} may write",
         )
         return
     text = f"{free / 10**9:.0f} GB free in {folder}, {measured}"
