@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,26 +87,21 @@ def test_on_this_machine_there_is_no_account(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("behind", "status", "found"),
-    [
-        (0, "ok", "right to 5 s"),
-        (-30, "warning", "-30 s"),
-        (30, "warning", "+30 s"),
-        (7200, "fix", "+7200 s"),
-    ],
+    ("behind", "status"), [(0, "ok"), (-30, "warning"), (30, "warning"), (-7200, "fix"), (7200, "fix")]
 )
 @pytest.mark.parametrize("is_metadata", [True, False])
 def test_the_clock_is_compared_with_a_servers(
-    google: Server, behind: float, status: str, found: str, is_metadata: bool
+    google: Server, behind: int, status: str, is_metadata: bool
 ) -> None:
     google.behind = behind
     cloud = google_cloud(google.host) if is_metadata else None
     (actual,) = clock(cloud, [] if is_metadata else ["http://127.0.0.1:9", google.url])
     assert actual.status == status
-    # The server cuts off fractions of seconds.
-    assert (
-        actual.found.replace("29 s", "30 s").replace("31 s", "30 s").replace("7201", "7200").startswith(found)
-    )
+    if behind:
+        offset = re.match(r"([+-]\d+) s from the server's", actual.found)
+        assert offset
+        # The server cuts off fractions of seconds.
+        assert int(offset[1]) == pytest.approx(behind, abs=2)
 
 
 def test_without_a_server_the_clock_is_not_applicable() -> None:
