@@ -14,7 +14,7 @@ from trainer.options import Options
 
 COMMON = {
     *("user", "account", "attempt", "artifacts", "artifact speed", "artifact extras", "local disk"),
-    *("cores", "memory", "clock", "python", "packages"),
+    *("cores", "memory", "clock", "version", "python", "packages"),
 }
 
 
