@@ -16,6 +16,8 @@ _CHUNK = 4 << 20
 _SLOW = 20 * 10**6
 """Bytes per second below which reading a mapped matrix takes longer than training on it."""
 
+_SMALL_FILES, _SMALL_SECONDS = 30, 5.0
+
 _MARKER = "_attempt"
 
 
@@ -24,16 +26,19 @@ class Speed:
     """How fast a folder is, in bytes per second.
 
     Attributes:
-        write: of writing a file until it is on disk.
+        write: of writing a file until it is on disk and closed.
         read: of reading the same file, mapped into memory.
+        files: small files that are written per second.
     """
 
     write: float
     read: float
+    files: float
 
     def __str__(self) -> str:
-        """Return both in MB per second."""
-        return f"writes {self.write / 1e6:.0f} MB/s, reads a mapped file at {self.read / 1e6:.0f} MB/s"
+        """Return the speeds in MB and files per second."""
+        bytes_at = f"writes {self.write / 1e6:.0f} MB/s, reads a mapped file at {self.read / 1e6:.0f} MB/s"
+        return f"{bytes_at}, writes {self.files:.0f} small files/s"
 
 
 def artifact_folder(folder: Path, size: int, seconds: float) -> Iterator[Finding]:
@@ -96,7 +101,7 @@ def attempt(folder: Path) -> Iterator[Finding]:
 
 
 def speed(folder: Path, size: int, seconds: float) -> Speed:
-    """Write a file, rename it, map it into memory, read it, and remove it.
+    """Write a file, rename it, map it into memory, read it, and remove it; then write small files.
 
     Args:
         folder: existing folder.
@@ -117,7 +122,7 @@ def speed(folder: Path, size: int, seconds: float) -> Speed:
     finally:
         path.unlink(missing_ok=True)
         final.unlink(missing_ok=True)
-    return Speed(written / write_seconds, read / read_seconds)
+    return Speed(written / write_seconds, read / read_seconds, _small_files(folder))
 
 
 def _write(path: Path, size: int, seconds: float) -> tuple[int, int, float]:
@@ -131,6 +136,7 @@ def _write(path: Path, size: int, seconds: float) -> tuple[int, int, float]:
             checksum = zlib.crc32(chunk, checksum)
         file.flush()
         os.fsync(file.fileno())
+    # A mounted bucket has a file only once it is closed.
     return written, checksum, max(time.perf_counter() - begin, 1e-9)
 
 
@@ -148,6 +154,23 @@ def _read(path: Path, seconds: float) -> tuple[int, int, float]:
                 checksum = zlib.crc32(chunk, checksum)
                 read += len(chunk)
     return read, checksum, max(time.perf_counter() - begin, 1e-9)
+
+
+def _small_files(folder: Path) -> float:
+    """Return how many small files are written per second; a matrix has six for each shard."""
+    paths = [folder / f".{os.getpid()}.{number}" for number in range(_SMALL_FILES)]
+    begin = time.perf_counter()
+    written = 0
+    try:
+        for path in paths:
+            path.write_bytes(b"small")
+            written += 1
+            if time.perf_counter() - begin > _SMALL_SECONDS:
+                break
+        return written / max(time.perf_counter() - begin, 1e-9)
+    finally:
+        for path in paths[:written]:
+            path.unlink(missing_ok=True)
 
 
 def _written_as(folder: Path) -> tuple[int, int]:

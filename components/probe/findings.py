@@ -152,7 +152,7 @@ def table_of(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def total(rows: Sequence[Finding]) -> str:
-    """Return the table's last line; `is_whole` reads it."""
+    """Return the table's last line; `table_in` reads it."""
     counts = Counter(row.status for row in rows)
     return f"{len(rows)} lines: " + ", ".join(f"{counts[status]} {status}" for status in STATUSES)
 
@@ -163,7 +163,14 @@ def log_findings(rows: Sequence[Finding]) -> None:
         logger.info("%s", row)
 
 
-def is_whole(lines: Sequence[str]) -> bool:
-    """Return whether a log has all lines of a table, of which it may arrive in parts."""
-    promised = [match["lines"] for line in lines if (match := _TOTAL.search(line))]
-    return bool(promised) and int(promised[-1]) <= sum(Finding.parse(line) is not None for line in lines)
+def table_in(lines: Sequence[str]) -> list[Finding] | None:
+    """Return the table in a log, the last one if there are several; None if lines of it are missing.
+
+    Args:
+        lines: lines of the log, which may arrive in parts.
+    """
+    promised = [int(match["lines"]) for line in lines if (match := _TOTAL.search(line))]
+    rows = [row for line in lines if (row := Finding.parse(line))]
+    if not promised or len(rows) < promised[-1]:
+        return None
+    return rows[len(rows) - promised[-1] :]

@@ -19,20 +19,10 @@ _ROOT = Path("/")
 # Where Vertex AI and GKE mount the driver's libraries and programs.
 _MOUNTED = Path("usr/local/nvidia")
 _LIBRARY = "libcuda.so.1"
+_FOR_GPU = ("auto", "tensorflow")
 _VERSION = re.compile(r"\b\d{3}\.\d+(\.\d+)?\b")
 # In a process of its own, because a driver that does not fit can also end the process.
-_CHOICE = """
-import sys
-from trainer.config import TrainConfig
-from trainer.errors import WalsError
-from trainer.solvers import make_solver
-try:
-    print(type(make_solver(TrainConfig(solver=sys.argv[1]))).__name__)
-except WalsError as error:
-    print(error, file=sys.stderr)
-    sys.exit(1)
-"""
-_ON_GPU = "TensorFlowCholesky"
+_TRY = ("-m", "components.probe.solving")
 
 
 @dataclass(frozen=True)
@@ -122,34 +112,30 @@ def _library(folder: Path) -> Iterator[Finding]:
 
 
 def _choice(solver: str, has_gpu: bool) -> Iterator[Finding]:
+    """Let the solver that training would choose train a tiny model."""
     check = "solver"
     try:
-        result = subprocess.run(
-            [sys.executable, "-c", _CHOICE, solver],
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
+        program = [sys.executable, *_TRY, solver]
+        result = subprocess.run(program, capture_output=True, text=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        yield fix(check, f"{solver}: no answer within {SECONDS:g} s", "see whether the driver fits the GPU")
+        problem = f"{solver}: no answer within {SECONDS:g} s"
+        yield fix(check, problem, "see whether the driver, and the image's CUDA libraries, fit the GPU")
         return
-    last = (result.stderr.strip().splitlines() or ["no message"])[-1]
-    chosen = result.stdout.strip()
-    if "ModuleNotFoundError" in last:
+    last = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
+    chosen, on_gpu = [*result.stdout.splitlines(), "", ""][:2]
+    if "ModuleNotFoundError" in last and not chosen:
         yield ok(check, f"not applicable: {last}")
     elif result.returncode:
         yield fix(check, f"{solver} cannot be used: {last}", "fix what the line says, or set solver to cg")
-    elif has_gpu and chosen != _ON_GPU and solver in ("auto", "tensorflow"):
-        yield fix(
-            check,
-            f"{solver} trains with {chosen} on the CPU, and the GPU stays idle",
-            "build the image with ACCELERATOR=gpu; see the line about the library",
-        )
-    elif has_gpu and chosen != _ON_GPU:
+    elif on_gpu:
+        yield ok(check, f"{solver} trains with {chosen} on {on_gpu}")
+    elif has_gpu and solver in _FOR_GPU:
+        problem = f"{solver} trains with {chosen} on the CPU, and the GPU stays idle"
+        yield fix(check, problem, "build the image with ACCELERATOR=gpu; see the line about the library")
+    elif has_gpu:
         yield warning(check, f"{solver} does not use the GPU", "set solver to auto, or accelerators to 0")
     else:
-        yield ok(check, f"{solver} trains with {chosen}")
+        yield ok(check, f"{solver} trains with {chosen} on the CPU")
 
 
 def _queried() -> list[str]:

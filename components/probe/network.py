@@ -65,27 +65,29 @@ def google_cloud(host: str = "") -> Cloud | None:
     return Cloud(account, zone.rpartition("-")[0], offsets[0])
 
 
-def services(source: str, staging_dataset: str, artifacts: str, cloud: Cloud | None) -> dict[str, bool]:
+def services(step: str, source: str, staging_dataset: str, cloud: Cloud | None) -> dict[str, bool]:
     """Return the addresses that a step calls, and whether it fails without each.
 
     Args:
+        step: name of the step.
         source: the source of the pipeline.
         staging_dataset: the dataset to prepare the interactions in, or "".
-        artifacts: path of the step's artifacts.
         cloud: what the metadata server says, or None.
     """
+    # The variable that Google's client takes for an emulator.
+    storage = os.environ.get("STORAGE_EMULATOR_HOST", "https://storage.googleapis.com")
     called: dict[str, bool] = {}
-    emulated = "BIGQUERY_EMULATOR_HOST" in os.environ
-    if (source.startswith("bq://") or staging_dataset) and not emulated:
-        called |= {"https://bigquery.googleapis.com": True, "https://bigquerystorage.googleapis.com": True}
-    if source.startswith("gs://") or artifacts.startswith("/gcs/"):
-        # The variable that Google's client takes for an emulator.
-        called[os.environ.get("STORAGE_EMULATOR_HOST", "https://storage.googleapis.com")] = True
-    if source.startswith(("s3://", "minio://")) and "AWS_ENDPOINT_URL" in os.environ:
-        called[os.environ["AWS_ENDPOINT_URL"]] = True
     if cloud and cloud.region:
-        # Steps do not call it themselves, but the launcher of a custom job does.
-        called[f"https://{cloud.region}-aiplatform.googleapis.com"] = False
+        # No step requires them, but logs, mounts and the launcher of a custom job do.
+        called |= {storage: False, f"https://{cloud.region}-aiplatform.googleapis.com": False}
+    in_bigquery = step == "extract" and source.startswith("bq://")
+    staged = step == "prepare" and staging_dataset
+    if (in_bigquery or staged) and "BIGQUERY_EMULATOR_HOST" not in os.environ:
+        called |= {"https://bigquery.googleapis.com": True, "https://bigquerystorage.googleapis.com": True}
+    if step == "extract" and source.startswith("gs://"):
+        called[storage] = True
+    if step == "extract" and source.startswith(("s3://", "minio://")) and "AWS_ENDPOINT_URL" in os.environ:
+        called[os.environ["AWS_ENDPOINT_URL"]] = True
     return called
 
 

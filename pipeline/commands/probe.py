@@ -9,7 +9,7 @@ from pathlib import Path
 import rich_click as click
 from rich.console import Console
 
-from components.probe.findings import FIX, Finding, is_whole, read_findings, table_of, total
+from components.probe.findings import FIX, Finding, read_findings, table_in, table_of, total
 from pipeline.commands.execution import output_dir_option, run_folder, run_steps_here, runner_option
 from pipeline.commands.jobs import environment_of, given_parameters, job_of
 from pipeline.commands.options import (
@@ -119,8 +119,9 @@ def _reported(backend: Backend, run: Run) -> list[Finding]:
             lines = [line.text for line in backend.logs(run.id, _REPORT)]
         except WalsError as error:
             raise WalsError(f"{error}; {elsewhere}") from error
-        if is_whole(lines):
-            return list(_parsed(lines))
+        rows = table_in(lines)
+        if rows is not None:
+            return rows
         if time.monotonic() > deadline:
             raise WalsError(f"run {run.id}: the log of {_REPORT} lacks lines of the table; {elsewhere}")
         time.sleep(_POLL_SECONDS)
@@ -135,14 +136,10 @@ def _found_before_failure(backend: Backend, run: Run) -> Iterator[Finding]:
             lines = [line.text for line in backend.logs(run.id, step.name)]
         except WalsError as error:
             lines = [str(error)]
-        found = list(_parsed(lines))
+        found = [finding for line in lines if (finding := Finding.parse(line))]
         yield from found
         if step.state == "failed" and not found:
             last = next((line for line in reversed(lines) if line.strip()), "its log is empty")
             yield Finding(
                 "step", FIX, f"fails before it finds anything: {last}", "read its log", (step.name,)
             )
-
-
-def _parsed(lines: Sequence[str]) -> Iterator[Finding]:
-    return (finding for line in lines if (finding := Finding.parse(line)))

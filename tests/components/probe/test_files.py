@@ -74,10 +74,12 @@ def test_a_place_that_is_no_folder_is_to_fix(tmp_path: Path) -> None:
 def test_slow_reading_is_a_warning_with_the_time_of_ten_gigabytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "speed", lambda *_: Speed(write=8e6, read=10e6))
+    monkeypatch.setattr(files, "speed", lambda *_: Speed(write=8e6, read=10e6, files=6))
     found = by_check(artifact_folder(tmp_path, SIZE, 10))["artifact speed"]
     assert found.status == "warning"
-    assert found.found == "writes 8 MB/s, reads a mapped file at 10 MB/s: 10 GB take 17 minutes"
+    assert found.found == (
+        "writes 8 MB/s, reads a mapped file at 10 MB/s, writes 6 small files/s: 10 GB take 17 minutes"
+    )
 
 
 def test_writing_and_reading_stop_when_their_time_is_over(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from components.probe.findings import (
     as_content,
     bounded,
     fix,
-    is_whole,
     of_content,
     ok,
+    table_in,
     table_of,
     total,
     warning,
@@ -82,12 +82,17 @@ def test_the_findings_of_one_step_name_it() -> None:
     assert row.steps == ("train",)
 
 
-def test_a_log_is_whole_when_it_has_as_many_lines_as_its_end_says() -> None:
+def test_a_log_has_the_table_when_it_has_as_many_lines_as_its_end_says() -> None:
     lines = [*logged(ROWS), f"wals: {total(ROWS)}"]
     assert "3 lines: 1 ok, 1 warning, 1 fix" in lines[-1]
-    assert is_whole(lines)
-    assert not any(is_whole(lines[:cut]) for cut in range(len(lines)))
-    assert not is_whole([lines[0], *lines[2:]])
+    assert table_in(lines) == ROWS
+    assert [table_in(lines[:cut]) for cut in range(len(lines))] == [None] * len(lines)
+    assert table_in([lines[0], *lines[2:]]) is None
+
+
+def test_of_two_attempts_the_table_is_the_last_ones() -> None:
+    lines = [*logged([*ROWS, ROWS[0]]), f"wals: {total(ROWS)}", *logged(ROWS), f"wals: {total(ROWS)}"]
+    assert table_in(lines) == ROWS
 
 
 def test_an_artifact_has_all_of_a_finding() -> None:

@@ -25,10 +25,13 @@ def _without_a_driver_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
 
 
-def choosing(monkeypatch: pytest.MonkeyPatch, solver: str, *, error: str = "") -> None:
-    """Let the trainer choose a solver, or fail, without importing it."""
-    program = f"import sys; sys.exit({error!r})" if error else f"print({solver!r})"
-    monkeypatch.setattr(module, "_CHOICE", program)
+def trying(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    """Let another program stand in for training, which takes seconds to import."""
+    monkeypatch.setattr(module, "_TRY", ("-c", program))
+
+
+def choosing(monkeypatch: pytest.MonkeyPatch, solver: str, gpu: str = "") -> None:
+    trying(monkeypatch, f"print({solver!r}); print({gpu!r})")
 
 
 def system(root: Path, devices: int = 1, *, mounted: bool = False) -> Path:
@@ -72,24 +75,29 @@ def test_the_drivers_own_program_also_says_the_memory(
     assert driver_of(system(tmp_path / "other")).names == ["Tesla T4"]
 
 
+T4 = "Tesla T4, compute capability 7.5"
+CPU, GPU = "ConjugateGradients", "TensorFlowCholesky"
+
+
 @pytest.mark.parametrize(
-    ("devices", "settings", "solver", "chosen", "statuses"),
+    ("devices", "settings", "solver", "chosen", "on_gpu", "statuses"),
     [
-        pytest.param(0, 0, "auto", "ConjugateGradients", {"gpu": "ok", "solver": "ok"}, id="no GPU"),
-        pytest.param(0, 1, "auto", "ConjugateGradients", {"gpu": "fix", "solver": "ok"}, id="GPU is missing"),
+        pytest.param(0, 0, "auto", CPU, "", {"gpu": "ok", "solver": "ok"}, id="no GPU"),
+        pytest.param(0, 1, "auto", CPU, "", {"gpu": "fix", "solver": "ok"}, id="GPU is missing"),
         pytest.param(
-            *(1, 1, "auto", "ConjugateGradients"),
-            {"gpu": "ok", "gpu library": "fix", "solver": "fix"},
+            *(1, 1, "auto", CPU, "", {"gpu": "ok", "gpu library": "fix", "solver": "fix"}),
             id="GPU stays idle",
         ),
         pytest.param(
-            *(1, 2, "auto", "TensorFlowCholesky"),
-            {"gpu": "fix", "gpu library": "fix", "solver": "ok"},
+            *(1, 1, "tensorflow", GPU, "", {"gpu": "ok", "gpu library": "fix", "solver": "fix"}),
+            id="TensorFlow does not see the GPU",
+        ),
+        pytest.param(
+            *(1, 2, "auto", GPU, T4, {"gpu": "fix", "gpu library": "fix", "solver": "ok"}),
             id="too few GPUs",
         ),
         pytest.param(
-            *(1, 1, "cg", "ConjugateGradients"),
-            {"gpu": "ok", "gpu library": "fix", "solver": "warning"},
+            *(1, 1, "cg", CPU, "", {"gpu": "ok", "gpu library": "fix", "solver": "warning"}),
             id="solver without GPU",
         ),
     ],
@@ -101,11 +109,18 @@ def test_the_gpu_is_compared_with_the_settings_and_the_solver(
     settings: int,
     solver: str,
     chosen: str,
+    on_gpu: str,
     statuses: dict[str, str],
 ) -> None:
-    choosing(monkeypatch, chosen)
+    choosing(monkeypatch, chosen, on_gpu)
     found = list(gpu(settings, solver, system(tmp_path, devices)))
     assert {one.check: one.status for one in found} == statuses
+
+
+def test_the_real_solver_trains_on_the_cpu_and_says_so(tmp_path: Path) -> None:
+    found = by_check(list(gpu(0, "tensorflow", system(tmp_path, 0))))["solver"]
+    assert found.status == "ok"
+    assert found.found.startswith("tensorflow trains with TensorFlowCholesky on ")
 
 
 def test_a_library_outside_the_path_is_named_with_the_variable_to_set(
@@ -120,7 +135,7 @@ def test_a_library_outside_the_path_is_named_with_the_variable_to_set(
 
 
 def test_a_library_that_loads_is_ok(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    choosing(monkeypatch, "TensorFlowCholesky")
+    choosing(monkeypatch, GPU, T4)
     monkeypatch.setattr(module, "_LIBRARY", "libc.so.6")
     found = list(gpu(1, "auto", system(tmp_path)))
     assert {one.check: one.status for one in found} == {"gpu": "ok", "gpu library": "ok", "solver": "ok"}
@@ -136,20 +151,20 @@ def test_a_library_that_loads_is_ok(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_solver_that_cannot_be_made_is_a_finding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str, status: str, found: str
 ) -> None:
-    choosing(monkeypatch, "", error=error)
+    trying(monkeypatch, f"import sys; sys.exit({error!r})")
     actual = by_check(list(gpu(0, "auto", system(tmp_path, 0))))["solver"]
     assert actual.status == status
     assert actual.found.startswith(found)
 
 
 def test_a_driver_that_ends_the_process_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CHOICE", "import os; os.abort()")
+    trying(monkeypatch, "import os; os.abort()")
     actual = by_check(list(gpu(0, "auto", system(tmp_path, 0))))["solver"]
-    assert actual.status == "fix"
+    assert (actual.status, actual.found) == ("fix", "auto cannot be used: exit code -6")
 
 
 def test_a_driver_that_hangs_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CHOICE", "import threading; threading.Event().wait()")
+    trying(monkeypatch, "import threading; threading.Event().wait()")
     monkeypatch.setattr(module, "SECONDS", 0.2)
     actual = by_check(list(gpu(0, "auto", system(tmp_path, 0))))["solver"]
     assert (actual.status, actual.found) == ("fix", "auto: no answer within 0.2 s")

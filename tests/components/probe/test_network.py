@@ -142,26 +142,30 @@ BIGQUERY, READ, STORAGE, VERTEX = (
 )
 
 
+GOOGLE = Cloud(ACCOUNT, "europe-west1", 0.0)
+
+
 @pytest.mark.parametrize(
-    ("source", "staging", "artifacts", "cloud", "called"),
+    ("step", "source", "staging", "cloud", "called"),
     [
-        ("ratings.csv", "", "/tmp/run", None, {}),
-        ("bq://p.d.t", "p.s", "/tmp/run", None, {BIGQUERY: True, READ: True}),
-        ("gs://b/r.csv", "", "/tmp/run", None, {STORAGE: True}),
-        (
-            *("bq://p.d.t", "", "/gcs/b/run", Cloud(ACCOUNT, "europe-west1", 0.0)),
-            {BIGQUERY: True, READ: True, STORAGE: True, VERTEX: False},
-        ),
-        ("s3://b/r.csv", "", "/tmp/run", None, {"http://seaweedfs:8333": True}),
+        ("extract", "ratings.csv", "", None, {}),
+        ("extract", "bq://p.d.t", "p.s", None, {BIGQUERY: True, READ: True}),
+        ("prepare", "bq://p.d.t", "p.s", None, {BIGQUERY: True, READ: True}),
+        ("prepare", "bq://p.d.t", "", None, {}),
+        ("train", "bq://p.d.t", "p.s", None, {}),
+        ("extract", "gs://b/r.csv", "", None, {STORAGE: True}),
+        ("extract", "gs://b/r.csv", "", GOOGLE, {STORAGE: True, VERTEX: False}),
+        ("train", "gs://b/r.csv", "", GOOGLE, {STORAGE: False, VERTEX: False}),
+        ("extract", "s3://b/r.csv", "", None, {"http://seaweedfs:8333": True}),
     ],
 )
-def test_only_the_services_of_the_parameters_are_called(
+def test_only_the_services_of_the_step_and_the_parameters_are_called(
     monkeypatch: pytest.MonkeyPatch,
+    step: str,
     source: str,
     staging: str,
-    artifacts: str,
     cloud: Cloud | None,
     called: dict[str, bool],
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://seaweedfs:8333")
-    assert services(source, staging, artifacts, cloud) == called
+    assert services(step, source, staging, cloud) == called
