@@ -14,7 +14,7 @@ from components.probe.findings import Finding, fix, ok, warning
 
 _CHUNK = 4 << 20
 _SLOW = 20 * 10**6
-"""Bytes per second below which reading a mapped matrix takes longer than training on it."""
+"""Reading speed, in bytes per second, below which training mostly waits for its matrices."""
 
 _SMALL_FILES, _SMALL_SECONDS = 30, 5.0
 
@@ -84,20 +84,16 @@ def attempt(folder: Path) -> Iterator[Finding]:
     """
     marker = folder / _MARKER
     try:
-        earlier = marker.read_text("utf-8")
-    except FileNotFoundError:
-        earlier = ""
+        earlier = marker.read_text("utf-8") if marker.exists() else ""
+        folder.mkdir(parents=True, exist_ok=True)
+        marker.write_text(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "utf-8")
     except OSError as error:
-        yield fix(
-            "attempt", f"what an attempt left cannot be read ({error.strerror})", _remedy(folder, error)
-        )
+        yield fix("attempt", f"cannot leave anything for a retry ({error.strerror})", _remedy(folder, error))
         return
     if earlier:
         yield ok("attempt", f"sees what an attempt left at {earlier}, so a retry can resume")
     else:
         yield ok("attempt", "the first one, or a retry that sees nothing of the one before")
-    folder.mkdir(parents=True, exist_ok=True)
-    marker.write_text(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "utf-8")
 
 
 def speed(folder: Path, size: int, seconds: float) -> Speed:

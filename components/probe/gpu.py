@@ -92,21 +92,16 @@ def _library(folder: Path) -> Iterator[Finding]:
     """Load the driver's library, without which no program can use the GPU."""
     try:
         ctypes.CDLL(_LIBRARY)
-    except OSError:
+    except OSError as error:
         mounted = sorted(str(path.parent) for path in folder.glob(f"lib*/{_LIBRARY}"))
         path = os.environ.get("LD_LIBRARY_PATH", "")
-        if mounted:
-            yield fix(
-                "gpu library",
-                f"{_LIBRARY} is in {mounted[0]}, which is not in LD_LIBRARY_PATH ({path or 'empty'})",
-                f"build the image with LD_LIBRARY_PATH={':'.join(mounted)}",
-            )
+        if mounted and mounted[0] not in path.split(os.pathsep):
+            problem = f"{_LIBRARY} is in {mounted[0]}, which is not in LD_LIBRARY_PATH ({path or 'empty'})"
+            remedy = f"build the image with LD_LIBRARY_PATH={os.pathsep.join(mounted)}"
         else:
-            yield fix(
-                "gpu library",
-                f"{_LIBRARY} cannot be loaded, and is not in {folder} either",
-                "let the platform mount the driver into the container",
-            )
+            problem = f"{_LIBRARY} cannot be loaded: {error}"
+            remedy = "let the platform mount a driver that fits into the container"
+        yield fix("gpu library", problem, remedy)
     else:
         yield ok("gpu library", f"{_LIBRARY} loads")
 

@@ -98,14 +98,14 @@ def egress(called: Mapping[str, bool]) -> Iterator[Finding]:
         called: addresses, and whether the step fails without each.
     """
     for address, is_needed in called.items():
-        check = f"egress {urlsplit(address).hostname}"
+        host = urlsplit(address).hostname
         try:
             _date(address)
         except OSError as error:
             problem = fix if is_needed else warning
-            yield problem(check, f"cannot be reached: {_reason(error)}", _remedy(error))
+            yield problem("egress", f"{host} cannot be reached: {_reason(error)}", _remedy(error))
         else:
-            yield ok("egress", f"{urlsplit(address).hostname} answers")
+            yield ok("egress", f"{host} answers")
 
 
 def clock(cloud: Cloud | None, addresses: Iterable[str]) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ from components.probe.findings import (
 )
 from components.probe.gpu import SECONDS as GPU_SECONDS
 from components.probe.gpu import gpu
-from components.probe.options import ProbeOptions
 from components.probe.source import source
 from trainer.files import begin_artifact, finish_artifact
+from trainer.options import Options
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ _Check = tuple[str, float, Callable[[], Iterable[Finding]]]
 
 
 def probe(
-    options: ProbeOptions | ExtractOptions,  # type: ignore[valid-type]
+    options: Options,
     *,
     step: str,
     cores: float,
@@ -50,7 +51,7 @@ def probe(
     """Find out what a step can do where it runs, and write it as an artifact of schema ``wals.probe``.
 
     Args:
-        options: the pipeline's parameters; those of the extraction in its image, which then reads the source.
+        options: `ProbeOptions`, or in the image of the extraction `ExtractOptions`, to look at the source.
         step: name of the step whose image and settings these are.
         cores: cores in the settings; 0 if they do not say.
         memory_bytes: memory in the settings; 0 if they do not say.
@@ -62,7 +63,7 @@ def probe(
         The content of the artifact.
     """
     found = [
-        Finding(one.check, one.status, one.found, one.remedy, (step,))
+        replace(one, steps=(step,))
         for check in _checks(options, step, cores, memory_bytes, accelerators, findings, item)
         for one in bounded(*check)
     ]

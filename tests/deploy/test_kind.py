@@ -106,7 +106,7 @@ def checkout(tmp_path: Path) -> Path:
     """A checkout with its own build folder, where the script records the port that it forwards."""
     folder = tmp_path / "checkout"
     folder.mkdir()
-    for name in (".venv", "components", "data", "deploy", "pyproject.toml"):
+    for name in (".venv", "components", "containers", "data", "deploy", "pyproject.toml", "requirements"):
         (folder / name).symlink_to(ROOT / name)
     return folder
 

@@ -55,6 +55,12 @@ def test_a_folder_of_another_user_is_to_fix() -> None:
     assert found.remedy == f"let uid {uid} write there"
 
 
+def test_an_attempt_that_can_leave_nothing_is_to_fix() -> None:
+    with unwritable() as folder:
+        (found,) = attempt(folder)
+    assert (found.status, found.found) == ("fix", "cannot leave anything for a retry (Permission denied)")
+
+
 def test_in_a_bucket_the_role_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(self: Path, **_: object) -> None:
         raise PermissionError(13, "Permission denied", str(self))

@@ -134,6 +134,16 @@ def test_a_library_outside_the_path_is_named_with_the_variable_to_set(
     assert found.remedy == f"build the image with LD_LIBRARY_PATH={folder}"
 
 
+def test_a_library_in_the_path_that_does_not_load_is_to_fix_with_the_loaders_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choosing(monkeypatch, CPU)
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"/lib:{tmp_path}/usr/local/nvidia/lib64")
+    found = by_check(list(gpu(1, "auto", system(tmp_path, mounted=True))))["gpu library"]
+    assert found.status == "fix"
+    assert found.found.startswith(f"{module._LIBRARY} cannot be loaded: {module._LIBRARY}: ")
+
+
 def test_a_library_that_loads_is_ok(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     choosing(monkeypatch, GPU, T4)
     monkeypatch.setattr(module, "_LIBRARY", "libc.so.6")

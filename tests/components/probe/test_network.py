@@ -132,7 +132,7 @@ def test_a_service_that_cannot_be_reached_is_to_fix_if_it_is_needed(
     address = {"SILENT": f"http://{silent}", "NO TLS": f"https://{google.host}"}.get(address, address)
     (found,) = egress({address: is_needed})
     assert found.status == status
-    assert "cannot be reached: " in found.found
+    assert " cannot be reached: " in found.found
     assert remedy in found.remedy
 
 
