@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import rich_click as click
@@ -112,34 +112,43 @@ def _reported(backend: Backend, run: Run) -> list[Finding]:
     Raises:
         WalsError: its log cannot be read, or does not have the whole table in time.
     """
-    deadline = time.monotonic() + _LOG_SECONDS
     elsewhere = f"the table is also the output `table` of {_REPORT}: {run.link}"
-    while True:
-        try:
-            lines = [line.text for line in backend.logs(run.id, _REPORT)]
-        except WalsError as error:
-            raise WalsError(f"{error}; {elsewhere}") from error
-        rows = table_in(lines)
-        if rows is not None:
-            return rows
-        if time.monotonic() > deadline:
-            raise WalsError(f"run {run.id}: the log of {_REPORT} lacks lines of the table; {elsewhere}")
-        time.sleep(_POLL_SECONDS)
+    try:
+        lines = _log(backend, run, _REPORT, lambda lines: table_in(lines) is not None)
+    except WalsError as error:
+        raise WalsError(f"{error}; {elsewhere}") from error
+    rows = table_in(lines)
+    if rows is None:
+        raise WalsError(f"run {run.id}: the log of {_REPORT} lacks lines of the table; {elsewhere}")
+    return rows
 
 
 def _found_before_failure(backend: Backend, run: Run) -> Iterator[Finding]:
     """Yield what each step of a failed run wrote to its log, and how those ended that found nothing."""
-    for step in run.steps:
-        if step.name == _REPORT:
-            continue
+    # A platform may also report loops as steps, which have no log.
+    for step in [step for step in run.steps if step.name in PROBE.steps and step.name != _REPORT]:
+        failed = step.state == "failed"
         try:
-            lines = [line.text for line in backend.logs(run.id, step.name)]
+            lines = _log(backend, run, step.name, bool if failed else lambda _: True)
         except WalsError as error:
             lines = [str(error)]
         found = [finding for line in lines if (finding := Finding.parse(line))]
         yield from found
-        if step.state == "failed" and not found:
+        if failed and not found:
             last = next((line for line in reversed(lines) if line.strip()), "its log is empty")
-            yield Finding(
-                "step", FIX, f"fails before it finds anything: {last}", "read its log", (step.name,)
-            )
+            problem = f"fails before it finds anything: {last}"
+            yield Finding("step", FIX, problem, "read its log", (step.name,))
+
+
+def _log(backend: Backend, run: Run, step: str, is_enough: Callable[[list[str]], bool]) -> list[str]:
+    """Return the lines of a step's log when they are enough, or those there are when the time is over.
+
+    Raises:
+        WalsError: the log cannot be read.
+    """
+    deadline = time.monotonic() + _LOG_SECONDS
+    while True:
+        lines = [line.text for line in backend.logs(run.id, step)]
+        if is_enough(lines) or time.monotonic() > deadline:
+            return lines
+        time.sleep(_POLL_SECONDS)

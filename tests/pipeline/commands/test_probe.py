@@ -240,6 +240,10 @@ def test_a_step_that_fails_is_to_fix_with_the_last_line_of_its_log(
 ) -> None:
     server.failing_step = "train"
     write(server, "train", ["Traceback", "PermissionError: '/gcs/bucket/run'"])
+    if isinstance(server.logs, StepLogs):
+        # The last line arrives first, and only after some readings.
+        server.logs.reverse()
+        server.logs.arriving = True
     result = wals("probe", "--config", config)
     assert result.exit_code == 1
     assert "failed at train" in result.stderr
