@@ -78,7 +78,7 @@ def command(
     _report(findings, as_json)
     if findings.problems:
         context.exit(InputError.exit_code)
-    elif not as_json:
+    elif not (findings.unchecked or as_json):
         command_line = shlex.join(["wals", "probe", *flags.platform_arguments()])
         click.echo(f"What only a run can tell, such as the steps' own rights and GPUs: `{command_line}`")
 
