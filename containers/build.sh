@@ -11,7 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-mapfile -t steps < <(printf '%s\n' components/*/component.py | cut -d / -f 2)
+mapfile -t steps < <(containers/steps.sh)
 prefix=${PREFIX:-wals}
 accelerator=${ACCELERATOR:-cpu}
 base=${BASE_IMAGE:-$(<containers/base-image)}

@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-mapfile -t steps < <(printf '%s\n' components/*/component.py | cut -d / -f 2)
+mapfile -t steps < <(containers/steps.sh)
 prefix=${PREFIX:-wals}
 output=${OUTPUT:-build/images.json}
 docker=${DOCKER:-docker}

@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-mapfile -t steps < <(printf '%s\n' components/*/component.py | cut -d / -f 2)
+mapfile -t steps < <(containers/steps.sh)
 [ $# -eq 0 ] || steps=("$@")
 prefix=${PREFIX:-wals}
 output=${OUTPUT:-build/sbom}

@@ -10,7 +10,8 @@ PAGE = Path(__file__).with_suffix(".md")
 
 _HEAD = """# Parameters of the pipelines
 
-Every parameter of `wals-train` and `wals-tune`, as the steps declare it. Give them
+Every parameter of `wals-train` and `wals-tune`, as the steps declare it. `wals-probe` has those of the source
+(data, filters, BigQuery, Google Analytics) and `solver`. Give them
 
 - as options of `wals run` and `wals tune`: `--latent-factors 128`,
 - under `parameters` in an environment file, or with `-p latent_factors=128`,

@@ -19,6 +19,7 @@ _COMMANDS = {
     ),
     "compile": ("pipeline.commands.compile", "Write the pipeline specs to upload to Vertex AI or Kubeflow."),
     "check": ("pipeline.commands.check", "Report every problem of a run before it costs anything."),
+    "probe": ("pipeline.commands.probe", "Find out what the steps can do where they really run."),
     "submit": ("pipeline.commands.submit", "Run a pipeline on Vertex AI or Kubeflow."),
     "schedule": ("pipeline.commands.schedule", "Run a pipeline on a schedule on Vertex AI or Kubeflow."),
     "runs": ("pipeline.commands.runs", "List the runs, show one, or follow it to its end."),

@@ -49,6 +49,7 @@ PARTS = {
         "evaluate": {"artifacts", "images", "options", "pictures", "runtime"},
         "publish": {"images", "options", "runtime"},
         "tune": {"images", "options", "pictures", "runtime"},
+        "probe": {"extract", "images", "runtime"},
     },
     "trainer": {
         "solvers": {"config", "errors", "extras", "gpus", "matrix", "options", "threads", "weighting"},

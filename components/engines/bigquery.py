@@ -161,6 +161,12 @@ class BigQuery:
         (row,) = self.fetch("SELECT CURRENT_TIMESTAMP() AS now").to_pylist()
         return str(row["now"].isoformat(" ", "microseconds"))
 
+    def estimate(self, sql: str, parameters: Parameters | None = None) -> int:
+        """Return the bytes that a query would read without running it."""
+        with _bigquery_errors("query"):
+            job = self._query(sql, self._config(sql, parameters, dry_run=True))
+        return job.total_bytes_processed or 0
+
     def table(self, name: str) -> Checked:
         """See `Engine.table`."""
         return quoted("table", self._path(name))
@@ -181,6 +187,11 @@ class BigQuery:
             table = self._client.get_table(self._path(name))
             table.expires = datetime.now(UTC) + lifetime
             self._client.update_table(table, ["expires"])
+
+    def drop(self, name: str) -> None:
+        """Delete the table ``name`` that `create` created."""
+        with _bigquery_errors(self._path(name)):
+            self._client.delete_table(self._path(name))
 
     def fetch(self, sql: str, parameters: Parameters | None = None) -> pa.Table:
         """See `Engine.fetch`."""

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import secrets
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from trainer.errors import InputError
 logger = logging.getLogger(__name__)
 
 _STAGED_FOR = timedelta(days=14)
+_TRIED_FOR = timedelta(hours=1)
 _PROBLEMS = {"user_id": "no user id", "item_id": "no item id", "rating": "no finite rating"}
 
 
@@ -33,24 +35,9 @@ def extract_from_bigquery(options: ExtractOptions, output: Path) -> dict[str, An
     Returns:
         The manifest: what was written, and where it came from.
     """
-    source_project, table = table_of(options.source, options.data_type)
-    engine = BigQuery(
-        project=options.project or source_project,
-        location=options.location,
-        dataset=options.staging_dataset,
-        prefix="wals_",
-        maximum_bytes_billed=options.maximum_bytes_billed,
-    )
+    engine, table = _engine(options)
     request = Request(options)
-    selected = request.table(quoted("source", table))
-    source = engine.describe_query(selected) if options.query else engine.describe(table)
-    if options.snapshot and not source.has_snapshots:
-        raise InputError(
-            "snapshot",
-            options.snapshot,
-            f"is not supported for {selected}, which is not a plain table",
-            "omit it",
-        )
+    selected, source = _described(engine, request, table)
     if options.staging_dataset:
         engine.check_dataset()
     # The name of a staged table depends on the parameters, so with the moment each extraction gets its own.
@@ -82,6 +69,70 @@ def extract_from_bigquery(options: ExtractOptions, output: Path) -> dict[str, An
             "%s has, or had, row access policies, so it is read as it is now: no snapshot", selected
         )
         return read(pinned=False)
+
+
+def estimate(options: ExtractOptions) -> int:
+    """Return the bytes that the query of an extraction would read, without running it.
+
+    Args:
+        options: options as for `extract_from_bigquery`, which also names the errors.
+    """
+    engine, table = _engine(options)
+    request = Request(options)
+    selected, source = _described(engine, request, table)
+    moment = timestamp(options.snapshot) or engine.now()
+
+    def bytes_of(*, pinned: bool) -> int:
+        query = _query(request, source, selected, table, pinned=pinned)
+        return engine.estimate(query.sql, {**query.parameters, "snapshot": moment})
+
+    try:
+        return bytes_of(pinned=source.has_snapshots)
+    except TimeTravelError:
+        return bytes_of(pinned=False)
+
+
+def try_staging(options: ExtractOptions) -> None:
+    """Create a table in the staging dataset, in the source's location, and delete it.
+
+    Raises:
+        InputError: the dataset does not exist, or is in another location.
+        WalsError: BigQuery failed or denied access.
+    """
+    engine, table = _engine(options)
+    _described(engine, Request(options), table)
+    engine.check_dataset()
+    name = f"probe_{secrets.token_hex(6)}"
+    engine.create(name, "SELECT 1 AS probe", lifetime=_TRIED_FOR)
+    engine.drop(name)
+
+
+def _engine(options: ExtractOptions) -> tuple[BigQuery, str]:
+    """Return the engine of an extraction, and the table of its source."""
+    source_project, table = table_of(options.source, options.data_type)
+    engine = BigQuery(
+        project=options.project or source_project,
+        location=options.location,
+        dataset=options.staging_dataset,
+        prefix="wals_",
+        maximum_bytes_billed=options.maximum_bytes_billed,
+    )
+    return engine, table
+
+
+def _described(engine: BigQuery, request: Request, table: str) -> tuple[Checked, Source]:
+    """Return what to select from, and what is known of it."""
+    options = request.options
+    selected = request.table(quoted("source", table))
+    source = engine.describe_query(selected) if options.query else engine.describe(table)
+    if options.snapshot and not source.has_snapshots:
+        raise InputError(
+            "snapshot",
+            options.snapshot,
+            f"is not supported for {selected}, which is not a plain table",
+            "omit it",
+        )
+    return selected, source
 
 
 def _query(request: Request, source: Source, selected: Checked, table: str, *, pinned: bool) -> Query:

@@ -64,6 +64,16 @@ def extract_from_files(options: ExtractOptions, output: Path) -> dict[str, Any]:
     return {**written.manifest(), **without_user, "source": source}
 
 
+def columns_of(options: ExtractOptions) -> list[str]:
+    """Return the columns of a source of files, without reading its rows.
+
+    Args:
+        options: options as for `extract_from_files`, which also names the errors.
+    """
+    with DuckDB.open(ordered=True) as database:
+        return list(SourceFiles(database, options).schema)
+
+
 def _extract_query(database: DuckDB, files: "SourceFiles", request: Request, output: Path) -> Written:
     files.expose()
     selected = request.table(files.table)

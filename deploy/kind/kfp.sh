@@ -22,7 +22,7 @@ minutes=${MINUTES:-60}
 docker=${DOCKER:-docker}
 # Separate names, so that the image with ratings inside is never pushed by mistake.
 prefix=kind.local/wals
-mapfile -t steps < <(printf '%s\n' components/*/component.py | cut -d / -f 2)
+mapfile -t steps < <(containers/steps.sh)
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
 
 fail() {

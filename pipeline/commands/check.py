@@ -1,5 +1,6 @@
 """``wals check``: find the problems of a run before it costs anything."""
 
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,9 @@ def command(
     _report(findings, as_json)
     if findings.problems:
         context.exit(InputError.exit_code)
+    elif not (findings.unchecked or as_json):
+        command_line = shlex.join(["wals", "probe", *flags.platform_arguments()])
+        click.echo(f"What only a run can tell, such as the steps' own rights and GPUs: `{command_line}`")
 
 
 def _report(findings: Findings, as_json: bool) -> None:

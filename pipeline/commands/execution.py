@@ -23,6 +23,21 @@ from pipeline.display.output import print_json, print_line
 _SHOWN = 8
 _THIS_RUN = "This run"
 
+output_dir_option = click.option(
+    "--output-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for everything the run writes.  [default: runs/DATE-TIME]",
+    panel=_THIS_RUN,
+)
+runner_option = click.option(
+    "--runner",
+    type=click.Choice(["subprocess", "docker"]),
+    default="subprocess",
+    show_default=True,
+    help="Run each step as a process of this machine, or in a container (after `make images`).",
+    panel=_THIS_RUN,
+)
+
 
 @dataclass(frozen=True)
 class LocalRun:
@@ -54,20 +69,8 @@ def local_run_options(pipeline: Pipeline) -> Callable[[Callable[..., object]], C
             help="CSV file with ids in its first column and a column title, to show titles instead of ids.",
             panel=_THIS_RUN,
         ),
-        click.option(
-            "--output-dir",
-            type=click.Path(path_type=Path, file_okay=False),
-            help="Folder for everything the run writes.  [default: runs/DATE-TIME]",
-            panel=_THIS_RUN,
-        ),
-        click.option(
-            "--runner",
-            type=click.Choice(["subprocess", "docker"]),
-            default="subprocess",
-            show_default=True,
-            help="Run each step as a process of this machine, or in a container (after `make images`).",
-            panel=_THIS_RUN,
-        ),
+        output_dir_option,
+        runner_option,
         json_option,
     )
 
@@ -107,28 +110,15 @@ def run_here(
     """
     parameters = checked(pipeline, parameters)
     # Slow to import, which should not delay the error of a bad parameter.
-    from pipeline.definition.compiling import compile_pipeline
-    from pipeline.display.local_run import RunDisplay
     from pipeline.display.results import metrics_table, read_titles, recommendations_table
-    from pipeline.local.runner import run_compiled
     from trainer.matrix import InteractionMatrix
     from trainer.model import Model
 
     titles = read_titles(local_run.titles) if local_run.titles else {}
-    folder = local_run.output_dir or Path("runs") / datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
+    folder = run_folder(local_run.output_dir)
     # Bound to the current streams, since kfp.local's output is captured from them.
     console = Console(file=sys.stderr if local_run.as_json else sys.stdout)
-    spec = compile_pipeline(pipeline, KUBEFLOW, folder)
-    print_line(console, f"Running {spec} on {parameters['source']}")
-    run_steps = run_compiled
-    if local_run.runner == "docker":
-        from pipeline.local.docker import absolute, docker_runner
-
-        places = {name: absolute(parameters[name]) for name in ("source", "previous_profile")}
-        parameters |= places
-        run_steps = partial(run_compiled, runner=partial(docker_runner, spec, *places.values()))
-    with RunDisplay(console, pipeline.steps) as display:
-        outputs = run_steps(spec, parameters, folder, display.show)
+    outputs = run_steps_here(pipeline, parameters, folder, local_run.runner, console)
     results = _collect(folder, outputs, html)
     metrics = outputs["metrics"].metadata
     found = best(outputs) if best else {}
@@ -143,6 +133,45 @@ def run_here(
     console.print(recommendations_table(Model.load(results["model"]), training, titles, _SHOWN))
     for name, path in results.items():
         print_line(console, f"{name:<16} {path}")
+
+
+def run_folder(output_dir: Path | None) -> Path:
+    """Return the folder of a run: the given one, or one named after the time."""
+    return output_dir or Path("runs") / datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
+
+
+def run_steps_here(
+    pipeline: Pipeline, parameters: Mapping[str, Any], folder: Path, runner: str, console: Console
+) -> dict[str, Any]:
+    """Compile a pipeline, run the spec on this machine, and return the pipeline's outputs by name.
+
+    Args:
+        pipeline: the pipeline to run.
+        parameters: values of its parameters; the others keep their defaults.
+        folder: folder for the spec and everything that the steps write.
+        runner: ``subprocess`` or ``docker``.
+        console: console to show the progress on.
+
+    Raises:
+        InputError: the folder cannot be written, or no container engine or image is there.
+        WalsError: a step failed.
+    """
+    from pipeline.definition.compiling import compile_pipeline
+    from pipeline.display.local_run import RunDisplay
+    from pipeline.local.runner import run_compiled
+
+    spec = compile_pipeline(pipeline, KUBEFLOW, folder)
+    print_line(console, f"Running {spec} on {parameters['source']}")
+    run_steps = run_compiled
+    if runner == "docker":
+        from pipeline.local.docker import absolute, docker_runner
+
+        names = ("source", "previous_profile")
+        places = {name: absolute(parameters[name]) for name in names if name in parameters}
+        parameters = {**parameters, **places}
+        run_steps = partial(run_compiled, runner=partial(docker_runner, spec, *places.values()))
+    with RunDisplay(console, pipeline.steps) as display:
+        return run_steps(spec, parameters, folder, display.show)
 
 
 def _print_best(console: Console, found: Mapping[str, Any]) -> None:

@@ -28,6 +28,7 @@ class Pipeline:
         build: function that builds the pipeline with given images for a target.
         side_by_side: parameter that sets how many tasks of a step run at the same time, by step; the others
             have one.
+        unused: options models of other pipelines, whose parameters an environment's file may give too.
     """
 
     name: str
@@ -36,11 +37,17 @@ class Pipeline:
     models: Models
     build: Callable[["Pipeline", ImageOf, Target], "GraphComponent"]
     side_by_side: Mapping[str, str] = field(default_factory=dict)
+    unused: Models = ()
 
     @cached_property
     def parameters(self) -> Mapping[str, Parameter]:
         """The parameters by name."""
         return parameters_of(self.models)
+
+    @cached_property
+    def unused_parameters(self) -> frozenset[str]:
+        """Names of parameters that a file may give, although this pipeline does not have them."""
+        return frozenset(parameters_of(self.unused)) - frozenset(self.parameters)
 
     def problems(self, values: Mapping[str, Any]) -> list[InputError]:
         """Return every problem that a step would find in the parameters, before any step runs.

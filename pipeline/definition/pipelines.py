@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from components.extract.options import ExtractOptions
 from components.options import RankingOptions
 from components.prepare.options import PrepareOptions
+from components.probe.options import ProbeOptions
 from components.publish.options import PublishOptions
 from components.tune.options import ChooseOptions, SuggestOptions, TrialOptions
 from pipeline.definition.pipeline import ImageOf, Pipeline
@@ -28,6 +29,12 @@ def _build_tuning(pipeline: Pipeline, image: ImageOf, target: Target) -> "GraphC
     return tuning_pipeline(pipeline, image, target)
 
 
+def _build_probe(pipeline: Pipeline, image: ImageOf, target: Target) -> "GraphComponent":
+    from pipeline.definition.probing import probe_pipeline
+
+    return probe_pipeline(pipeline, image, target)
+
+
 TRAINING = Pipeline(
     name="wals-train",
     summary="Train recommendations with weighted alternating least squares.",
@@ -48,4 +55,13 @@ TUNING = Pipeline(
     side_by_side={"trial": "width"},
 )
 
-PIPELINES: Mapping[str, Pipeline] = {pipeline.name: pipeline for pipeline in (TRAINING, TUNING)}
+PROBE = Pipeline(
+    name="wals-probe",
+    summary="Find out what the steps of the other pipelines can do where they run.",
+    steps=("extract", "prepare", "train", "evaluate", "publish", "suggest", "trial", "report"),
+    models=(ExtractOptions, ProbeOptions),
+    build=_build_probe,
+    unused=TUNING.models,
+)
+
+PIPELINES: Mapping[str, Pipeline] = {pipeline.name: pipeline for pipeline in (TRAINING, TUNING, PROBE)}

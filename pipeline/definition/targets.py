@@ -135,14 +135,15 @@ class Target:
                 f"give one of {', '.join(map(str, counts))}",
             )
 
-    def placed(self, component: Any, image: str) -> "Callable[..., dsl.PipelineTask]":
+    def placed(self, component: Any, image: str, step: str = "") -> "Callable[..., dsl.PipelineTask]":
         """Return a function that creates a task of a step's component for this platform.
 
         Args:
             component: component of the step.
             image: container image of the step.
+            step: step whose settings the task has; the component's own if empty.
         """
-        settings = self.steps[component.name]
+        settings = self.steps[step or component.name]
         # A copy, because a custom job takes the image from the component.
         component = copy.deepcopy(component)
         component.component_spec.implementation.container.image = image

@@ -204,7 +204,7 @@ def read_parameters(
 
     Args:
         pipeline: pipeline that has the parameters.
-        from_file: values of the parameters' own types.
+        from_file: values of the parameters' own types; those that only other pipelines use are left out.
         from_flags: values as text, which take precedence over the file's.
 
     Returns:
@@ -216,6 +216,8 @@ def read_parameters(
     problems: list[InputError] = []
     for given, text in ((from_file, False), (from_flags, True)):
         for name, value in given.items():
+            if name in pipeline.unused_parameters and not text:
+                continue
             if name not in known:
                 problems.append(unknown_field(name, value, known))
                 continue

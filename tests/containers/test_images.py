@@ -11,11 +11,11 @@ import pytest
 from components.images import DEFAULT_TAG, image
 from tests.containers.conftest import SOURCE
 from tests.containers.test_requirements import pinned
+from tests.images import STEPS
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("images")]
 
 ROOT = Path(__file__).parents[2]
-STEPS = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
 TRAINING = ("train", "tune")
 Run = Callable[..., CompletedProcess[str]]
 # Options of a platform that locks containers down.

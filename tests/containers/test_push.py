@@ -15,12 +15,12 @@ import yaml
 from components.images import image
 from pipeline.cli import run_command
 from pipeline.commands.compile import command
+from tests.images import STEPS
 
 pytestmark = pytest.mark.docker
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., CompletedProcess[str]]
-STEPS = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 

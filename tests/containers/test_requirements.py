@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.images import STEPS
+
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "requirements"
-STEPS = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
 GPU = ["train-gpu", "tune-gpu"]
 LOCKS = [*STEPS, *GPU]
 # Imports a step while hiding all packages except ours and the given distributions.
@@ -54,6 +55,14 @@ def test_the_lock_has_the_packages_that_the_step_imports(step: str) -> None:
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert f"components.{step}." in result.stdout
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_the_probe_loads_with_the_packages_of_any_step(step: str) -> None:
+    command = [sys.executable, "-c", PROBE, "probe", *pinned(step)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "components.probe.step" in result.stdout
 
 
 @pytest.mark.parametrize("lock", LOCKS)

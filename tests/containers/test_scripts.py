@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.images import STEPS
+
 ROOT = Path(__file__).parents[2]
-STEPS = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
 DIGEST = f"sha256:{'5' * 64}"
 # Records its arguments, and answers an inspection with values from the environment.
 DOCKER = """#!{python}

@@ -18,11 +18,11 @@ import pytest
 import yaml
 
 from components.images import DEFAULT_TAG
+from tests.images import STEPS
 from tests.pipeline.kubeflow_server import KubeflowServer, kubeflow_server
 
 ROOT = Path(__file__).parents[2]
 KIND = ROOT / "deploy" / "kind"
-STEPS = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
 # Records its name and arguments, and fails on request. Forwarded ports lead to the test's own servers.
 TOOL = """#!{python}
 import base64, json, os, pathlib, signal, sys
@@ -106,7 +106,7 @@ def checkout(tmp_path: Path) -> Path:
     """A checkout with its own build folder, where the script records the port that it forwards."""
     folder = tmp_path / "checkout"
     folder.mkdir()
-    for name in (".venv", "components", "data", "deploy", "pyproject.toml"):
+    for name in (".venv", "components", "containers", "data", "deploy", "pyproject.toml", "requirements"):
         (folder / name).symlink_to(ROOT / name)
     return folder
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.images import STEPS
+
 ROOT = Path(__file__).parents[2]
-STEPS = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 

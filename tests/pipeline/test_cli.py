@@ -9,8 +9,8 @@ import pytest
 from tests.pipeline.conftest import Wals
 
 COMMANDS = {
-    *("run", "tune", "train-job", "compile", "check", "submit", "schedule", "runs", "logs", "compare"),
-    *("report", "cancel", "upload", "recommend"),
+    *("run", "tune", "train-job", "compile", "check", "probe", "submit", "schedule", "runs", "logs"),
+    *("compare", "report", "cancel", "upload", "recommend"),
 }
 
 

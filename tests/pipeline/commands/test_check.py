@@ -30,7 +30,9 @@ def vertex_google(vertex: VertexServer, monkeypatch: pytest.MonkeyPatch) -> Vert
 def test_the_examples_have_no_problems(wals: Wals, name: str) -> None:
     result = wals("check", "--config", ROOT / "config" / f"{name}.yaml", "--offline")
     assert result.exit_code == 0, result.stderr
-    assert result.stdout == "No problems found\n"
+    first, hint = result.stdout.splitlines()
+    assert first == "No problems found"
+    assert hint.endswith(f"`wals probe --config {ROOT}/config/{name}.yaml`")
 
 
 def test_nothing_is_reported_if_everything_exists(

@@ -66,10 +66,9 @@ def test_each_step_has_an_image_of_its_own_and_installs_nothing_at_run_time(
     images = {
         name.removeprefix("exec-"): executor["container"]["image"] for name, executor in executors.items()
     }
-    # The three parts of tuning share one; kfp numbers a component's further uses.
-    own = {
-        name: image for name, image in images.items() if not name.startswith(("suggest", "trial", "choose"))
-    }
+    # The parts of tuning, and the probe's report, share one; kfp numbers a component's further uses.
+    shared = ("suggest", "trial", "choose", "report")
+    own = {name: image for name, image in images.items() if not name.startswith(shared)}
     assert len(set(own.values())) == len(own) == 5
     assert all(f"/{step}:" in image for step, image in own.items())
     assert all("/tune:" in image for name, image in images.items() if name not in own)

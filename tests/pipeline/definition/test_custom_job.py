@@ -95,6 +95,7 @@ def test_the_pipeline_around_it_is_the_same(spec: dict[str, Any]) -> None:
     [
         *(("wals-train", step) for step in ("prepare", "train", "evaluate", "publish")),
         *(("wals-tune", step) for step in VERTEX.steps if step != "extract"),
+        *(("wals-probe", step) for step in ("prepare", "train", "trial")),
     ],
 )
 def test_every_step_may_be_a_job(pipeline: str, step: str, tmp_path: Path) -> None:

@@ -295,7 +295,7 @@ def test_secrets_reach_the_step_that_names_them(tmp_path: Path) -> None:
     path.write_text(SECRETS, "utf-8")
     arguments = ["--target", "kubeflow", "--output-dir", str(tmp_path), "--settings", str(path)]
     assert compile_py(*arguments) == 0
-    for pipeline in ("wals-train", "wals-tune"):
+    for pipeline in ("wals-train", "wals-tune", "wals-probe"):
         spec, platforms = yaml.safe_load_all((tmp_path / f"{pipeline}.kubeflow.yaml").read_text("utf-8"))
         assert spec["pipelineInfo"]["name"] == pipeline
         (step,) = platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"].items()

@@ -1,0 +1,54 @@
+"""Trains a tiny model, as a program of its own: ``python -m components.probe.solving SOLVER``.
+
+Prints the solver's class and, on a second line, the GPU that it uses; the line is empty without one. A driver
+that does not fit the libraries may also end the process, or let it wait for ever.
+"""
+
+import sys
+
+from trainer.errors import WalsError
+
+_ROWS, _COLUMNS, _DENSITY = 64, 32, 0.2
+
+
+def main() -> int:
+    """Choose the solver as training does, and train with it if it is the one for GPUs."""
+    try:
+        print("\n".join(_chosen(sys.argv[1])))
+    except WalsError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _chosen(name: str) -> tuple[str, str]:
+    # Slow to import, and not in every image.
+    from trainer.config import TrainConfig
+    from trainer.solvers import make_solver
+
+    config = TrainConfig(solver=name, latent_factors=8, num_iters=1)  # type: ignore[arg-type]
+    solver = type(make_solver(config)).__name__
+    if solver != "TensorFlowCholesky":
+        return solver, ""
+    from scipy import sparse
+
+    from trainer.extras import tensorflow
+    from trainer.matrix import InteractionMatrix
+    from trainer.training import fit
+
+    # Libraries without code for this GPU fail, or wait for a compiler, only when they compute.
+    matrix = sparse.random_array((_ROWS, _COLUMNS), density=_DENSITY, format="csr", dtype="float32", rng=1)
+    fit(InteractionMatrix.from_scipy(matrix), config)
+    configuration = tensorflow().config
+    details = [
+        configuration.experimental.get_device_details(gpu)
+        for gpu in configuration.list_physical_devices("GPU")
+    ]
+    if not details:
+        return solver, ""
+    capability = ".".join(map(str, details[0].get("compute_capability", ("unknown",))))
+    return solver, f"{details[0].get('device_name', 'a GPU')}, compute capability {capability}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

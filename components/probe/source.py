@@ -1,0 +1,56 @@
+"""The source and the staging dataset: may the step read the one, and create tables in the other."""
+
+from collections.abc import Iterator
+
+from components.extract.options import ExtractOptions
+from components.probe.findings import Finding, fix, ok
+from trainer.errors import InputError, WalsError
+
+_READ = {
+    "bq": "give the account roles/bigquery.jobUser on the project and dataViewer on the dataset",
+    "gs": "give the account roles/storage.objectViewer on the bucket",
+}
+
+
+def source(options: ExtractOptions) -> Iterator[Finding]:
+    """Look at the source as the extraction does, without reading its rows.
+
+    Args:
+        options: options of the extraction.
+    """
+    scheme = options.source.partition("://")[0]
+    options = options.with_window()
+    try:
+        if scheme == "bq":
+            # Google's libraries are slow to import, and files do not need them.
+            from components.extract.bigquery import estimate
+
+            yield ok(
+                "source", f"{options.source} can be read; the query would read {estimate(options):,} bytes"
+            )
+        else:
+            from components.extract.files import columns_of
+
+            yield ok("source", f"{options.source} can be read; columns {', '.join(columns_of(options))}")
+    except WalsError as error:
+        yield _failed("source", error, _READ.get(scheme, "let the step reach it"))
+    if options.staging_dataset:
+        yield from _staging(options)
+
+
+def _staging(options: ExtractOptions) -> Iterator[Finding]:
+    from components.extract.bigquery import try_staging
+
+    try:
+        try_staging(options)
+    except WalsError as error:
+        yield _failed("staging", error, "give the account roles/bigquery.dataEditor on the staging dataset")
+    else:
+        yield ok("staging", f"tables can be created in {options.staging_dataset} and deleted again")
+
+
+def _failed(check: str, error: WalsError, remedy: str) -> Finding:
+    """Return the finding for an error, which may already say what to do."""
+    if isinstance(error, InputError) and hasattr(error, "remedy"):
+        return fix(check, f"{str(error).removesuffix(f'; {error.remedy}')}", error.remedy)
+    return fix(check, str(error), remedy)
