@@ -1,109 +1,46 @@
 """The GPU: whether the step has one, whether its driver can be used, and what the solver makes of it."""
 
-import ctypes
-import os
-import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 
 from components.probe.findings import Finding, fix, ok, warning
+from trainer.gpus import Gpus, find_gpus
 
 SECONDS = 120.0
 """Longest wait for the solver: TensorFlow is slow to import, and to start a GPU."""
 
-_ROOT = Path("/")
-# Where Vertex AI and GKE mount the driver's libraries and programs.
-_MOUNTED = Path("usr/local/nvidia")
-_LIBRARY = "libcuda.so.1"
-_FOR_GPU = ("auto", "tensorflow")
-_VERSION = re.compile(r"\b\d{3}\.\d+(\.\d+)?\b")
 # In a process of its own, because a driver that does not fit can also end the process.
 _TRY = ("-m", "components.probe.solving")
+_FOR_GPU = ("auto", "tensorflow")
 
 
-@dataclass(frozen=True)
-class Driver:
-    """What the system says about its GPUs.
-
-    Attributes:
-        devices: device files of GPUs.
-        names: models of GPUs, with driver and memory where ``nvidia-smi`` says so.
-        version: version of the kernel's driver; "" if there is none.
-    """
-
-    devices: Sequence[str]
-    names: Sequence[str]
-    version: str
-
-
-def driver_of(root: Path = _ROOT) -> Driver:
-    """Return what the system says about its GPUs.
-
-    Args:
-        root: folder of ``dev`` and ``proc``.
-    """
-    devices = sorted(str(path.relative_to(root)) for path in (root / "dev").glob("nvidia[0-9]*"))
-    kernel = root / "proc" / "driver" / "nvidia"
-    try:
-        version = _VERSION.search((kernel / "version").read_text("utf-8"))
-    except OSError:
-        version = None
-    models = [
-        line.partition(":")[2].strip()
-        for file in sorted(kernel.glob("gpus/*/information"))
-        for line in file.read_text("utf-8").splitlines()
-        if line.startswith("Model:")
-    ]
-    return Driver(devices, (_queried() if devices else []) or models, version[0] if version else "")
-
-
-def gpu(settings: int, solver: str, root: Path = _ROOT) -> Iterator[Finding]:
-    """Compare the GPUs of the step with its settings, and ask which solver would train.
+def gpu(settings: int, solver: str, gpus: Gpus | None = None) -> Iterator[Finding]:
+    """Compare the GPUs of the step with its settings, and let the solver train that training would choose.
 
     Args:
         settings: number of GPUs in the settings.
         solver: the pipeline's parameter.
-        root: folder of ``dev`` and ``proc``.
+        gpus: the GPUs of the step; those of this machine if None.
     """
-    driver = driver_of(root)
-    if not driver.devices:
-        if settings:
-            yield fix(
-                "gpu", f"none, where the settings say {settings}", "ask for quota, or for nodes with GPUs"
-            )
+    gpus = find_gpus() if gpus is None else gpus
+    if gpus.devices:
+        cuda = f", CUDA {gpus.cuda[0]}.{gpus.cuda[1]}" if gpus.cuda[0] else ""
+        if len(gpus.devices) < settings:
+            problem = f"{gpus}{cuda}: fewer than the {settings} in the settings"
+            yield fix("gpu", problem, "check the machine type")
         else:
-            yield ok("gpu", "none, as in the settings")
+            yield ok("gpu", f"{gpus}{cuda}")
+        if gpus.obstacle:
+            yield fix("gpu library", gpus.obstacle.problem, gpus.obstacle.remedy)
+        else:
+            yield ok("gpu library", "the driver's library loads")
+    elif settings:
+        problem = f"none, where the settings say {settings}"
+        yield fix("gpu", problem, "ask for quota, or for nodes with GPUs")
     else:
-        names = ", ".join(driver.names) or f"{len(driver.devices)} devices"
-        text = f"{names}, kernel driver {driver.version or 'unknown'}"
-        if len(driver.devices) < settings:
-            yield fix("gpu", f"{text}: fewer than the {settings} in the settings", "check the machine type")
-        else:
-            yield ok("gpu", text)
-        yield from _library(root / _MOUNTED)
-    yield from _choice(solver, bool(driver.devices))
-
-
-def _library(folder: Path) -> Iterator[Finding]:
-    """Load the driver's library, without which no program can use the GPU."""
-    try:
-        ctypes.CDLL(_LIBRARY)
-    except OSError as error:
-        mounted = sorted(str(path.parent) for path in folder.glob(f"lib*/{_LIBRARY}"))
-        path = os.environ.get("LD_LIBRARY_PATH", "")
-        if mounted and mounted[0] not in path.split(os.pathsep):
-            problem = f"{_LIBRARY} is in {mounted[0]}, which is not in LD_LIBRARY_PATH ({path or 'empty'})"
-            remedy = f"build the image with LD_LIBRARY_PATH={os.pathsep.join(mounted)}"
-        else:
-            problem = f"{_LIBRARY} cannot be loaded: {error}"
-            remedy = "let the platform mount a driver that fits into the container"
-        yield fix("gpu library", problem, remedy)
-    else:
-        yield ok("gpu library", f"{_LIBRARY} loads")
+        yield ok("gpu", "none, as in the settings")
+    yield from _choice(solver, bool(gpus.devices))
 
 
 def _choice(solver: str, has_gpu: bool) -> Iterator[Finding]:
@@ -131,16 +68,3 @@ def _choice(solver: str, has_gpu: bool) -> Iterator[Finding]:
         yield warning(check, f"{solver} does not use the GPU", "set solver to auto, or accelerators to 0")
     else:
         yield ok(check, f"{solver} trains with {chosen} on the CPU")
-
-
-def _queried() -> list[str]:
-    """Return name, driver and memory of each GPU as ``nvidia-smi`` has them; none if it is missing."""
-    program = shutil.which("nvidia-smi") or shutil.which("nvidia-smi", path=str(_ROOT / _MOUNTED / "bin"))
-    if not program:
-        return []
-    query = [program, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
-    try:
-        result = subprocess.run(query, capture_output=True, text=True, timeout=SECONDS / 4, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return result.stdout.strip().splitlines() if result.returncode == 0 else []
