@@ -76,7 +76,10 @@ def command(
         gpus: list[Gpus] = []
         with findings.noted(), tempfile.TemporaryDirectory() as folder:
             compiled_spec(environment, flags, Path(folder))
-            gpus = gpus_of(pipeline, target_of(environment, pipeline.steps, flags), parameters)
+            target = target_of(environment, pipeline.steps, flags)
+            gpus = gpus_of(pipeline, target, parameters)
+            if target.retries_if and any(target.steps[step].retries for step in pipeline.steps):
+                findings.unchecked.append(target.retries_if)
         if zone and parsed_cron:
             # Not every platform supports schedules in every time zone.
             plan = Plan("check", Job("check", {}, {}), parsed_cron, time_zone, 1, None, None)

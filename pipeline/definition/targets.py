@@ -33,6 +33,7 @@ class Target:
         most_cores: cores of the largest machine.
         most_memory: memory of the largest machine in bytes.
         longest_wait: upper bound of the waits between retries, in seconds.
+        retries_if: what retries require that only the platform's operator can tell; nothing if empty.
         custom_job: function that makes a component run as a custom job; None if the platform has none.
         give_secrets: function that sets a task's environment variables from secrets; None if the platform
             does not support it. Vertex AI refuses the second document that secrets need in a spec.
@@ -45,6 +46,7 @@ class Target:
     most_cores: int
     most_memory: int
     longest_wait: int
+    retries_if: str = ""
     custom_job: Callable[[Any, StepSettings, CustomJob], Any] | None = None
     give_secrets: "Callable[[dsl.PipelineTask, Mapping[str, str]], None] | None" = None
 
@@ -290,6 +292,8 @@ KUBEFLOW = Target(
     most_memory=32 * 2**40,
     # Not a single wait: Argo retries a step only within this time of its first start, however long it ran.
     longest_wait=7 * 86_400,
+    retries_if="whether the server retries steps that fail, which Kubeflow Pipelines' own manifests rule out "
+    "(see docs/kind.md)",
     give_secrets=_give_kubernetes_secrets,
 )
 

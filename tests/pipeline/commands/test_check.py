@@ -472,6 +472,17 @@ def test_what_could_not_be_checked_is_reported(wals: Wals, kubeflow_config: Path
     assert result.stdout.startswith("No problems found; could not check everything: http://127.0.0.1:9")
 
 
+@pytest.mark.parametrize(("retries", "noted"), [(0, False), (2, True)])
+def test_retries_on_kubeflow_depend_on_the_server(
+    wals: Wals, kubeflow_config: Path, tmp_path: Path, retries: int, noted: bool
+) -> None:
+    (tmp_path / "settings.yaml").write_text(f"train: {{retries: {retries}}}", "utf-8")
+    arguments = ("check", "--config", kubeflow_config, "--offline", "--settings", f"{tmp_path}/settings.yaml")
+    result = wals(*arguments)
+    assert result.exit_code == 0, result.stderr
+    assert ("whether the server retries steps that fail" in result.stdout) == noted
+
+
 def test_the_data_of_a_kubeflow_run_are_checked_if_there_are_credentials(
     wals: Wals, kubeflow_config: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
