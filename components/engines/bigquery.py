@@ -37,6 +37,9 @@ _ARROW_TYPES = {
 }
 _TYPES = {str: "STRING", int: "INT64", float: "FLOAT64"}
 
+_UTC = [bigquery.ConnectionProperty("time_zone", "UTC")]
+"""Without it, a project's own time zone would move dates and text without a zone."""
+
 
 class BigQuery:
     """Runs query jobs and reads their results; an `Engine`."""
@@ -110,9 +113,21 @@ class BigQuery:
         return str(row["now"].isoformat(" ", "microseconds"))
 
     def query_schema(self, sql: str, parameters: Parameters | None = None) -> dict[str, str]:
-        """Return the type of each column of a query without running it."""
+        """Return the type of each column of a query without running it.
+
+        Raises:
+            InputError: it is not a single SELECT.
+            WalsError: BigQuery refused or failed.
+        """
         with _bigquery_errors("query"):
             job = self._client.query(sql, self._config(sql, parameters, dry_run=True))
+        if job.statement_type != "SELECT":
+            raise InputError(
+                "query",
+                sql,
+                f"is not a SELECT ({job.statement_type})",
+                "give a query that yields the interactions",
+            )
         return unique_columns("query", sql, ((field.name, field.field_type) for field in job.schema or ()))
 
     def table(self, name: str) -> Checked:
@@ -164,6 +179,7 @@ class BigQuery:
                 bigquery.ScalarQueryParameter(name, _TYPES[type(value)], value)
                 for name, value in used_parameters(sql, parameters).items()
             ],
+            connection_properties=_UTC,
             labels=_LABELS,
             dry_run=dry_run,
             use_query_cache=not dry_run,
@@ -180,7 +196,10 @@ class BigQuery:
     def _check_cost(self, sql: str, config: bigquery.QueryJobConfig) -> None:
         """Refuse a query before it costs anything; BigQuery enforces the limit if the estimate is wrong."""
         dry = bigquery.QueryJobConfig(
-            query_parameters=config.query_parameters, dry_run=True, use_query_cache=False
+            query_parameters=config.query_parameters,
+            connection_properties=_UTC,
+            dry_run=True,
+            use_query_cache=False,
         )
         estimate = self._client.query(sql, dry).total_bytes_processed or 0
         price = estimate / 2**40 * DOLLARS_PER_TEBIBYTE

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components.engines.bigquery import BigQuery
-from components.engines.sql import Checked, quoted, render
+from components.engines.sql import Checked, checked_query, quoted, render, subquery
 from components.extract.names import table_of
 from components.extract.options import ExtractOptions
 from components.extract.query import SQL, Query, Request
@@ -70,10 +70,11 @@ def extract_from_bigquery(options: ExtractOptions, output: Path) -> dict[str, An
 def _query(engine: BigQuery, request: Request, table: str) -> tuple[Query, bool]:
     """Return the query for the interactions, and whether it reads the table as of one moment."""
     snapshot = request.options.snapshot
-    selected = request.table(quoted("source", table))
     if request.options.query:
-        schema, pinned = engine.query_schema(selected), False
+        selected, schema = _checked_by(engine, request.options.query)
+        pinned = False
     else:
+        selected = quoted("source", table)
         schema, pinned = engine.describe(table)
     if snapshot and not pinned:
         raise InputError(
@@ -87,6 +88,15 @@ def _query(engine: BigQuery, request: Request, table: str) -> tuple[Query, bool]
     # The name of a staged table depends on the parameters, so with the moment each extraction gets its own.
     moment = timestamp(snapshot) or engine.now()
     return replace(query, parameters={**query.parameters, "snapshot": moment}), pinned
+
+
+def _checked_by(engine: BigQuery, text: str) -> tuple[Checked, dict[str, str]]:
+    """Return the user's query, to select from, and its columns; see `checked_query`.
+
+    BigQuery checks it by itself, where no parenthesis of ours can be closed from inside.
+    """
+    query = checked_query("query", text, translated=False)
+    return subquery(query), engine.query_schema(query)
 
 
 def _stage(engine: BigQuery, name: str, query: Query) -> dict[str, Any]:
