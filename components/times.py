@@ -1,6 +1,6 @@
 """Times in options: ISO 8601, in UTC by default."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -28,6 +28,11 @@ def timestamp(text: str) -> str:
     """
     time = parse_time(text)
     return time.isoformat(" ", "microseconds") if time else ""
+
+
+def from_microseconds(time: int) -> str:
+    """Return a time in microseconds since 1970 as ISO 8601 in UTC."""
+    return str(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time))
 
 
 def _check(text: str) -> str:

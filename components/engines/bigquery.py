@@ -40,6 +40,9 @@ _ARROW_TYPES = {
 }
 _TYPES = {str: "STRING", int: "INT64", float: "FLOAT64"}
 
+_UTC = [bigquery.ConnectionProperty("time_zone", "UTC")]
+"""Without it, a project's own time zone would move dates and text without a zone."""
+
 
 class TimeTravelError(WalsError):
     """A table cannot be read as of a moment, because it has, or had, row access policies."""
@@ -131,9 +134,21 @@ class BigQuery:
         return Source(schema, metadata.table_type == "TABLE", ingested_by)
 
     def describe_query(self, sql: str) -> Source:
-        """Return what is known of a query without running it; see `describe`."""
+        """Return what is known of a query without running it; see `describe`.
+
+        Raises:
+            InputError: it is not a single SELECT.
+            WalsError: BigQuery refused or failed.
+        """
         with _bigquery_errors("query"):
             job = self._query(sql, self._config(sql, None, dry_run=True))
+        if job.statement_type != "SELECT":
+            raise InputError(
+                "query",
+                sql,
+                f"is not a SELECT ({job.statement_type})",
+                "give a query that yields the interactions",
+            )
         self._settle(job.location)
         fields = ((field.name, field.field_type) for field in job.schema or ())
         return Source(unique_columns("query", sql, fields))
@@ -239,6 +254,7 @@ class BigQuery:
                 bigquery.ScalarQueryParameter(name, _TYPES[type(value)], value)
                 for name, value in used_parameters(sql, parameters).items()
             ],
+            connection_properties=_UTC,
             labels=_LABELS,
             dry_run=dry_run,
             use_query_cache=not dry_run,
@@ -255,7 +271,10 @@ class BigQuery:
     def _check_cost(self, sql: str, config: bigquery.QueryJobConfig) -> None:
         """Refuse a query before it costs anything; BigQuery enforces the limit if the estimate is wrong."""
         dry = bigquery.QueryJobConfig(
-            query_parameters=config.query_parameters, dry_run=True, use_query_cache=False
+            query_parameters=config.query_parameters,
+            connection_properties=_UTC,
+            dry_run=True,
+            use_query_cache=False,
         )
         estimate = self._query(sql, dry).total_bytes_processed or 0
         price = estimate / 2**40 * DOLLARS_PER_TEBIBYTE

@@ -5,15 +5,17 @@ placeholder prints only `Checked` text, so that a user's text cannot become SQL 
 """
 
 import contextlib
+import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import sqlglot
-from sqlglot import exp
+from sqlglot import Token, TokenType, exp
 
 from trainer.errors import InputError, translated
 
@@ -98,7 +100,8 @@ def checked_filter(field: str, condition: str, columns: Collection[str]) -> Cond
     """Check a condition on the rows of a source.
 
     Comparisons, ``AND``, ``OR``, ``NOT``, ``IN``, ``BETWEEN``, ``LIKE``, ``IS NULL``, arithmetic, ``LOWER``
-    and ``UPPER`` over columns and literals are allowed; queries and other functions are not.
+    and ``UPPER`` over columns and literals are allowed; queries and other functions are not. A division by
+    zero is NULL, as `SAFE_DIVIDE` has it: BigQuery would refuse the whole query, and DuckDB would not.
 
     Args:
         field: the parameter that the condition came from, for the error.
@@ -121,12 +124,21 @@ def checked_filter(field: str, condition: str, columns: Collection[str]) -> Cond
                 f"{node.sql()} is not one of the columns {', '.join(columns)}",
                 "use one of them",
             )
+        if isinstance(node, exp.Like) and _ends_with_escape(node.expression):
+            raise InputError(
+                field,
+                condition,
+                "has a LIKE pattern that ends with a backslash",
+                "double the backslash",
+            )
     named = frozenset(node.name for node in tree.find_all(exp.Column))
     literals = {
         f"{field}_{number}": node for number, node in enumerate(tree.find_all(exp.Literal, bfs=False))
     }
     # Wrapped, because the condition may itself be a literal, which is then replaced.
     wrapper = exp.Paren(this=tree)
+    for division in list(wrapper.find_all(exp.Div)):
+        division.set("expression", exp.Nullif(this=division.expression, expression=exp.Literal.number(0)))
     for name, literal in literals.items():
         literal.replace(exp.Parameter(this=exp.Var(this=name)))
     return Condition(
@@ -134,6 +146,11 @@ def checked_filter(field: str, condition: str, columns: Collection[str]) -> Cond
         named,
         {name: _value(literal) for name, literal in literals.items()},
     )
+
+
+def _ends_with_escape(pattern: exp.Expression) -> bool:
+    """Return whether a pattern ends with a backslash that escapes nothing."""
+    return isinstance(pattern, exp.Literal) and bool(re.search(r"(?<!\\)(\\\\)*\\\Z", pattern.name))
 
 
 def _value(literal: exp.Literal) -> str | int | float:
@@ -161,17 +178,44 @@ def unique_columns(field: str, value: str, columns: Iterable[tuple[str, str]]) -
     return dict(columns)
 
 
-def checked_query(field: str, query: str) -> Checked:
-    """Return a query in parentheses, to select from, after checking that it is a single SELECT.
+def checked_query(field: str, query: str, *, translated: bool) -> Checked:
+    """Return the text of a query as it is, except for semicolons at its end.
+
+    Args:
+        field: the parameter that the query came from, for the error.
+        query: the text.
+        translated: whether it will be translated, so that sqlglot must be able to parse it. Otherwise it may
+            be in syntax that only BigQuery knows, and `BigQuery.describe_query` has the last word.
 
     Raises:
-        InputError: it is not a single SELECT.
+        InputError: it is not a single SELECT, or has parameters.
     """
     with _syntax_errors(field, query, "is not one SQL query"):
-        tree = sqlglot.parse_one(query, read="bigquery")
-    if not isinstance(tree, exp.Query):
+        tokens = sqlglot.tokenize(query, read="bigquery")
+    end = len(query)
+    while tokens and tokens[-1].token_type is TokenType.SEMICOLON:
+        end = tokens.pop().start
+    if _parameters_in(tokens):
+        raise InputError(field, query, "has parameters", "write their values into it")
+    text = query[:end]
+    with _syntax_errors(field, query, "is not one SQL query"):
+        try:
+            statements = [tree for tree in sqlglot.parse(text, read="bigquery") if tree]
+        except sqlglot.errors.ParseError:
+            if translated:
+                raise
+            return Checked(text)
+    if len(statements) != 1:
+        raise InputError(field, query, "is not one SQL query", "fix it")
+    if not isinstance(statements[0], exp.Query):
         raise InputError(field, query, "is not a SELECT", "give a query that yields the interactions")
-    return Checked(f"({tree.sql('bigquery', comments=False)})")
+    return Checked(text)
+
+
+def subquery(query: Checked) -> Checked:
+    """Return a query in parentheses, to select from."""
+    # A comment in its last line ends with the line.
+    return Checked(f"(\n{query}\n)")
 
 
 def _syntax_errors(field: str, text: str, problem: str) -> contextlib.AbstractContextManager[None]:
@@ -205,7 +249,17 @@ def render(folder: Path, template: str, **context: Any) -> str:
 
 def to_duckdb(sql: str) -> str:
     """Translate BigQuery SQL to DuckDB's; ``@name`` becomes ``$name``."""
-    return sqlglot.parse_one(sql, read="bigquery").transform(_for_duckdb).sql("duckdb")
+    tree = sqlglot.parse_one(sql, read="bigquery")
+    for like in list(tree.find_all(exp.Like)):
+        _escape(like)
+    return tree.transform(_for_duckdb).sql("duckdb")
+
+
+def _escape(like: exp.Like) -> None:
+    """Let a backslash escape in the pattern, as in BigQuery; in DuckDB nothing does unless told."""
+    escaped = exp.Escape(expression=exp.Literal.string("\\"))
+    like.replace(escaped)
+    escaped.set("this", like)
 
 
 def _for_duckdb(node: exp.Expression) -> exp.Expression:
@@ -217,5 +271,16 @@ def _for_duckdb(node: exp.Expression) -> exp.Expression:
 
 def used_parameters(sql: str, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the ``parameters`` that the BigQuery SQL refers to."""
-    names = {node.name for node in sqlglot.parse_one(sql, read="bigquery").find_all(exp.Parameter)}
+    names = _parameters_in(sqlglot.tokenize(sql, read="bigquery"))
     return {name: value for name, value in (parameters or {}).items() if name in names}
+
+
+def _parameters_in(tokens: Sequence[Token]) -> set[str]:
+    """Return the names of the parameters among tokens; "?" for one without a name."""
+    kinds = [None, *(token.token_type for token in tokens)]
+    names = {"?"} if TokenType.PLACEHOLDER in kinds else set()
+    for before, (sign, name) in zip(kinds, pairwise(tokens), strict=False):
+        # Two signs begin a system variable.
+        if sign.token_type is TokenType.PARAMETER and TokenType.PARAMETER not in (before, name.token_type):
+            names.add(name.text)
+    return names

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from components.engines.bigquery import BigQuery, Source, TimeTravelError
-from components.engines.sql import Checked, quoted, render
+from components.engines.sql import Checked, checked_query, quoted, render, subquery
 from components.extract.names import table_of
 from components.extract.options import ExtractOptions
 from components.extract.query import SQL, Query, Request
@@ -123,8 +123,12 @@ def _engine(options: ExtractOptions) -> tuple[BigQuery, str]:
 def _described(engine: BigQuery, request: Request, table: str) -> tuple[Checked, Source]:
     """Return what to select from, and what is known of it."""
     options = request.options
-    selected = request.table(quoted("source", table))
-    source = engine.describe_query(selected) if options.query else engine.describe(table)
+    if options.query:
+        # BigQuery checks the user's query by itself, where no parenthesis of ours can be closed from inside.
+        query = checked_query("query", options.query, translated=False)
+        selected, source = subquery(query), engine.describe_query(query)
+    else:
+        selected, source = quoted("source", table), engine.describe(table)
     if options.snapshot and not source.has_snapshots:
         raise InputError(
             "snapshot",

@@ -28,6 +28,7 @@ _TEXTS = {"VARCHAR", "STRING", "UUID", "UBIGINT", "HUGEINT", "UHUGEINT"}
 """Types of ids that are read as text. Integers that INT64 cannot hold keep their digits that way."""
 _TIMES = ("TIMESTAMP", "DATE")
 _FRACTIONS = ("FLOAT", "DOUBLE", "DECIMAL", "NUMERIC", "BIGNUMERIC", "REAL")
+_LARGE_INTEGERS = ("UBIGINT", "HUGEINT", "UHUGEINT")
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def find_columns(
     item_column: str = "",
     rating_column: str = "",
     timestamp_column: str = "",
+    guessed: bool = False,
 ) -> Columns:
     """Match the columns that the user named, and find the others by their usual names.
 
@@ -85,6 +87,8 @@ def find_columns(
         item_column: name of the column of item ids; "" to find it.
         rating_column: name of the column of ratings; "" to find it.
         timestamp_column: name of the column of times; "" to find it. Only this one may be absent.
+        guessed: whether the types are guesses from the first rows of text. Only the rows then say whether a
+            column holds ratings.
 
     Raises:
         InputError: a column is missing, ambiguous, given two roles, or of a type that does not fit its role.
@@ -98,7 +102,11 @@ def find_columns(
     columns = {field: _find(field, name, list(schema)) for field, name in named.items()}
     _refuse_two_roles(columns)
     user, item, rating, timestamp = columns.values()
-    types = {user: _id_type("user_column", user, schema), item: _id_type("item_column", item, schema)}
+    types = {
+        user: _id_type("user_column", user, schema),
+        item: _id_type("item_column", item, schema),
+        rating: _rating_type(rating, schema, guessed=guessed),
+    }
     if timestamp:
         types[timestamp] = _time_type(timestamp, schema)
     return Columns(user, item, rating, timestamp, types)
@@ -154,6 +162,15 @@ def _id_type(field: str, column: str, schema: Mapping[str, str]) -> str:
     if kind in _TEXTS:
         return "STRING"
     raise InputError(field, column, f"holds {kind.lower()}, not ids", "convert it to integers or strings")
+
+
+def _rating_type(column: str, schema: Mapping[str, str], *, guessed: bool) -> str:
+    kind = schema[column].upper()
+    if kind in _INTEGERS or kind.startswith((*_LARGE_INTEGERS, *_FRACTIONS)):
+        return "FLOAT64"
+    if kind in _TEXTS or guessed:
+        return "STRING"
+    raise InputError("rating_column", column, f"holds {kind.lower()}, not numbers", "convert it to numbers")
 
 
 def _time_type(column: str, schema: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ import duckdb
 
 from components.artifacts.interactions import ROWS_PER_GROUP, Written, file_name
 from components.engines.duckdb import DuckDB
-from components.engines.sql import Checked, quoted, render, unique_columns
+from components.engines.sql import Checked, checked_query, quoted, render, subquery, unique_columns
 from components.extract.columns import Columns, by_position, kind_of
 from components.extract.options import ExtractOptions
 from components.extract.query import SQL, Query, Request
@@ -20,7 +20,12 @@ from components.extract.storage import find_files, is_parquet
 from trainer.errors import InputError, WalsError, translated
 from trainer.files import replacing, sha256
 
-_TYPES = {"INT64": "BIGINT", "STRING": "VARCHAR", "TIMESTAMP": "TIMESTAMP WITH TIME ZONE"}
+_TYPES = {
+    "INT64": "BIGINT",
+    "FLOAT64": "DOUBLE",
+    "STRING": "VARCHAR",
+    "TIMESTAMP": "TIMESTAMP WITH TIME ZONE",
+}
 _WRITTEN = {"rating": "FLOAT", "event_time": "TIMESTAMP WITH TIME ZONE"}
 _ARROW_TYPES = {
     "BIGINT": "int64",
@@ -52,7 +57,8 @@ def extract_from_files(options: ExtractOptions, output: Path) -> dict[str, Any]:
             positions = {} if options.has_header else by_position(files.schema)
             unnamed = {field: name for field, name in positions.items() if not getattr(options, field)}
             request = Request(options.replace(**unnamed))
-            written = _extract_ratings(database, files, request, request.columns(files.schema), output)
+            columns = request.columns(files.schema, guessed=files.is_text)
+            written = _extract_ratings(database, files, request, columns, output)
         else:
             files.expose()
             query = request.events(files.schema, files.table, ordered=True)
@@ -76,7 +82,7 @@ def columns_of(options: ExtractOptions) -> list[str]:
 
 def _extract_query(database: DuckDB, files: "SourceFiles", request: Request, output: Path) -> Written:
     files.expose()
-    selected = request.table(files.table)
+    selected = subquery(checked_query("query", request.options.query, translated=True))
     with files.read_errors():
         columns = database.columns(selected)
     schema = unique_columns("query", request.options.query, columns)
@@ -96,6 +102,13 @@ def _extract_ratings(
     condition = request.condition(files.schema)
     filtered = files.types_of(condition.columns, columns) if condition else {}
     columns = columns.with_text(column for column in columns.types if filtered.get(column) == "VARCHAR")
+    if (
+        files.is_text
+        and columns.types.get(columns.timestamp) == "TIMESTAMP"
+        and columns.timestamp not in filtered
+    ):
+        # Read like any other text, in BigQuery too; only a filter compares it as a time.
+        columns = columns.with_text([columns.timestamp])
     types = {**filtered, **{column: _TYPES[kind] for column, kind in columns.types.items()}}
     files.expose(types)
     query = request.ratings(columns, files.schema, files.table)
@@ -423,8 +436,10 @@ def _cast(column: str, kind: str) -> str:
     if kind == "BIGINT":
         number = f"TRY_CAST({column} AS BIGINT)"
         return f"CASE WHEN CAST({number} AS VARCHAR) = {column} THEN {number} END"
-    if kind == _PLAIN_NUMBER:
-        return f"CASE WHEN NOT regexp_matches({column}, '^[+-]?0[0-9]') THEN TRY_CAST({column} AS DOUBLE) END"
+    if kind in ("DOUBLE", _PLAIN_NUMBER):
+        # DuckDB also reads 1_000, unlike BigQuery.
+        not_read = "_" if kind == "DOUBLE" else "^[+-]?0[0-9]|_"
+        return f"CASE WHEN NOT regexp_matches({column}, '{not_read}') THEN TRY_CAST({column} AS DOUBLE) END"
     return f"TRY_CAST({column} AS {kind})"
 
 

@@ -19,14 +19,6 @@ _DATA, _FILTERS, _BIGQUERY, _EVENTS = (
 )
 
 
-def _check_query(query: str) -> None:
-    if query:
-        # sqlglot is slow to import, and most sources are not queries.
-        from components.engines.sql import checked_query
-
-        checked_query("query", query)
-
-
 class ExtractOptions(Options):
     """What to extract and from where."""
 
@@ -84,7 +76,7 @@ class ExtractOptions(Options):
         description="SQL condition on the source's columns; rows that do not meet it are left out.",
         json_schema_extra=_FILTERS,
     )
-    query: Annotated[str, valid_if(_check_query)] = Field(
+    query: str = Field(
         default="",
         description="SELECT in BigQuery SQL that yields the ratings, for data_type query.",
         json_schema_extra=_DATA,
@@ -160,7 +152,13 @@ class ExtractOptions(Options):
             yield InputError("window_end", self.window_end, "is not after window_start", "give a later time")
 
     def _source_problems(self) -> Iterator[InputError]:
-        if self.source.startswith("bq://"):
+        in_bigquery = self.source.startswith("bq://")
+        if self.query:
+            # sqlglot is slow to import, and most sources are not queries.
+            from components.engines.sql import checked_query
+
+            yield from problems_of(partial(checked_query, "query", self.query, translated=not in_bigquery))
+        if in_bigquery:
             yield from problems_of(partial(table_of, self.source, self.data_type))
             return
         for field, value in (("snapshot", self.snapshot), ("staging_dataset", self.staging_dataset)):

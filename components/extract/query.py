@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from components.engines.sql import Checked, Condition, checked_filter, checked_query, quoted, render
+from components.engines.sql import Checked, Condition, checked_filter, quoted, render
 from components.extract.columns import Columns, find_columns
 from components.extract.options import ExtractOptions
 from components.times import parse_time, timestamp
@@ -89,11 +89,7 @@ class Request:
         """Whether a row of the source is one rating, not an event to be summed with others."""
         return self.options.data_type in _RATINGS
 
-    def table(self, table: Checked) -> Checked:
-        """Return what to select from: the table, or the user's own query."""
-        return checked_query("query", self.options.query) if self.options.query else table
-
-    def columns(self, schema: Mapping[str, str]) -> Columns:
+    def columns(self, schema: Mapping[str, str], *, guessed: bool = False) -> Columns:
         """Find the columns of ratings; see `find_columns`."""
         columns = find_columns(
             schema,
@@ -101,6 +97,7 @@ class Request:
             item_column=self.options.item_column,
             rating_column=self.options.rating_column,
             timestamp_column=self.options.timestamp_column,
+            guessed=guessed,
         )
         if self._windowed and not columns.timestamp:
             ingested = "_PARTITIONTIME" in schema
@@ -163,6 +160,8 @@ class Request:
             timestamp=quoted("timestamp_column", columns.timestamp) if columns.timestamp else "",
             user_type=columns.types[columns.user],
             item_type=columns.types[columns.item],
+            rating_type=columns.types[columns.rating],
+            in_bigquery=self.options.source.startswith("bq://"),
             timestamp_type=columns.types.get(columns.timestamp, ""),
         )
 

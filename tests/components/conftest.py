@@ -191,6 +191,66 @@ def relay(warehouse, _bigquery_server, monkeypatch):
         yield relay
 
 
+@pytest.fixture(scope="session")
+def googlesql():
+    """GoogleSQL's analyzer and reference implementation."""
+    # Slow to import, and few tests need it.
+    from tests.components.googlesql.reference import GoogleSQL
+
+    return GoogleSQL()
+
+
+@pytest.fixture(scope="session")
+def _reference_server(googlesql):
+    from tests.components.googlesql.server import BigQueryServer
+
+    with BigQueryServer(googlesql) as server:
+        yield server
+
+
+class Reference:
+    """A BigQuery that runs SQL as BigQuery does, with an empty dataset.
+
+    Attributes:
+        queries: the queries sent so far, in order; see `tests.components.googlesql.server.Query`.
+        project: project that runs the jobs.
+        dataset: ``project.dataset``.
+    """
+
+    project = _PROJECT
+
+    def __init__(self, server, dataset):
+        self.queries = server.queries
+        self.dataset = f"{_PROJECT}.{dataset}"
+        self._tables = server.tables
+
+    def load(self, name, table):
+        """Make an Arrow table the table ``name`` of the dataset; return its source."""
+        path = name if "." in name else f"{self.dataset}.{name}"
+        # pandas has another type of text.
+        fields = [(f.name, pa.string() if pa.types.is_large_string(f.type) else f.type) for f in table.schema]
+        self._tables[path] = table.cast(pa.schema(fields))
+        return f"bq://{path}"
+
+
+@pytest.fixture(scope="module")
+def reference_of_module(_reference_server, request):
+    """A BigQuery that GoogleSQL itself analyzes and runs, behind the real clients."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BIGQUERY_EMULATOR_HOST", _reference_server.rest)
+        patch.setenv("BIGQUERY_STORAGE_EMULATOR_HOST", _reference_server.grpc)
+        yield Reference(_reference_server, f"d{abs(hash(request.node.nodeid))}")
+
+
+@pytest.fixture
+def reference(_reference_server, monkeypatch, request):
+    """The same for a single test."""
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", _reference_server.rest)
+    monkeypatch.setenv("BIGQUERY_STORAGE_EMULATOR_HOST", _reference_server.grpc)
+    _reference_server.queries.clear()
+    return Reference(_reference_server, f"d{abs(hash(request.node.nodeid))}")
+
+
 @pytest.fixture
 def bucket(emulators, tmp_path, monkeypatch):
     """The empty Cloud Storage bucket ``gs://bucket``."""

@@ -6,7 +6,7 @@ As an artifact (schema ``wals.profile`` v2) it is a folder with ``profile.json``
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from components.engines import Engine
 from components.engines.sql import quoted, render
 from components.prepare.relations import SQL
+from components.times import from_microseconds
 from trainer.errors import InputError
 from trainer.files import Schema, begin_artifact, finish_artifact, read_manifest, write_json
 from trainer.storage import local_copy
@@ -48,8 +49,8 @@ class Profile:
         per_user: users by floor(log2(their interactions)).
         per_item: items by floor(log2(their interactions)).
         cold_users: share of users with fewer than 5 interactions.
-        earliest: time of the first interaction; "" without times.
-        latest: time of the last one; "" without times.
+        earliest: time of the first interaction, ISO 8601 in UTC; "" without times.
+        latest: time of the last one, likewise.
     """
 
     columns: Mapping[str, str]
@@ -111,8 +112,8 @@ class Profile:
             per_user=_by_magnitude(users),
             per_item=_by_magnitude(items),
             cold_users=sum(ids for size, ids in users.items() if size < _COLD) / user_count,
-            earliest=min((row["earliest"] for row in ratings if row["earliest"]), default=""),
-            latest=max((row["latest"] for row in ratings if row["latest"]), default=""),
+            earliest=_bound(min, (row["earliest"] for row in ratings)),
+            latest=_bound(max, (row["latest"] for row in ratings)),
         )
 
     @classmethod
@@ -158,7 +159,10 @@ class Profile:
 
 
 def ratings_of(engine: Engine, table: str, columns: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return bin, interactions, lowest, highest, earliest and latest of each bin of the ratings, in order."""
+    """Return bin, interactions, lowest, highest, earliest and latest of each bin of the ratings, in order.
+
+    The times are in microseconds since 1970; None if there are none.
+    """
     interactions = engine.table(table)
     few = False
     if engine.in_process:  # BigQuery bills a query for the first rows like one for all rows
@@ -184,6 +188,12 @@ def _sizes(counts: NDArray[np.int64]) -> dict[int, int]:
 def _counted_sizes(engine: Engine, table: str, side: str) -> dict[int, int]:
     sql = render(SQL, "sizes.sql", interactions=engine.table(table), column=quoted("column", f"{side}_id"))
     return {row["interactions"]: row["ids"] for row in engine.fetch(sql).to_pylist()}
+
+
+def _bound(choose: Callable[[Iterable[int]], int], times: Iterable[int | None]) -> str:
+    """Return the first or last of the times that are not None, in ISO 8601; "" if there are none."""
+    present = [time for time in times if time is not None]
+    return from_microseconds(choose(present)) if present else ""
 
 
 def _by_magnitude(sizes: Mapping[int, int]) -> dict[str, int]:

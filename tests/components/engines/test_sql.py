@@ -69,12 +69,13 @@ def test_comments_do_not_survive():
     assert "x" not in checked_filter("row_filter", "rating = 1 -- x", COLUMNS).sql
 
 
+@pytest.mark.parametrize("translated", [False, True])
 @pytest.mark.parametrize(
     "query", ["", "DROP TABLE a", "SELECT 1; DELETE FROM a WHERE TRUE", "UPDATE a SET b = 1 WHERE TRUE"]
 )
-def test_a_query_is_one_select(query):
+def test_a_query_is_one_select(query, translated):
     with pytest.raises(InputError, match="query"):
-        checked_query("query", query)
+        checked_query("query", query, translated=translated)
 
 
 def test_a_template_prints_checked_text_only(tmp_path):

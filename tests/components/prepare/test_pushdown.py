@@ -16,17 +16,16 @@ from trainer.files import MANIFEST
 PARTS = ("training", "holdout", "vocabulary")
 
 
-def load(warehouse, text_ids):
+def load(warehouse, text_ids, rows=4_000):
     rng = np.random.default_rng(3)
-    rows = 4_000
-    users, items = rng.integers(-300, 300, rows), (rng.random(rows) ** 2 * 90).astype(int)
+    users, items = rng.integers(-rows // 13, rows // 13, rows), (rng.random(rows) ** 2 * 90).astype(int)
     frame = pd.DataFrame(
         {
             "userId": [f"user {user}" for user in users] if text_ids else users * 10**15,
             "itemId": [f"{item:x}é" for item in items] if text_ids else items,
             "rating": rng.integers(1, 6, rows).astype(float),
             "timestamp": pd.Timestamp("2026-01-01", tz="UTC")
-            + pd.to_timedelta(rng.integers(0, 10**7, rows), unit="s").astype("timedelta64[us]"),
+            + pd.to_timedelta(rng.integers(0, 10**10, rows), unit="ms").astype("timedelta64[us]"),
         }
     )
     return warehouse.load("ratings", pa.Table.from_pandas(frame, preserve_index=False))
@@ -51,26 +50,41 @@ def written(folder):
     }
 
 
-@pytest.mark.parametrize(
-    ("text_ids", "options"),
-    [
-        (False, {}),
-        (False, {"split": "users"}),
-        (False, {"split": "time", "duplicates": "last", "half_life_days": 20.0}),
-        (True, {"duplicates": "last", "min_user_interactions": 4, "min_item_interactions": 6}),
-        (False, {"split": "last", "holdout_last": 2, "max_user_interactions": 15}),
-        (True, {"split": "time", "half_life_days": 20.0, "duplicates": "max"}),
-        (True, {"split": "users", "duplicates": "sum"}),
-    ],
-)
-def test_same_bytes_wherever_the_sql_runs(warehouse, tmp_path, text_ids, options):
-    source = load(warehouse, text_ids)
-    extract(source=source, output=tmp_path / "here" / "interactions")
-    staged = extract(
-        source=source, output=tmp_path / "there" / "interactions", staging_dataset=warehouse.dataset
-    )
-    assert (staged["rows"], staged["shards"]) == (4_000, 0)
+@pytest.fixture(scope="module")
+def extracted(reference_of_module, tmp_path_factory):
+    """Folders of the same interactions, in this process and in BigQuery, by whether their ids are text."""
+    folders = {}
+    for text_ids in (False, True):
+        source = load(reference_of_module, text_ids, rows=400)
+        folders[text_ids] = tmp_path_factory.mktemp("interactions")
+        extract(source=source, output=folders[text_ids] / "here")
+        staging = reference_of_module.dataset
+        staged = extract(source=source, output=folders[text_ids] / "there", staging_dataset=staging)
+        assert (staged["rows"], staged["shards"]) == (400, 0)
+    return folders
+
+
+FILTERED = {"min_user_interactions": 2, "min_item_interactions": 3}
+CONFIGURATIONS = [
+    (False, {}),
+    (True, {"split": "random", "holdout_fraction": 0.4, "seed": 11}),
+    (True, {"split": "users", "holdout_fraction": 0.3}),
+    (False, {"split": "users", "duplicates": "last", "half_life_days": 20.0}),
+    (True, {"split": "time", "duplicates": "max", "half_life_days": 20.0}),
+    (False, {"split": "time", "holdout_from": "2026-03-01"}),
+    (True, {"split": "last"}),
+    (False, {"split": "last", "holdout_last": 2, "duplicates": "sum"}),
+    (True, FILTERED | {"duplicates": "last"}),
+    (False, FILTERED | {"split": "users", "duplicates": "sum", "max_user_interactions": 20}),
+]
+
+
+@pytest.mark.parametrize(("text_ids", "options"), CONFIGURATIONS)
+def test_same_bytes_wherever_the_sql_runs(extracted, tmp_path, text_ids, options):
+    """BigQuery's part is played by GoogleSQL's reference implementation."""
     for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "interactions").symlink_to(extracted[text_ids] / place)
         prepare_in(tmp_path / place, **options)
     here, there = written(tmp_path / "here"), written(tmp_path / "there")
     assert "training/by_row/00000.values.npy" in here
