@@ -23,6 +23,7 @@ from tests.components.googlesql.values import name_of, scalar
 from tests.components.googlesql.wasm import SqlError
 
 DEFAULT_TIME_ZONE = "America/Los_Angeles"
+_LOCATION = "US"
 _READ_API = "google.cloud.bigquery.storage.v1.BigQueryRead"
 _SNAPSHOT = re.compile(r"FOR SYSTEM_TIME AS OF CAST\(@snapshot AS TIMESTAMP\)")
 _LEGACY_NAMES = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN"}
@@ -111,6 +112,9 @@ class BigQueryServer:
                     "jobComplete": True,
                     "totalRows": "0",
                 }
+            case "GET", ["datasets", dataset]:
+                reference = {"projectId": path[0], "datasetId": dataset}
+                return {"datasetReference": reference, "location": _LOCATION}
             case "GET" | "PATCH", ["datasets", dataset, "tables", table]:
                 return self._table(f"{path[0]}.{dataset}.{table}")
             case _:
@@ -132,7 +136,7 @@ class BigQueryServer:
             raise _RequestError(400, "invalidQuery", str(error)) from error
         schema = None if statement.schema is None else {"fields": _fields(statement.schema)}
         self._jobs[job] = {
-            "jobReference": {"projectId": project, "jobId": job, "location": "US"},
+            "jobReference": {"projectId": project, "jobId": job, "location": _LOCATION},
             "configuration": configuration,
             "status": {"state": "DONE"},
             "statistics": {
@@ -180,6 +184,7 @@ class BigQueryServer:
             "tableReference": dict(zip(_PARTS, path.split("."), strict=True)),
             "schema": {"fields": _fields(self.tables[path].schema)},
             "type": "TABLE",
+            "location": _LOCATION,
         }
 
     def _session(self, request: types.CreateReadSessionRequest, _: object) -> types.ReadSession:
