@@ -83,7 +83,7 @@ parameters: {latent_factors: many, regularisation: 1.0}
         ),
         ("wals-train", {"latent_factors": "0", "num_iters": "0", "alpha": "-1", "top_k": "0", "eval_k": "0"}),
         ("wals-tune", {"width": "0", "max_latent_factors": "4", "solver": "magic", "source": ""}),
-        ("wals-train", {"source": "bq://only-a-project", "query": "DROP TABLE x"}),
+        ("wals-train", {"source": "bq://only-a-project", "query": "SELECT 1"}),
         ("wals-train", {"latent_factors": "0", "num_iters": "ten"}),
     ],
 )
