@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from trainer.errors import InputError, WalsError, translated
-from trainer.files import replacing
+from trainer.files import MANIFEST, replacing
 from trainer.mounts import is_mounted_bucket, upload
 
 _COPIED_AT_ONCE = 16 << 20
@@ -67,7 +67,8 @@ def local_copy(field: str, path: str) -> Iterator[Path]:
 def deliver(folder: Path, field: str, destination: str, last: str) -> None:
     """Copy a folder to ``destination``, replacing the files of an earlier delivery.
 
-    The file ``last`` is removed first and copied last: while it exists, the destination is complete.
+    The file ``last`` is removed first and copied last: while it exists, the destination is complete. So are
+    the artifacts in the folder with their manifests.
 
     Args:
         folder: local folder, with ``last`` among its files.
@@ -83,9 +84,9 @@ def deliver(folder: Path, field: str, destination: str, last: str) -> None:
         store.remove(last)
         for entry in folder.iterdir():
             store.remove(entry.name)
-        for path in sorted(folder.rglob("*"), key=lambda path: (path == folder / last, path)):
-            if path.is_file():
-                store.put(path, path.relative_to(folder).as_posix())
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        for path in sorted(files, key=lambda path: (path == folder / last, path.name == MANIFEST, path)):
+            store.put(path, path.relative_to(folder).as_posix())
 
 
 def copy_file(source: Path, target: Path) -> None:

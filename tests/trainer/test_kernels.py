@@ -4,15 +4,15 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import trainer
-from trainer.errors import InputError
 from trainer.matrix import Shard
-from trainer.solvers import kernels, simd
+from trainer.solvers import cache, kernels, simd
 
 TRAIN = """
 import hashlib
@@ -70,16 +70,66 @@ def test_compiled_kernels_are_cached_in_the_first_writable_folder(
 ) -> None:
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert Path(kernels._compiled_kernels()).is_relative_to(tmp_path / "cache")
+    assert Path(cache.compiled_kernels()).is_relative_to(tmp_path / "cache")
     # A file instead of the folder: nothing can be cached there.
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert Path(kernels._compiled_kernels()).is_relative_to(tempfile.gettempdir())
+    assert Path(cache.compiled_kernels()).is_relative_to(tempfile.gettempdir())
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "named"))
-    assert Path(kernels._compiled_kernels()).is_relative_to(tmp_path / "named")
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
-    with pytest.raises(InputError, match=r"NUMBA_CACHE_DIR '.*file': cannot be written"):
-        kernels._compiled_kernels()
+    assert Path(cache.compiled_kernels()).is_relative_to(tmp_path / "named")
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        pytest.param(lambda caches, _: caches.chmod(0o777), id="others can add folders"),
+        pytest.param(lambda caches, _: caches.parent.chmod(0o777), id="others can replace the caches"),
+        pytest.param(lambda _, folder: folder.chmod(0o770), id="the group can add kernels"),
+        pytest.param(lambda _, folder: folder.chmod(0o702), id="others can add kernels"),
+        pytest.param(lambda caches, folder: link_to(caches.parent / "theirs", folder), id="a link to theirs"),
+        pytest.param(lambda caches, _: link_to(caches.parent / "theirs", caches), id="caches elsewhere"),
+    ],
+)
+def test_kernels_that_others_can_plant_are_not_run(
+    attack: Callable[[Path, Path], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caches = tmp_path / "shared" / "caches"
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(caches))
+    folder = Path(cache.compiled_kernels())
+    assert folder.is_relative_to(caches)
+    attack(caches, folder)
+    private = [Path(cache.compiled_kernels()) for _ in range(2)]
+    assert private[0] != private[1]
+    for used in private:
+        assert not used.resolve().is_relative_to(tmp_path)
+        assert used.stat().st_mode & 0o077 == 0
+        used.rmdir()
+    assert f"NUMBA_CACHE_DIR {caches} is not used" in caplog.text
+
+
+def link_to(theirs: Path, place: Path) -> None:
+    """Put a link to a folder that everyone may write to in a folder's place."""
+    theirs.mkdir()
+    theirs.chmod(0o777)
+    shutil.rmtree(place)
+    place.symlink_to(theirs)
+
+
+def test_a_folder_for_this_process_is_removed_at_its_end(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    program = "from trainer.solvers.cache import compiled_kernels; print(compiled_kernels())"
+    shown = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "file"), "TMPDIR": str(tmp_path)},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert Path(shown.strip()).parent == tmp_path
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_each_version_of_the_sources_has_its_own_cache(tmp_path: Path) -> None:
@@ -101,20 +151,20 @@ def test_each_version_of_the_sources_has_its_own_cache(tmp_path: Path) -> None:
 
 
 def test_a_process_that_compiles_the_kernels_computes_the_same_as_later_ones(tmp_path: Path) -> None:
-    cache = tmp_path / "kernels"
+    compiled = tmp_path / "kernels"
 
     def train() -> str:
         command = [sys.executable, "-c", TRAIN]
         return subprocess.run(
             command,
-            env=os.environ | {"NUMBA_CACHE_DIR": str(cache)},
+            env=os.environ | {"NUMBA_CACHE_DIR": str(compiled)},
             check=True,
             capture_output=True,
             text=True,
         ).stdout
 
     first = train()
-    assert list(cache.rglob("cg._sweep-*"))
+    assert list(compiled.rglob("cg._sweep-*"))
     assert train() == first
 
 

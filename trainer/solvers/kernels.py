@@ -1,53 +1,21 @@
 """Shared parts of the CPU kernels: compiling, threads, entries with weights, products with gathered rows."""
 
-import hashlib
-import os
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.errors import InputError
 from trainer.matrix import Shard
+from trainer.solvers.cache import compiled_kernels
 from trainer.solvers.simd import LANES, ROWS, add_rows, dot_rows, prefetch_row
 from trainer.weighting import HalfProblem
 
-
-def _compiled_kernels() -> str:
-    """Return the folder for compiled kernels of these sources.
-
-    Numba compiles a kernel again when its own file changes, but not when another file changes whose functions
-    were inlined into it. So each version of the sources gets its own folder.
-    """
-    sources = sorted(Path(__file__).parents[1].rglob("*.py"))
-    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
-    for caches in _caches():
-        kernels = caches / digest
-        try:
-            kernels.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError:
-            continue
-        if os.access(kernels, os.W_OK):
-            return str(kernels)
-    raise InputError("NUMBA_CACHE_DIR", str(_caches()[0]), "cannot be written", "set it to a writable folder")
-
-
-def _caches() -> list[Path]:
-    """Return the folders to try for compiled kernels: the user's cache, then the temporary folder."""
-    if folder := os.environ.get("NUMBA_CACHE_DIR"):
-        return [Path(folder)]
-    users = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    return [folder / f"wals-kernels-{os.getuid()}" for folder in (users, Path(tempfile.gettempdir()))]
-
-
 # Numba sets its attributes at run time, unseen by type checkers.
 config: Any = numba.config
-config.CACHE_DIR = _compiled_kernels()
+config.CACHE_DIR = compiled_kernels()
 
 _FAST = {"nnan", "ninf", "nsz", "arcp", "contract", "afn", "reassoc"}
 _ORDERED = {"nnan", "nsz", "reassoc"}
