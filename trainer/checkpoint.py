@@ -13,7 +13,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,16 @@ from numpy.typing import NDArray
 from trainer.arrays import load_array, save_array
 from trainer.config import TrainConfig
 from trainer.errors import InputError
-from trainer.files import MANIFEST, Schema, begin_artifact, finish_artifact, read_manifest
+from trainer.files import (
+    MANIFEST,
+    Digest,
+    Manifest,
+    Schema,
+    begin_artifact,
+    finish_artifact,
+    having,
+    read_manifest,
+)
 from trainer.matrix import InteractionMatrix
 from trainer.model import Iteration
 
@@ -32,6 +41,13 @@ _FILES = ("user_factors.npy", "item_factors.npy")
 _FREE_PARAMETERS = {"num_iters", "num_threads", "min_rel_progress"}
 
 logger = logging.getLogger(__name__)
+
+
+class _CheckpointManifest(Manifest):
+    config: dict[str, Any]
+    data: str
+    history: tuple[Iteration, ...]
+    sha256: Annotated[dict[str, Digest], having(*_FILES)]
 
 
 @dataclass(frozen=True)
@@ -79,7 +95,7 @@ class Checkpoints:
         Raises:
             InputError: the folder cannot be written.
         """
-        folder = self._folder / f"iteration-{len(state.history):05d}"
+        folder = self._of(len(state.history))
         earlier = self._complete()
         begin_artifact(folder)
         content = {
@@ -112,24 +128,31 @@ class Checkpoints:
         if not complete:
             return None
         folder = complete[-1]
-        manifest = read_manifest(folder, SCHEMA)
+        manifest = read_manifest(folder, SCHEMA, _CheckpointManifest)
         self._refuse_other(manifest, config, data, folder)
-        users, items = (load_array(folder / name, manifest["sha256"][name]) for name in _FILES)
-        history = tuple(Iteration(**iteration) for iteration in manifest["history"])
-        logger.info("resuming from the checkpoint of iteration %d", len(history))
-        return State(np.array(users), np.array(items), history)
+        done = [iteration.number for iteration in manifest.history]
+        if done != list(range(1, len(done) + 1)) or folder != self._of(len(done)):
+            raise InputError(
+                "checkpoint", str(folder), "does not have its own iterations", "remove the checkpoint"
+            )
+        users, items = (load_array(folder / name, manifest.sha256[name]) for name in _FILES)
+        logger.info("resuming from the checkpoint of iteration %d", len(manifest.history))
+        return State(np.array(users), np.array(items), manifest.history)
+
+    def _of(self, iterations: int) -> Path:
+        return self._folder / f"iteration-{iterations:05d}"
 
     def _complete(self) -> list[Path]:
         return sorted(path.parent for path in self._folder.glob(f"iteration-*/{MANIFEST}"))
 
     @staticmethod
-    def _refuse_other(manifest: dict[str, Any], config: TrainConfig, data: str, folder: Path) -> None:
+    def _refuse_other(manifest: _CheckpointManifest, config: TrainConfig, data: str, folder: Path) -> None:
         for name, value in config.model_dump().items():
-            saved = manifest["config"].get(name)
+            saved = manifest.config.get(name)
             if name not in _FREE_PARAMETERS and saved != value:
                 problem = f"differs from {saved!r} in the checkpoint {folder}"
                 raise InputError(name, value, problem, "give the same parameters or remove the checkpoint")
-        if manifest["data"] != data:
+        if manifest.data != data:
             problem = "belongs to another matrix"
             raise InputError("checkpoint", str(folder), problem, "give the same data or remove it")
 

@@ -13,7 +13,10 @@ import resource
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+import pydantic
+from pydantic import AfterValidator, Field, StringConstraints
 
 from trainer.errors import InputError, translated
 from trainer.mounts import copy, has_room, is_mounted_bucket, upload
@@ -24,6 +27,7 @@ MANIFEST = "_manifest.json"
 # Each read ends by taking the interpreter's lock, which other threads may hold for 5 ms.
 _BYTES_AT_ONCE = 16 << 20
 _OPEN_FILES = 10_240  # the maximum on macOS
+_LARGEST_MANIFEST = 256 << 20
 _RESTORE = "run the step that wrote its folder again"
 
 Later = Callable[[Callable[[], None]], object]
@@ -210,12 +214,40 @@ def finish_artifact(folder: Path, schema: Schema, content: dict[str, Any]) -> No
     write_json(folder / MANIFEST, _manifest(schema, content))
 
 
-def read_manifest(folder: Path, schema: Schema) -> dict[str, Any]:
+class Manifest(pydantic.BaseModel):
+    """The content of a manifest. A schema whose fields are read has a model of its own, which bounds them."""
+
+    model_config = pydantic.ConfigDict(frozen=True, strict=True)
+
+
+Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+ManifestModel = TypeVar("ManifestModel", bound=Manifest)
+
+
+def having(*names: str) -> AfterValidator:
+    """Return a validator of a mapping that must have these keys, such as digests by file."""
+
+    def complete(mapping: dict[str, str]) -> dict[str, str]:
+        for name in names:
+            if name not in mapping:
+                raise ValueError(f"lacks {name}")
+        return mapping
+
+    return AfterValidator(complete)
+
+
+def read_manifest(folder: Path, schema: Schema, model: type[ManifestModel]) -> ManifestModel:
     """Return the manifest of the artifact in ``folder``.
+
+    Args:
+        folder: folder of the artifact.
+        schema: schema that it must have.
+        model: model of the schema's fields.
 
     Raises:
         InputError: the folder or its manifest does not exist (not an artifact, or an unfinished one), the
-            manifest is not JSON, or it has another schema or version.
+            manifest is not JSON, it has another schema or version, or a field is missing or invalid.
     """
     path = folder / MANIFEST
 
@@ -224,15 +256,25 @@ def read_manifest(folder: Path, schema: Schema) -> dict[str, Any]:
         return InputError(schema.name, str(folder), f"has no {MANIFEST}", remedy)
 
     def damaged(_: Exception) -> InputError:
-        return InputError(schema.name, str(path), "is not valid JSON", "run the step that wrote it again")
+        return InputError(schema.name, str(path), "is not valid JSON", _RESTORE)
 
-    with translated((FileNotFoundError, missing), (ValueError, damaged)):
-        manifest = json.loads(path.read_text("utf-8"))
+    with translated((FileNotFoundError, missing), ((ValueError, RecursionError), damaged)):
+        if path.stat().st_size > _LARGEST_MANIFEST:
+            raise InputError(schema.name, str(path), f"is larger than {_LARGEST_MANIFEST:,} bytes", _RESTORE)
+        content = path.read_bytes()
+        manifest = json.loads(content)
     actual = (manifest.get("schema"), manifest.get("schema_version")) if isinstance(manifest, dict) else None
-    if actual != schema:
+    # Other numbers and booleans may equal the version.
+    if actual is None or actual != tuple(schema) or type(actual[1]) is not int:
         problem = f"is {actual}, not {tuple(schema)}"
         raise InputError(schema.name, str(path), problem, "give an artifact of that kind")
-    return dict(manifest)
+    try:
+        return model.model_validate_json(content)
+    except pydantic.ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        place = ".".join(map(str, detail["loc"])) or "content"
+        problem = f"has an invalid {place}: {detail['msg'].removeprefix('Value error, ')}"
+        raise InputError(schema.name, str(path), problem, _RESTORE) from error
 
 
 def identity(schema: Schema, content: dict[str, Any]) -> dict[str, Any]:

@@ -13,14 +13,24 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.arrays import load_array, save_array
 from trainer.errors import InputError
-from trainer.files import Schema, allow_open_files, begin_artifact, finish_artifact, read_manifest
+from trainer.files import (
+    Count,
+    Digest,
+    Manifest,
+    Schema,
+    allow_open_files,
+    begin_artifact,
+    finish_artifact,
+    having,
+    read_manifest,
+)
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -39,6 +49,21 @@ _SETTLERS = 4
 
 _CHECKED_AT_ONCE = 1 << 17  # entries, whose masks then stay in the processor's cache
 _REBUILD = "build the matrix again"
+
+
+class _ShardEntry(Manifest):
+    first: Count
+    rows: Count
+    entries: Count
+    sha256: Annotated[dict[str, Digest], having(*_PARTS)]
+
+
+class _MatrixManifest(Manifest):
+    rows: Count
+    columns: Count
+    entries: Count
+    by_row: tuple[_ShardEntry, ...]
+    by_column: tuple[_ShardEntry, ...]
 
 
 @dataclass(frozen=True)
@@ -170,13 +195,13 @@ class InteractionMatrix:
                 entries are invalid (see `Shard.check`).
         """
         allow_open_files()
-        manifest = read_manifest(folder, SCHEMA)
-        rows, columns = int(manifest["rows"]), int(manifest["columns"])
+        manifest = read_manifest(folder, SCHEMA, _MatrixManifest)
+        rows, columns = manifest.rows, manifest.columns
         return cls(
             rows,
             columns,
-            _open_orientation(folder, "by_row", manifest, rows, columns),
-            _open_orientation(folder, "by_column", manifest, columns, rows),
+            _open_orientation(folder, "by_row", manifest.by_row, rows, columns),
+            _open_orientation(folder, "by_column", manifest.by_column, columns, rows),
         )
 
     def to_scipy(self) -> "sparse.csr_array[np.float32]":
@@ -312,21 +337,39 @@ class MatrixWriter:
 
 
 def _open_orientation(
-    folder: Path, orientation: Orientation, manifest: dict[str, Any], major: int, minor: int
+    folder: Path, orientation: Orientation, entries: Sequence[_ShardEntry], major: int, minor: int
 ) -> list[Shard]:
-    def load(numbered: tuple[int, dict[str, Any]]) -> Shard:
+    types = dict(
+        zip(_PARTS, (np.dtype(np.int64), np.dtype(_index_type(minor)), np.dtype(np.float32)), strict=True)
+    )
+
+    def load(numbered: tuple[int, _ShardEntry]) -> Shard:
         number, entry = numbered
-        arrays = [
-            load_array(_part_path(folder, orientation, number, part), entry["sha256"][part])
-            for part in _PARTS
-        ]
-        return Shard(int(entry["first"]), *arrays)
+        arrays = []
+        for part in _PARTS:
+            path = _part_path(folder, orientation, number, part)
+            array = load_array(path, entry.sha256[part])
+            # Kernels read these arrays without looking.
+            if array.ndim != 1 or array.dtype != types[part]:
+                problem = f"is {array.dtype} in {array.ndim} dimensions, not {np.dtype(types[part])} in one"
+                raise InputError("matrix", str(path), problem, _REBUILD)
+            arrays.append(array)
+        return Shard(entry.first, *arrays)
 
     with ThreadPoolExecutor(_LOADERS) as executor:
-        shards = list(executor.map(load, enumerate(manifest[orientation])))
+        shards = list(executor.map(load, enumerate(entries)))
+    rows = 0
     for shard in shards:
+        if shard.first != rows:
+            raise InputError(
+                "matrix",
+                str(folder),
+                f"has a shard from row {shard.first}, not {rows}, {orientation}",
+                _REBUILD,
+            )
         shard.check(minor)
-    if sum(shard.rows for shard in shards) != major:
+        rows += shard.rows
+    if rows != major:
         raise InputError("matrix", str(folder), f"does not have {major} rows {orientation}", _REBUILD)
     return shards
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,7 +24,16 @@ from numpy.typing import ArrayLike, NDArray
 from trainer.arrays import load_array, save_array
 from trainer.config import TrainConfig
 from trainer.errors import InputError
-from trainer.files import Schema, begin_artifact, finish_artifact, read_manifest
+from trainer.files import (
+    Count,
+    Digest,
+    Manifest,
+    Schema,
+    begin_artifact,
+    finish_artifact,
+    having,
+    read_manifest,
+)
 from trainer.matrix import Shard
 from trainer.ranking import top_k
 from trainer.solvers import make_solver
@@ -36,6 +45,7 @@ SCHEMA = Schema("wals.model", 1)
 _ARRAYS = ("user_factors", "item_factors", "seen.indptr", "seen.indices")
 _PAIRS_AT_ONCE = 1 << 17
 _USERS_AT_ONCE = 1 << 13
+_RETRAIN = "train the model again"
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,16 @@ class Iteration:
     validation: float | None = None
 
 
+class _ModelManifest(Manifest):
+    config: dict[str, Any]
+    users: Count
+    items: Count
+    latent_factors: Count
+    entries: Count
+    history: tuple[Iteration, ...]
+    sha256: Annotated[dict[str, Digest], having(*(f"{name}.npy" for name in _ARRAYS), USERS_FILE, ITEMS_FILE)]
+
+
 @dataclass(frozen=True)
 class Seen:
     """The training items of each user, as compressed rows.
@@ -66,6 +86,20 @@ class Seen:
 
     indptr: NDArray[np.int64]
     indices: NDArray[Any]
+
+    def is_of(self, users: int, items: int) -> bool:
+        """Return whether kernels can trust the arrays with this number of users and items."""
+        indptr, indices = self.indptr, self.indices
+        return bool(
+            indptr.dtype == np.int64
+            and indices.dtype in (np.int32, np.int64)
+            and indptr.shape == (users + 1,)
+            and indices.ndim == 1
+            and indptr[0] == 0
+            and indptr[-1] == len(indices)
+            and (np.diff(indptr) >= 0).all()
+            and (len(indices) == 0 or (indices.min() >= 0 and indices.max() < items))
+        )
 
     def rows(self, users: NDArray[Any]) -> Shard:
         """Return the rows of ``users``, in that order."""
@@ -132,16 +166,16 @@ class Model:
             InputError: it is not a complete ``wals.model`` artifact, a file is truncated or changed, or the
                 factors have the wrong shape or are not finite.
         """
-        manifest = read_manifest(folder, SCHEMA)
-        digests = manifest["sha256"]
+        manifest = read_manifest(folder, SCHEMA, _ModelManifest)
+        digests = manifest.sha256
         arrays = [load_array(folder / f"{name}.npy", digests[f"{name}.npy"]) for name in _ARRAYS]
         model = cls(
-            TrainConfig(**manifest["config"]),
+            TrainConfig(**manifest.config),
             arrays[0],
             arrays[1],
             *read_sides(folder, digests),
             Seen(arrays[2], arrays[3]),
-            tuple(Iteration(**iteration) for iteration in manifest["history"]),
+            manifest.history,
         )
         model._check(folder)
         return model
@@ -275,8 +309,12 @@ class Model:
         ):
             if factors.shape != (len(ids), d):
                 problem = f"is not the shape {(len(ids), d)} in {folder}"
-                raise InputError(name, factors.shape, problem, "train the model again")
+                raise InputError(name, factors.shape, problem, _RETRAIN)
+            if factors.dtype != np.float32:
+                raise InputError(name, str(factors.dtype), f"is not float32 in {folder}", _RETRAIN)
             check_finite(name, factors)
+        if not self.seen.is_of(len(self.users), len(self.items)):
+            raise InputError("seen", str(folder), "does not fit the users and items", _RETRAIN)
 
 
 def check_finite(name: str, factors: NDArray[np.float32]) -> None:
@@ -289,7 +327,7 @@ def check_finite(name: str, factors: NDArray[np.float32]) -> None:
         wrong = ~np.isfinite(factors[start : start + _PAIRS_AT_ONCE]).all(axis=1)
         if wrong.any():
             row = start + int(np.argmax(wrong))
-            raise InputError(name, f"row {row}", "is not finite", "train the model again")
+            raise InputError(name, f"row {row}", "is not finite", _RETRAIN)
 
 
 def seen_of(shards: Sequence[Shard]) -> Seen:

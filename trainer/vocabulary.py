@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +19,13 @@ from numpy.typing import NDArray
 
 from trainer.errors import InputError, translated
 from trainer.files import (
+    Count,
+    Digest,
+    Manifest,
     Schema,
     begin_artifact,
     finish_artifact,
+    having,
     local_file,
     read_manifest,
     replacing,
@@ -159,13 +163,19 @@ def save_vocabularies(folder: Path, users: Vocabulary, items: Vocabulary) -> dic
     return content
 
 
+class _VocabularyManifest(Manifest):
+    users: Count
+    items: Count
+    sha256: Annotated[dict[str, Digest], having(USERS_FILE, ITEMS_FILE)]
+
+
 def load_vocabularies(folder: Path) -> tuple[Vocabulary, Vocabulary]:
     """Read the users and the items of a vocabulary artifact.
 
     Raises:
         InputError: it is not a complete ``wals.vocabulary`` artifact, or one of its files cannot be used.
     """
-    return read_sides(folder, read_manifest(folder, SCHEMA)["sha256"])
+    return read_sides(folder, read_manifest(folder, SCHEMA, _VocabularyManifest).sha256)
 
 
 def read_sides(folder: Path, digests: Mapping[str, str]) -> tuple[Vocabulary, Vocabulary]:

@@ -8,13 +8,60 @@ _manifest.json          rows, columns, source, for events the number of those wi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from trainer.files import Schema
+import pydantic
+from pydantic import StringConstraints
+
+from trainer.files import Count, Digest, Manifest, Schema
 
 SCHEMA = Schema("wals.interactions", 1)
 
 ROWS_PER_GROUP = 1 << 20
+
+
+class Column(Manifest):
+    """Name and Arrow type of a column."""
+
+    name: str
+    type: str
+
+
+class Shard(Manifest):
+    """A file, which is in the artifact's own folder."""
+
+    path: Annotated[str, StringConstraints(pattern=r"^part-\d{5,}\.parquet$")]
+    rows: Count
+    sha256: Digest
+
+
+class Staged(Manifest):
+    """A table in BigQuery that holds the interactions instead of files."""
+
+    project: str
+    location: str
+    dataset: str
+    table: str
+    maximum_bytes_billed: Count
+
+
+class Interactions(Manifest):
+    """The fields of the manifest that preparation reads."""
+
+    rows: Count
+    columns: tuple[Column, ...]
+    rows_without_time: Count
+    shards: tuple[Shard, ...]
+    staged: Staged | None = None
+
+    @pydantic.field_validator("columns")
+    @classmethod
+    def _with_ids(cls, columns: tuple[Column, ...]) -> tuple[Column, ...]:
+        types = {column.name: column.type for column in columns}
+        for name in ("user_id", "item_id"):
+            if types.get(name) not in ("int64", "string"):
+                raise ValueError(f"lacks {name} as int64 or string")
+        return columns
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from components.evaluate.labels import BASELINE_PREFIX, metric_label, model_metr
 from components.evaluate.report import Comparison, Report, write_report
 from components.options import RankingOptions
 from trainer.errors import InputError
-from trainer.files import read_manifest
+from trainer.files import Manifest, read_manifest
 from trainer.matrix import InteractionMatrix
 from trainer.metrics import ndcg_at_k, recall_at_k
 from trainer.model import Model, seen_of
@@ -110,7 +110,7 @@ def evaluate(
     eval_k = options.eval_k
     fitted = Model.load(model)
     matrix = InteractionMatrix.open(training)
-    read_manifest(holdout, SCHEMA)
+    read_manifest(holdout, SCHEMA, Manifest)
     targets = InteractionMatrix.open(holdout / TARGETS)
     if targets.entries == 0:
         raise InputError(

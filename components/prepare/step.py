@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from components.artifacts.holdout import HISTORY, TARGETS
 from components.artifacts.holdout import SCHEMA as HOLDOUT_SCHEMA
 from components.artifacts.interactions import SCHEMA as INTERACTIONS_SCHEMA
+from components.artifacts.interactions import Interactions, Shard
 from components.engines import Engine
 from components.engines.duckdb import DuckDB
 from components.prepare.options import DriftContract, PrepareOptions
@@ -74,9 +75,9 @@ def prepare(
             output cannot be written.
         WalsError: BigQuery or Cloud Storage failed or denied access.
     """
-    manifest = read_manifest(interactions, INTERACTIONS_SCHEMA)
-    types = {column["name"]: column["type"] for column in manifest["columns"]}
-    _check_times(options, types, manifest["rows_without_time"])
+    manifest = read_manifest(interactions, INTERACTIONS_SCHEMA, Interactions)
+    types = {column.name: column.type for column in manifest.columns}
+    _check_times(options, types, manifest.rows_without_time)
     previous = Previous.find(options.previous_profile)
     begin_artifact(profile)
     profile_report.unlink(missing_ok=True)
@@ -89,7 +90,7 @@ def prepare(
         # Takes half a second, during which the engine works.
         loading = executor.submit(_load_kernels)
         engine = stack.enter_context(_engine(interactions, manifest, options))
-        logger.info("%s interactions to prepare", f"{manifest['rows']:,}")
+        logger.info("%s interactions to prepare", f"{manifest.rows:,}")
         filtered = keep_core(engine, _TABLE, options)
         ids = _number_ids(engine, filtered, types, options.seed)
         parameters = options.parameters(days_of(engine, filtered) if options.needs_time else [])
@@ -271,42 +272,42 @@ def _all_or_none(*folders: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _engine(folder: Path, manifest: Mapping[str, Any], options: PrepareOptions) -> Iterator[Engine]:
+def _engine(folder: Path, manifest: Interactions, options: PrepareOptions) -> Iterator[Engine]:
     """Yield the engine where the interactions are, as the table `_TABLE`."""
-    staged = manifest.get("staged")
+    staged = manifest.staged
     if staged:
         from components.engines.bigquery import BigQuery  # slow to import, and most runs do not need it
 
         # A name that depends only on the work lets a retry overwrite the tables of an earlier attempt.
         work = options.model_dump(exclude=set(DriftContract.model_fields))
-        digest = hashlib.sha256(repr((staged["table"], work)).encode()).hexdigest()[:12]
+        digest = hashlib.sha256(repr((staged.table, work)).encode()).hexdigest()[:12]
         engine = BigQuery(
-            project=staged["project"],
-            location=staged["location"],
-            dataset=staged["dataset"],
+            project=staged.project,
+            location=staged.location,
+            dataset=staged.dataset,
             prefix=f"wals_{digest}_",
-            maximum_bytes_billed=staged["maximum_bytes_billed"],
+            maximum_bytes_billed=staged.maximum_bytes_billed,
         )
-        engine.adopt(_TABLE, staged["table"])
+        engine.adopt(_TABLE, staged.table)
         yield engine
         return
     with (
         tempfile.TemporaryDirectory(prefix="wals-") as scratch,
         DuckDB.open(ordered=False) as database,
     ):
-        _expose(database, folder, manifest["shards"], Path(scratch))
+        _expose(database, folder, manifest.shards, Path(scratch))
         yield database
 
 
-def _expose(database: DuckDB, folder: Path, shards: Sequence[Mapping[str, Any]], scratch: Path) -> None:
+def _expose(database: DuckDB, folder: Path, shards: Sequence[Shard], scratch: Path) -> None:
     """Create the view `_TABLE` over the shards of an artifact, once their checksums are verified.
 
     Checksums take a hundredth of the time of preparation, and leave the files in the system's cache. Queries
     would read shards in a mounted bucket several times, so those are copied to the local folder ``scratch``.
     """
 
-    def checked(shard: Mapping[str, Any]) -> str:
-        return str(local_file(folder / shard["path"], shard["sha256"], scratch))
+    def checked(shard: Shard) -> str:
+        return str(local_file(folder / shard.path, shard.sha256, scratch))
 
     files = list(ordered_map(checked, shards))
     not_parquet = InputError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from components.runtime import LOG_MARK
-from trainer.files import Schema, read_manifest
+from trainer.files import Manifest, Schema, read_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -127,13 +127,17 @@ def of_content(content: Mapping[str, Any]) -> list[Finding]:
     return [Finding(**{**values, "steps": tuple(values["steps"])}) for values in content["findings"]]
 
 
+class _Findings(Manifest):
+    findings: tuple[Finding, ...]
+
+
 def read_findings(folder: Path) -> list[Finding]:
     """Return the findings of an artifact.
 
     Raises:
         InputError: the folder is not an artifact of schema ``wals.probe``.
     """
-    return of_content(read_manifest(folder, SCHEMA))
+    return list(read_manifest(folder, SCHEMA, _Findings).findings)
 
 
 def table_of(findings: Iterable[Finding]) -> list[Finding]:

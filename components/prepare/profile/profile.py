@@ -19,7 +19,7 @@ from components.engines.sql import quoted, render
 from components.prepare.relations import SQL
 from components.times import from_microseconds
 from trainer.errors import InputError
-from trainer.files import Schema, begin_artifact, finish_artifact, read_manifest, write_json
+from trainer.files import Manifest, Schema, begin_artifact, finish_artifact, read_manifest, write_json
 from trainer.storage import local_copy
 
 SCHEMA = Schema("wals.profile", 2)
@@ -126,7 +126,7 @@ class Profile:
         """
         try:
             with local_copy("previous_profile", folder) as local:
-                read_manifest(local, SCHEMA)
+                read_manifest(local, SCHEMA, Manifest)
                 return cls(**json.loads((local / FILE).read_text("utf-8")))
         except (InputError, OSError, ValueError, TypeError) as error:
             raise InputError(
