@@ -4,14 +4,14 @@ import contextlib
 import glob
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from components.artifacts.interactions import ROWS_PER_GROUP, Written, file_name
-from components.engines.duckdb import DuckDB
+from components.engines.duckdb import DuckDB, literal
 from components.engines.sql import Checked, checked_query, quoted, render, subquery, unique_columns
 from components.extract.columns import Columns, by_position, kind_of
 from components.extract.options import ExtractOptions
@@ -47,25 +47,25 @@ def extract_from_files(options: ExtractOptions, output: Path) -> dict[str, Any]:
     Returns:
         The manifest: what was written, and where it came from.
     """
-    with DuckDB.open(ordered=True) as database:
-        files = SourceFiles(database, options)
+    with DuckDB.open(ordered=True) as database, replacing(output / file_name(0)) as written_to:
+        files = SourceFiles(database, options, writable=[written_to])
         request = Request(options)
         without_user: dict[str, int] = {}
         if options.query:
-            written = _extract_query(database, files, request, output)
+            written = _extract_query(database, files, request, written_to)
         elif request.is_ratings:
             positions = {} if options.has_header else by_position(files.schema)
             unnamed = {field: name for field, name in positions.items() if not getattr(options, field)}
             request = Request(options.replace(**unnamed))
             columns = request.columns(files.schema, guessed=files.is_text)
-            written = _extract_ratings(database, files, request, columns, output)
+            written = _extract_ratings(database, files, request, columns, written_to)
         else:
             files.expose()
             query = request.events(files.schema, files.table, ordered=True)
             with files.read_errors():
                 (counted,) = database.fetch(query.without_user, query.parameters).to_pylist()
             without_user = query.check_users(counted["events"])
-            written = _write(database, files, query, output)
+            written = _write(database, files, query, written_to)
     source = {"uri": options.source, "data_type": options.data_type}
     return {**written.manifest(), **without_user, "source": source}
 
@@ -145,31 +145,29 @@ def _refuse_first(
 
 
 def _write(database: DuckDB, files: "SourceFiles", query: Query, output: Path) -> Written:
-    path = output / file_name(0)
+    """Write the rows of a query to the file ``output``, and return what is known of them."""
     with files.read_errors():
         columns = database.columns(query.sql, query.parameters)
         types = {name: _WRITTEN.get(name, kind if kind == "VARCHAR" else "BIGINT") for name, kind in columns}
         text = [name for name, kind in types.items() if kind == "VARCHAR"]
-        with replacing(path) as temporary:
-            exported = database.export(
-                query.sql,
-                temporary,
-                query.parameters,
-                types=types,
-                rows_per_group=ROWS_PER_GROUP,
-                packed=not text,
-            )
-            if not exported.rows:
-                raise InputError("source", files.source, "yields no rows", "give a source with interactions")
-            blank = [name for name in text if _has_blanks(database, temporary, name)]
-            digest = sha256(temporary)
+        exported = database.export(
+            query.sql,
+            output,
+            query.parameters,
+            types=types,
+            rows_per_group=ROWS_PER_GROUP,
+            packed=not text,
+        )
+        if not exported.rows:
+            raise InputError("source", files.source, "yields no rows", "give a source with interactions")
+        blank = [name for name in text if _has_blanks(database, output, name)]
     missing = {name: int(statistics["null_count"]) for name, statistics in exported.statistics.items()}
     faulty = {name for name in ("user_id", "item_id", "rating") if missing[name]}
     if not _all_finite(exported.statistics["rating"]):
         faulty.add("rating")
     return Written(
         [{"name": name, "type": _ARROW_TYPES[kind]} for name, kind in types.items()],
-        [{"path": path.name, "rows": exported.rows, "sha256": digest}],
+        [{"path": file_name(0), "rows": exported.rows, "sha256": sha256(output)}],
         missing.get("event_time", 0),
         frozenset({*faulty, *blank}),
     )
@@ -207,8 +205,13 @@ class SourceFiles:
 
     table = quoted("source", "source")
 
-    def __init__(self, database: DuckDB, options: ExtractOptions) -> None:
-        """Find the files and their columns; see `extract_from_files`.
+    def __init__(self, database: DuckDB, options: ExtractOptions, *, writable: Sequence[Path] = ()) -> None:
+        """Find the files and their columns, and deny the database access to any other file.
+
+        Args:
+            database: reads the files.
+            options: see `extract_from_files`.
+            writable: files that the database may also write.
 
         Raises:
             InputError: there are no files, they are empty, damaged, not all of one format, or differ in
@@ -218,7 +221,11 @@ class SourceFiles:
         self.source = options.source
         self._has_header = options.has_header
         self._delimiter = options.delimiter
+        self._query_text = options.query
         self._files = find_files(database, self.source)
+        names = [*self._files, *map(str, writable)]
+        # DuckDB checks the name of a file, and the pattern that stands for it.
+        database.confine(sorted({*names, *map(glob.escape, names)}))
         self.is_text = not is_parquet(self.source, self._files)
         with self.read_errors():
             schemas = self._text_schemas() if self.is_text else self._parquet_schemas()
@@ -338,7 +345,7 @@ class SourceFiles:
             # By name, a column gets the widest of its types; otherwise that of the first file.
             first, *others = self._schemas.values()
             return f"read_parquet({names}, union_by_name={any(schema != first for schema in others)})"
-        delimiter = f", delim={_literal(self._delimiter)}" if self._delimiter else ""
+        delimiter = f", delim={literal(self._delimiter)}" if self._delimiter else ""
         header = self._has_header if header is None else header
         # By default the reader skips first lines, and treats quotes as text, if rows do not fit.
         dialect = """skip=0, quote='"', escape='"', comment='', strict_mode=true, null_padding=false"""
@@ -381,6 +388,10 @@ class SourceFiles:
         """
 
         def cannot_be_read(error: duckdb.Error) -> WalsError:
+            if isinstance(error, duckdb.PermissionException):
+                return InputError(
+                    "query", self._query_text, "reads more than the source", "select only from source"
+                )
             failure = _store_failure(error)
             if failure:
                 return WalsError(f"reading {self.source} failed: {failure}")
@@ -447,10 +458,6 @@ def _name(column: str) -> str:
     return '"' + column.replace('"', '""') + '"'
 
 
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _literals(files: Iterable[str]) -> str:
     """Return a list of files for DuckDB, with characters escaped that it would read as patterns."""
-    return "[" + ", ".join(_literal(glob.escape(file)) for file in files) + "]"
+    return "[" + ", ".join(literal(glob.escape(file)) for file in files) + "]"

@@ -1,0 +1,102 @@
+"""Files and queries that attack: what they must not reach, change or crash."""
+
+import pytest
+
+from tests.components.steps import extract
+from trainer.errors import InputError
+from trainer.files import MANIFEST
+
+SECRET = "user,item,rating\n666,666,5\n"
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A source in a folder that also has a secret, in other formats too."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a[1].csv").write_text("user,item,rating\n1,2,3\n")
+    for name in ("secret.csv", "secret.json", "secret.parquet", "data/secret.csv"):
+        (tmp_path / name).write_text(SECRET)
+    return tmp_path / "data" / "a[1].csv"
+
+
+@pytest.fixture
+def query(source, tmp_path, monkeypatch):
+    """Run a query over the source, in whose text {secret} and {folder} are replaced."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(text, **arguments):
+        text = text.replace("{secret}", str(tmp_path / "secret.csv")).replace("{folder}", str(tmp_path))
+        arguments = {"source": str(source), "data_type": "query", "query": text, **arguments}
+        return extract(output=tmp_path / "out", **arguments)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "`{secret}`",
+        "`secret.csv`",
+        "read_csv('{secret}')",
+        "read_csv('secret.csv')",
+        "read_csv_auto('{folder}/data/../secret.csv')",
+        "read_csv(['{folder}/data/a[1].csv', '{secret}'])",
+        "(SELECT 1 AS user, 2 AS item, LENGTH(content) AS rating FROM read_text('{secret}'))",
+        "(SELECT 1 AS user, 2 AS item, LENGTH(content) AS rating FROM read_blob('/etc/passwd'))",
+        "(SELECT 1 AS user, 2 AS item, COUNT(*) AS rating FROM sniff_csv('{secret}'))",
+        "(SELECT 1 AS user, 2 AS item, COUNT(*) AS rating FROM parquet_schema('{folder}/secret.parquet'))",
+        "(SELECT 1 AS user, 2 AS item, COUNT(*) AS rating FROM read_json('{folder}/secret.json'))",
+        "(SELECT 1 AS user, 2 AS item, COUNT(*) AS rating FROM read_parquet('{folder}/secret.parquet'))",
+        "query(\"SELECT * FROM read_csv('{secret}')\")",
+        "read_csv('https://127.0.0.1:1/secret.csv')",
+        "read_csv('s3://bucket/secret.csv')",
+        "(SELECT name AS user, type AS item, 1 AS rating FROM duckdb_secrets())",
+    ],
+)
+def test_a_query_reads_nothing_but_the_source(query, tmp_path, table):
+    with pytest.raises(
+        InputError, match=r"^query .*: reads more than the source; select only from"
+    ) as caught:
+        query(f"SELECT * FROM {table}")
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "out").glob("*"))
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "`/etc/passwd`",
+        "options",
+        "st_read('{secret}')",
+        "sqlite_scan('{secret}', 'ratings')",
+        "postgres_scan('host=127.0.0.1 port=1', 'public', 'ratings')",
+        "iceberg_scan('{folder}')",
+    ],
+)
+def test_a_query_names_only_tables_and_functions_that_are_there(query, tmp_path, table):
+    """Neither names of folders' files and Python variables nor functions of extensions to download."""
+    with pytest.raises(InputError, match="exist"):
+        query(f"SELECT * FROM {table}")
+    assert not (tmp_path / "out" / MANIFEST).exists()
+
+
+@pytest.mark.parametrize(
+    "setting", ["enable_external_access", "autoload_known_extensions", "lock_configuration"]
+)
+def test_a_query_runs_with_locked_settings(query, setting):
+    is_safe = f"current_setting('{setting}') = {setting.startswith('lock')}"
+    assert query(f"SELECT user, item, rating FROM source WHERE {is_safe}")["rows"] == 1
+
+
+def test_a_query_can_still_use_the_source_in_any_way(query):
+    text = "WITH a AS (SELECT * FROM source) SELECT a.user, item, a.rating FROM a JOIN source USING (item)"
+    assert query(text)["rows"] == 1
+
+
+def test_a_query_of_a_store_reads_no_other_object(query, s3_bucket):
+    for name in ("a", "secret"):
+        with s3_bucket.open_output_stream(f"bucket/{name}.csv") as file:
+            file.write(SECRET.encode())
+    assert query("SELECT * FROM source", source="s3://bucket/a.csv")["rows"] == 1
+    with pytest.raises(InputError, match="reads more than the source"):
+        query("SELECT * FROM read_csv('s3://bucket/secret.csv')", source="s3://bucket/a.csv")
