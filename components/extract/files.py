@@ -180,7 +180,8 @@ def _all_finite(statistics: Mapping[str, str]) -> bool:
 
 def _has_blanks(database: DuckDB, path: Path, field: str) -> bool:
     """Return whether a column of text ids has blank ones."""
-    database.connection.read_parquet(glob.escape(str(path))).create_view("written", replace=True)
+    written = database.connection.read_parquet(glob.escape(str(path)), hive_partitioning=False)
+    written.create_view("written", replace=True)
     sql = render(SQL, "any_fault.sql", interactions=database.table("written"), field=field)
     (row,) = database.fetch(sql).to_pylist()
     return bool(row["any_fault"])
@@ -231,15 +232,12 @@ class SourceFiles:
             schemas = self._text_schemas() if self.is_text else self._parquet_schemas()
         self._schemas = {file: unique_columns("source", file, columns) for file, columns in schemas.items()}
         self._refuse_missing()
-        with self.read_errors():
-            described = self._query(f"DESCRIBE SELECT * FROM {self._reader()}")  # noqa: S608 - quoted
-        self.schema: Mapping[str, str] = {name: kind for name, kind, *_ in described}
-        if not self.is_text:
-            # Columns that the first file lacks are left out, except those from the names of folders.
-            first = next(iter(self._schemas.values()))
-            in_files = {name.lower() for schema in self._schemas.values() for name in schema}
-            of_folders = {name: kind for name, kind in self.schema.items() if name.lower() not in in_files}
-            self.schema = {**first, **of_folders}
+        # Columns that the first file lacks are left out.
+        self.schema: Mapping[str, str] = next(iter(self._schemas.values()))
+        if self.is_text:
+            with self.read_errors():
+                described = self._query(f"DESCRIBE SELECT * FROM {self._reader()}")  # noqa: S608 - quoted
+            self.schema = {name: kind for name, kind, *_ in described}
         if self.is_text and len(self.schema) == 1:
             raise InputError(
                 "source",
@@ -344,12 +342,16 @@ class SourceFiles:
         if not self.is_text:
             # By name, a column gets the widest of its types; otherwise that of the first file.
             first, *others = self._schemas.values()
-            return f"read_parquet({names}, union_by_name={any(schema != first for schema in others)})"
+            by_name = any(schema != first for schema in others)
+            return f"read_parquet({names}, hive_partitioning=false, union_by_name={by_name})"
         delimiter = f", delim={literal(self._delimiter)}" if self._delimiter else ""
         header = self._has_header if header is None else header
         # By default the reader skips first lines, and treats quotes as text, if rows do not fit.
         dialect = """skip=0, quote='"', escape='"', comment='', strict_mode=true, null_padding=false"""
-        return f"read_csv({names}, header={header}, all_varchar={as_text}, {dialect}{delimiter})"
+        return (
+            f"read_csv({names}, hive_partitioning=false, header={header}, all_varchar={as_text}, "
+            f"{dialect}{delimiter})"
+        )
 
     def expose(self, types: Mapping[str, str] | None = None, *, numbered: bool = False) -> None:
         """Create the view `table` over the files.

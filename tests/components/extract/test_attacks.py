@@ -1,5 +1,7 @@
 """Files and queries that attack: what they must not reach, change or crash."""
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.components.steps import extract
@@ -100,3 +102,41 @@ def test_a_query_of_a_store_reads_no_other_object(query, s3_bucket):
     assert query("SELECT * FROM source", source="s3://bucket/a.csv")["rows"] == 1
     with pytest.raises(InputError, match="reads more than the source"):
         query("SELECT * FROM read_csv('s3://bucket/secret.csv')", source="s3://bucket/a.csv")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "rating=1",
+        "user=9",
+        "date=2020-01-01",
+        "USER=9/Rating=1",
+        "user=__HIVE_DEFAULT_PARTITION__",
+    ],
+)
+def test_names_of_folders_are_not_data(tmp_path, folder, kind):
+    columns = {"user": [5, 6], "item": [7, 8], "rating": [2.5, 3.5], "date": ["2026-01-01", "2026-01-02"]}
+    for path in (tmp_path / "in" / "a", tmp_path / "in" / folder):
+        path.mkdir(parents=True)
+        if kind == "parquet":
+            pq.write_table(pa.table(columns), path / "a.parquet")
+        else:
+            rows = [",".join(map(str, row)) for row in zip(*columns.values(), strict=True)]
+            (path / "a.csv").write_text("\n".join([",".join(columns), *rows, ""]))
+    for source in (tmp_path / "in" / folder, tmp_path / "in"):
+        extract(source=str(source), output=tmp_path / "out")
+        table = pq.ParquetFile(tmp_path / "out" / "part-00000.parquet").read()
+        files = len(table) // 2
+        assert table["user_id"].to_pylist() == [5, 6] * files
+        assert table["item_id"].to_pylist() == [7, 8] * files
+        assert table["rating"].to_pylist() == [2.5, 3.5] * files
+        assert {time.year for time in table["event_time"].to_pylist()} == {2026}
+
+
+def test_a_folder_that_is_named_after_a_column_does_not_stand_for_it(tmp_path):
+    folder = tmp_path / "user=9"
+    folder.mkdir()
+    pq.write_table(pa.table({"item": [1], "rating": [1.0]}), folder / "a.parquet")
+    with pytest.raises(InputError, match="user_column"):
+        extract(source=str(folder), output=tmp_path / "out")

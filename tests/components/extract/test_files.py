@@ -346,15 +346,6 @@ def test_two_columns_of_one_name_in_the_second_file(extracted, tmp_path):
         extracted(tmp_path / "?.csv")
 
 
-def test_folders_named_after_a_column(extracted, tmp_path):
-    for country, user in (("DE", 1), ("FR", 2)):
-        folder = tmp_path / "all" / f"country={country}"
-        folder.mkdir(parents=True)
-        pq.write_table(pa.table({"user": [user], "item": [1], "rating": [1.0]}), folder / "a.parquet")
-    assert extracted(tmp_path / "all", row_filter="country = 'FR'")["user_id"].to_pylist() == [2]
-    assert extracted(tmp_path / "all", item_column="country")["item_id"].to_pylist() == ["DE", "FR"]
-
-
 def test_a_query_that_yields_two_columns_of_one_name(extracted):
     with pytest.raises(InputError, match=r"query.*several columns 'rating'"):
         extracted(
