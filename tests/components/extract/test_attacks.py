@@ -140,3 +140,16 @@ def test_a_folder_that_is_named_after_a_column_does_not_stand_for_it(tmp_path):
     pq.write_table(pa.table({"item": [1], "rating": [1.0]}), folder / "a.parquet")
     with pytest.raises(InputError, match="user_column"):
         extract(source=str(folder), output=tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64()])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), None])
+def test_a_rating_that_is_not_finite_is_found_whatever_the_statistics_say(tmp_path, kind, value):
+    """Statistics of Parquet files leave NaN out."""
+    columns = {"user": [1, 2, 3, 4], "item": [1, 2, 3, 4], "rating": pa.array([1.0, 2.0, 3.0, value], kind)}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    arguments = {"source": str(tmp_path / "a.parquet"), "output": tmp_path / "out"}
+    with pytest.raises(InputError, match=r"^rating .*is not a finite number \(row 4\)"):
+        extract(**arguments)
+    number = "SELECT * FROM source WHERE NOT IS_NAN(rating) AND ABS(rating) < 5"
+    assert extract(**arguments, data_type="query", query=number)["rows"] == 3
