@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import logging
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,8 @@ from components.extract.query import SQL, Query, Request
 from components.extract.storage import find_files, is_parquet
 from trainer.errors import InputError, WalsError, translated
 from trainer.files import replacing, sha256
+
+logger = logging.getLogger(__name__)
 
 _TYPES = {
     "INT64": "BIGINT",
@@ -81,7 +84,7 @@ def columns_of(options: ExtractOptions) -> list[str]:
 
 
 def _extract_query(database: DuckDB, files: "SourceFiles", request: Request, output: Path) -> Written:
-    files.expose()
+    files.expose(files.types_of(files.schema) if files.is_text else None)
     selected = subquery(checked_query("query", request.options.query, translated=True))
     with files.read_errors():
         columns = database.columns(selected)
@@ -124,7 +127,15 @@ def _extract_ratings(
         numbered = request.ratings(columns, files.schema, files.table, numbered=True)
         _refuse_first(database, files, columns, numbered, written.faulty | timeless)
     query.check_times(written.rows, written.rows_without_time)
+    _log_text(files, columns)
     return written
+
+
+def _log_text(files: "SourceFiles", columns: Columns) -> None:
+    """Log which columns of ids in text files are text."""
+    for column in (columns.user, columns.item):
+        if files.is_text and columns.types[column] == "STRING":
+            logger.info("%s: not all ids are integers, so they are text, exactly as written", column)
 
 
 def _refuse_first(
@@ -302,22 +313,20 @@ class SourceFiles:
                     "give files with the same columns",
                 )
 
-    def types_of(self, filtered: Iterable[str], columns: Columns) -> dict[str, str]:
-        """Return the DuckDB types that a row filter uses to compare columns of text files.
+    def types_of(self, used: Iterable[str], columns: Columns | None = None) -> dict[str, str]:
+        """Return the DuckDB types of columns of text files in a row filter or a query.
 
         A column has the type that its first rows look like if all rows can be read as that type; otherwise it
         is text.
 
         Args:
-            filtered: the columns in the filter.
-            columns: columns of the ratings; the filter treats ratings as fractions, and ids as integers or
+            used: the columns in the filter or query.
+            columns: columns of the ratings; a filter treats ratings as fractions, and ids as integers or
                 text.
         """
         if not self.is_text:
             return {}
-        tried = [
-            (column, kind) for column in filtered for kind in _kinds(column, self.schema[column], columns)
-        ]
+        tried = [(column, kind) for column in used for kind in _kinds(column, self.schema[column], columns)]
         fits = ", ".join(
             f"coalesce(bool_and({_name(column)} IS NULL OR {_cast(_name(column), kind)} IS NOT NULL), true)"
             for column, kind in tried
@@ -430,13 +439,13 @@ def _top_level(elements: Iterable[tuple[str, str, int]]) -> Iterator[tuple[str, 
         nested += children - bool(nested)
 
 
-def _kinds(column: str, looks_like: str, columns: Columns) -> list[str]:
+def _kinds(column: str, looks_like: str, columns: Columns | None) -> list[str]:
     """Return the DuckDB types that may be used to compare a column of text, best first."""
-    if column == columns.rating and looks_like != "VARCHAR":
+    if columns and column == columns.rating and looks_like != "VARCHAR":
         return ["DOUBLE", "VARCHAR"]
-    if column in columns.types:
+    if columns and column in columns.types:
         return [_TYPES[columns.types[column]], "VARCHAR"]
-    if looks_like == "BIGINT":
+    if looks_like in ("BIGINT", "DOUBLE"):
         return ["BIGINT", _PLAIN_NUMBER, "VARCHAR"]
     return [looks_like, "VARCHAR"]
 

@@ -153,3 +153,37 @@ def test_a_rating_that_is_not_finite_is_found_whatever_the_statistics_say(tmp_pa
         extract(**arguments)
     number = "SELECT * FROM source WHERE NOT IS_NAN(rating) AND ABS(rating) < 5"
     assert extract(**arguments, data_type="query", query=number)["rows"] == 3
+
+
+@pytest.mark.parametrize("odd", ["1.0", "01", "1e0", "true", "2020-01-01", "9" * 20, "x"])
+@pytest.mark.parametrize("integers", [0, 30_000])
+def test_ids_that_are_not_all_integers_are_text_as_written(tmp_path, caplog, odd, integers):
+    """Also if the first of them comes after the 20,480 rows from which types are guessed."""
+    ids = [*map(str, range(integers)), odd]
+    text = "".join(f"{user},1,1\n" for user in ids)
+    (tmp_path / "a.csv").write_text(f"user,item,rating\n{text}")
+    with caplog.at_level("INFO"):
+        extract(source=str(tmp_path / "a.csv"), output=tmp_path / "out")
+    table = pq.ParquetFile(tmp_path / "out" / "part-00000.parquet").read()
+    assert table["user_id"].to_pylist() == ids
+    assert table["item_id"].type == pa.int64()
+    assert "user: not all ids are integers" in caplog.text
+    assert "item: not all ids" not in caplog.text
+
+
+@pytest.mark.parametrize("place", ["first", "last"])
+@pytest.mark.parametrize(("odd", "expected"), [("007", "007"), ("x", "x"), ("1.0", "fractions"), ("7", 7)])
+def test_a_query_has_the_types_that_fit_all_rows(tmp_path, odd, expected, place):
+    integers = [str(user) for user in range(30_000)]
+    ids = [odd, *integers] if place == "first" else [*integers, odd]
+    text = "".join(f"{user},1,1\n" for user in ids)
+    (tmp_path / "a.csv").write_text(f"user,item,rating\n{text}")
+    arguments = {"source": str(tmp_path / "a.csv"), "data_type": "query", "output": tmp_path / "out"}
+    if expected == "fractions":
+        with pytest.raises(InputError, match="user_column 'user': holds fractions"):
+            extract(**arguments, query="SELECT * FROM source")
+        return
+    extract(**arguments, query="SELECT * FROM source")
+    users = pq.ParquetFile(tmp_path / "out" / "part-00000.parquet").read()["user_id"].to_pylist()
+    assert expected in users
+    assert {type(user) for user in users} == {type(expected)}

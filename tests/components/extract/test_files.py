@@ -103,7 +103,6 @@ def test_a_window_of_all_time(extracted):
         ("user,item,rating\n1,1,1e39\n", r"rating '1e39': .* \(row 1\)"),
         ("user,item,rating\n1,1,1\n,1,2\n", r"user .*not a user id \(row 2\)"),
         ("user,item,rating\na,1,1\nb,   ,2\n", r"item .*not an item id \(row 2\)"),
-        ("user,item,rating\n1.5,1,1\n", "user_column 'user': holds fractions"),
     ],
 )
 def test_bad_rows_are_one_line_and_nothing_is_published(extracted, tmp_path, content, message):
