@@ -17,7 +17,7 @@ from components.engines.sql import Checked, checked_query, quoted, render, subqu
 from components.extract.columns import Columns, by_position, kind_of
 from components.extract.options import ExtractOptions
 from components.extract.query import SQL, Query, Request
-from components.extract.storage import find_files, is_parquet
+from components.extract.storage import check_gzip, find_files, is_parquet
 from trainer.errors import InputError, WalsError, translated
 from trainer.files import replacing, sha256
 
@@ -52,6 +52,7 @@ def extract_from_files(options: ExtractOptions, output: Path) -> dict[str, Any]:
     """
     with DuckDB.open(ordered=True) as database, replacing(output / file_name(0)) as written_to:
         files = SourceFiles(database, options, writable=[written_to])
+        files.check()
         request = Request(options)
         without_user: dict[str, int] = {}
         if options.query:
@@ -292,6 +293,11 @@ class SourceFiles:
                     f"has no column {', '.join(sorted(missing))}, which {first} has",
                     "give files with the same columns",
                 )
+
+    def check(self) -> None:
+        """Raise InputError if a compressed file does not match its own checksum; reads all of it."""
+        if self.is_text:
+            check_gzip(self.source, self._files)
 
     def check_kinds(self, columns: Columns) -> None:
         """Raise InputError if a required column has incompatible types in two files."""

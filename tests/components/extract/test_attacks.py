@@ -1,5 +1,8 @@
 """Files and queries that attack: what they must not reach, change or crash."""
 
+import gzip
+import random
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -187,3 +190,53 @@ def test_a_query_has_the_types_that_fit_all_rows(tmp_path, odd, expected, place)
     users = pq.ParquetFile(tmp_path / "out" / "part-00000.parquet").read()["user_id"].to_pylist()
     assert expected in users
     assert {type(user) for user in users} == {type(expected)}
+
+
+TEXT = b"user,item,rating\n" + b"".join(
+    b"%d,%d,%d\n" % (n * 7919 % 1_000, n % 71, n % 5) for n in range(2_000)
+)
+COMPRESSED = gzip.compress(TEXT, mtime=0)
+HEADER = range(3, 10)
+"""Bytes of flags, the time and the system, which no checksum covers."""
+
+
+def flipped(bit):
+    damaged = bytearray(COMPRESSED)
+    damaged[bit // 8] ^= 1 << bit % 8
+    return bytes(damaged)
+
+
+def test_a_flipped_bit_of_a_compressed_file_is_never_read_as_data(tmp_path):
+    chosen = random.Random(0)
+    bits = [bit for bit in range(len(COMPRESSED) * 8) if bit // 8 not in HEADER]
+    path = tmp_path / "a.csv.gz"
+    for bit in chosen.sample(bits, 60):
+        path.write_bytes(flipped(bit))
+        with pytest.raises(InputError) as caught:
+            extract(source=str(path), output=tmp_path / "out")
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "out" / MANIFEST).exists()
+
+
+@pytest.mark.parametrize(
+    "content", [COMPRESSED[:-1], COMPRESSED[:-8], COMPRESSED + b"x", TEXT, flipped(8 * len(COMPRESSED) - 60)]
+)
+def test_damaged_ends_of_compressed_files(tmp_path, content):
+    (tmp_path / "a.csv.gz").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.csv\.gz.*(damaged|GZIP)"):
+        extract(source=str(tmp_path / "a.csv.gz"), output=tmp_path / "out")
+
+
+def test_compressed_files_in_several_parts(tmp_path):
+    parts = gzip.compress(TEXT) + gzip.compress(b"1,2,3\n")
+    (tmp_path / "a.CSV.GZ").write_bytes(parts)
+    assert extract(source=str(tmp_path / "a.CSV.GZ"), output=tmp_path / "out")["rows"] == 2_001
+
+
+def test_a_damaged_object_of_a_store(tmp_path, s3_bucket):
+    for name, content in (("good", COMPRESSED), ("bad", flipped(8 * len(COMPRESSED) - 60))):
+        with s3_bucket.open_output_stream(f"bucket/gz/{name}.csv.gz", compression=None) as file:
+            file.write(content)
+    assert extract(source="s3://bucket/gz/good.csv.gz", output=tmp_path / "out")["rows"] == 2_000
+    with pytest.raises(InputError, match=r"s3://bucket/gz/bad\.csv\.gz.*damaged"):
+        extract(source="s3://bucket/gz", output=tmp_path / "out")
