@@ -85,7 +85,7 @@ def columns_of(options: ExtractOptions) -> list[str]:
 
 
 def _extract_query(database: DuckDB, files: "SourceFiles", request: Request, output: Path) -> Written:
-    files.expose(files.types_of(files.schema) if files.is_text else None)
+    files.expose(files.types_of(files.schema))
     selected = subquery(checked_query("query", request.options.query, translated=True))
     with files.read_errors():
         columns = database.columns(selected)
@@ -405,7 +405,7 @@ class SourceFiles:
         """
 
         def cannot_be_read(error: duckdb.Error) -> WalsError:
-            if isinstance(error, duckdb.PermissionException):
+            if isinstance(error, duckdb.PermissionException) and self._query_text:
                 return InputError(
                     "query", self._query_text, "reads more than the source", "select only from source"
                 )
@@ -468,6 +468,9 @@ def _cast(column: str, kind: str) -> str:
         # DuckDB also reads 1_000, unlike BigQuery.
         not_read = "_" if kind == "DOUBLE" else "^[+-]?0[0-9]|_"
         return f"CASE WHEN NOT regexp_matches({column}, '{not_read}') THEN TRY_CAST({column} AS DOUBLE) END"
+    if kind.startswith(("TIMESTAMP", "DATE")):
+        # DuckDB also reads epoch and infinity.
+        return f"CASE WHEN regexp_matches({column}, '^[0-9]') THEN TRY_CAST({column} AS {kind}) END"
     return f"TRY_CAST({column} AS {kind})"
 
 

@@ -240,3 +240,15 @@ def test_a_damaged_object_of_a_store(tmp_path, s3_bucket):
     assert extract(source="s3://bucket/gz/good.csv.gz", output=tmp_path / "out")["rows"] == 2_000
     with pytest.raises(InputError, match=r"s3://bucket/gz/bad\.csv\.gz.*damaged"):
         extract(source="s3://bucket/gz", output=tmp_path / "out")
+
+
+@pytest.mark.parametrize("word", ["infinity", "epoch"])
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"row_filter": "time <> 'x'"}, {"data_type": "query", "query": "SELECT * FROM source"}],
+)
+def test_words_are_not_times(tmp_path, word, arguments):
+    (tmp_path / "a.csv").write_text(f"user,item,rating,time\n1,1,1,2026-01-31\n2,2,2,{word}\n")
+    extract(source=str(tmp_path / "a.csv"), output=tmp_path / "out", **arguments)
+    first, second = pq.ParquetFile(tmp_path / "out" / "part-00000.parquet").read()["event_time"].to_pylist()
+    assert (str(first), second) == ("2026-01-31 00:00:00+00:00", None)
