@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +69,10 @@ class DuckDB:
                 "memory_limit": _MEMORY_LIMIT,
                 "temp_directory": str(scratch / "spill"),
                 "preserve_insertion_order": ordered,
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+                # Names of tables are never Python variables.
+                "python_enable_replacements": False,
             },
         )
         for setting in (
@@ -89,6 +93,22 @@ class DuckDB:
                 yield database
             finally:
                 database.connection.close()
+
+    def confine(self, files: Iterable[str]) -> None:
+        """Deny all access to files and the network except to some files, for good, and lock the settings.
+
+        Call it before SQL that the user wrote; DuckDB raises duckdb.PermissionException for what is denied.
+
+        Args:
+            files: files, or patterns, exactly as statements will name them.
+        """
+        allowed = ", ".join(literal(file) for file in files)
+        for setting in (
+            f"allowed_paths = [{allowed}]",
+            "enable_external_access = false",
+            "lock_configuration = true",
+        ):
+            self.connection.execute(f"SET {setting}").fetchall()
 
     def table(self, name: str) -> Checked:
         """See `Engine.table`."""
@@ -143,12 +163,13 @@ class DuckDB:
                 times as fast as when a dictionary is tried first.
         """
         casts = ", ".join(f'TRY_CAST("{name}" AS {kind}) AS "{name}"' for name, kind in types.items())
-        file = str(path).replace("'", "''")
         limit = f", DICTIONARY_SIZE_LIMIT {_FEW_VALUES}" if packed else ""
+        file = literal(str(path))
+        # A temporary file of DuckDB's own would not be among those that `confine` allows.
         statement = (
-            f"COPY (SELECT * REPLACE ({casts}) FROM ({to_duckdb(sql)})) TO '{file}' "  # noqa: S608 - checked
+            f"COPY (SELECT * REPLACE ({casts}) FROM ({to_duckdb(sql)})) TO {file} "  # noqa: S608 - checked
             f"(FORMAT parquet, PARQUET_VERSION v2, COMPRESSION {'uncompressed' if packed else 'snappy'}, "
-            f"ROW_GROUP_SIZE {rows_per_group}, RETURN_STATS true{limit})"
+            f"ROW_GROUP_SIZE {rows_per_group}, RETURN_STATS true, USE_TMP_FILE false{limit})"
         )
         with _duckdb_errors():
             ((_, rows, _, _, statistics, *_),) = self._run_logged(statement, used_parameters(sql, parameters))
@@ -173,6 +194,11 @@ class DuckDB:
 
     def _relation(self, sql: str, parameters: Parameters | None) -> duckdb.DuckDBPyRelation:
         return self.connection.sql(to_duckdb(sql), params=used_parameters(sql, parameters) or None)
+
+
+def literal(text: str) -> str:
+    """Return a text as a literal of DuckDB's SQL."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _batches(reader: "pa.RecordBatchReader") -> "Iterator[pa.RecordBatch]":

@@ -266,6 +266,12 @@ def _for_duckdb(node: exp.Expression) -> exp.Expression:
     # sqlglot would translate it to octet_length, which in DuckDB takes bytes but not text.
     if isinstance(node, exp.ByteLength):
         return exp.Anonymous(this="strlen", expressions=[node.this])
+    # DuckDB takes isnan(x) for false if the statistics of a Parquet file, which leave NaN out, are finite.
+    if isinstance(node, exp.IsNan):
+        finite, infinite = (
+            exp.Anonymous(this=name, expressions=[node.this.copy()]) for name in ("isfinite", "isinf")
+        )
+        return exp.paren(exp.not_(exp.or_(finite, infinite)))
     return node
 
 

@@ -88,7 +88,7 @@ def find_columns(
         rating_column: name of the column of ratings; "" to find it.
         timestamp_column: name of the column of times; "" to find it. Only this one may be absent.
         guessed: whether the types are guesses from the first rows of text. Only the rows then say whether a
-            column holds ratings.
+            column holds ratings, and ids that are not integers are text.
 
     Raises:
         InputError: a column is missing, ambiguous, given two roles, or of a type that does not fit its role.
@@ -103,8 +103,8 @@ def find_columns(
     _refuse_two_roles(columns)
     user, item, rating, timestamp = columns.values()
     types = {
-        user: _id_type("user_column", user, schema),
-        item: _id_type("item_column", item, schema),
+        user: _id_type("user_column", user, schema, guessed=guessed),
+        item: _id_type("item_column", item, schema, guessed=guessed),
         rating: _rating_type(rating, schema, guessed=guessed),
     }
     if timestamp:
@@ -151,16 +151,16 @@ def _plain(column: str) -> str:
     return "".join(character for character in column.lower() if character.isalnum())
 
 
-def _id_type(field: str, column: str, schema: Mapping[str, str]) -> str:
+def _id_type(field: str, column: str, schema: Mapping[str, str], *, guessed: bool) -> str:
     kind = schema[column].upper()
     if kind in _INTEGERS:
         return "INT64"
+    if kind in _TEXTS or guessed:
+        return "STRING"
     if kind.startswith(_FRACTIONS):
         raise InputError(
             field, column, f"holds fractions ({kind.lower()}), not ids", "convert it to integers or strings"
         )
-    if kind in _TEXTS:
-        return "STRING"
     raise InputError(field, column, f"holds {kind.lower()}, not ids", "convert it to integers or strings")
 
 

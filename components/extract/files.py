@@ -2,23 +2,26 @@
 
 import contextlib
 import glob
+import logging
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from components.artifacts.interactions import ROWS_PER_GROUP, Written, file_name
-from components.engines.duckdb import DuckDB
+from components.engines.duckdb import DuckDB, literal
 from components.engines.sql import Checked, checked_query, quoted, render, subquery, unique_columns
 from components.extract.columns import Columns, by_position, kind_of
 from components.extract.options import ExtractOptions
 from components.extract.query import SQL, Query, Request
-from components.extract.storage import find_files, is_parquet
+from components.extract.storage import check_gzip, find_files, is_parquet
 from trainer.errors import InputError, WalsError, translated
 from trainer.files import replacing, sha256
+
+logger = logging.getLogger(__name__)
 
 _TYPES = {
     "INT64": "BIGINT",
@@ -47,25 +50,26 @@ def extract_from_files(options: ExtractOptions, output: Path) -> dict[str, Any]:
     Returns:
         The manifest: what was written, and where it came from.
     """
-    with DuckDB.open(ordered=True) as database:
-        files = SourceFiles(database, options)
+    with DuckDB.open(ordered=True) as database, replacing(output / file_name(0)) as written_to:
+        files = SourceFiles(database, options, writable=[written_to])
+        files.check()
         request = Request(options)
         without_user: dict[str, int] = {}
         if options.query:
-            written = _extract_query(database, files, request, output)
+            written = _extract_query(database, files, request, written_to)
         elif request.is_ratings:
             positions = {} if options.has_header else by_position(files.schema)
             unnamed = {field: name for field, name in positions.items() if not getattr(options, field)}
             request = Request(options.replace(**unnamed))
             columns = request.columns(files.schema, guessed=files.is_text)
-            written = _extract_ratings(database, files, request, columns, output)
+            written = _extract_ratings(database, files, request, columns, written_to)
         else:
             files.expose()
             query = request.events(files.schema, files.table, ordered=True)
             with files.read_errors():
                 (counted,) = database.fetch(query.without_user, query.parameters).to_pylist()
             without_user = query.check_users(counted["events"])
-            written = _write(database, files, query, output)
+            written = _write(database, files, query, written_to)
     source = {"uri": options.source, "data_type": options.data_type}
     return {**written.manifest(), **without_user, "source": source}
 
@@ -81,7 +85,7 @@ def columns_of(options: ExtractOptions) -> list[str]:
 
 
 def _extract_query(database: DuckDB, files: "SourceFiles", request: Request, output: Path) -> Written:
-    files.expose()
+    files.expose(files.types_of(files.schema))
     selected = subquery(checked_query("query", request.options.query, translated=True))
     with files.read_errors():
         columns = database.columns(selected)
@@ -124,7 +128,15 @@ def _extract_ratings(
         numbered = request.ratings(columns, files.schema, files.table, numbered=True)
         _refuse_first(database, files, columns, numbered, written.faulty | timeless)
     query.check_times(written.rows, written.rows_without_time)
+    _log_text(files, columns)
     return written
+
+
+def _log_text(files: "SourceFiles", columns: Columns) -> None:
+    """Log which columns of ids in text files are text."""
+    for column in (columns.user, columns.item):
+        if files.is_text and columns.types[column] == "STRING":
+            logger.info("%s: not all ids are integers, so they are text, exactly as written", column)
 
 
 def _refuse_first(
@@ -145,31 +157,29 @@ def _refuse_first(
 
 
 def _write(database: DuckDB, files: "SourceFiles", query: Query, output: Path) -> Written:
-    path = output / file_name(0)
+    """Write the rows of a query to the file ``output``, and return what is known of them."""
     with files.read_errors():
         columns = database.columns(query.sql, query.parameters)
         types = {name: _WRITTEN.get(name, kind if kind == "VARCHAR" else "BIGINT") for name, kind in columns}
         text = [name for name, kind in types.items() if kind == "VARCHAR"]
-        with replacing(path) as temporary:
-            exported = database.export(
-                query.sql,
-                temporary,
-                query.parameters,
-                types=types,
-                rows_per_group=ROWS_PER_GROUP,
-                packed=not text,
-            )
-            if not exported.rows:
-                raise InputError("source", files.source, "yields no rows", "give a source with interactions")
-            blank = [name for name in text if _has_blanks(database, temporary, name)]
-            digest = sha256(temporary)
+        exported = database.export(
+            query.sql,
+            output,
+            query.parameters,
+            types=types,
+            rows_per_group=ROWS_PER_GROUP,
+            packed=not text,
+        )
+        if not exported.rows:
+            raise InputError("source", files.source, "yields no rows", "give a source with interactions")
+        blank = [name for name in text if _has_blanks(database, output, name)]
     missing = {name: int(statistics["null_count"]) for name, statistics in exported.statistics.items()}
     faulty = {name for name in ("user_id", "item_id", "rating") if missing[name]}
     if not _all_finite(exported.statistics["rating"]):
         faulty.add("rating")
     return Written(
         [{"name": name, "type": _ARROW_TYPES[kind]} for name, kind in types.items()],
-        [{"path": path.name, "rows": exported.rows, "sha256": digest}],
+        [{"path": file_name(0), "rows": exported.rows, "sha256": sha256(output)}],
         missing.get("event_time", 0),
         frozenset({*faulty, *blank}),
     )
@@ -182,7 +192,8 @@ def _all_finite(statistics: Mapping[str, str]) -> bool:
 
 def _has_blanks(database: DuckDB, path: Path, field: str) -> bool:
     """Return whether a column of text ids has blank ones."""
-    database.connection.read_parquet(glob.escape(str(path))).create_view("written", replace=True)
+    written = database.connection.read_parquet(glob.escape(str(path)), hive_partitioning=False)
+    written.create_view("written", replace=True)
     sql = render(SQL, "any_fault.sql", interactions=database.table("written"), field=field)
     (row,) = database.fetch(sql).to_pylist()
     return bool(row["any_fault"])
@@ -207,8 +218,13 @@ class SourceFiles:
 
     table = quoted("source", "source")
 
-    def __init__(self, database: DuckDB, options: ExtractOptions) -> None:
-        """Find the files and their columns; see `extract_from_files`.
+    def __init__(self, database: DuckDB, options: ExtractOptions, *, writable: Sequence[Path] = ()) -> None:
+        """Find the files and their columns, and deny the database access to any other file.
+
+        Args:
+            database: reads the files.
+            options: see `extract_from_files`.
+            writable: files that the database may also write.
 
         Raises:
             InputError: there are no files, they are empty, damaged, not all of one format, or differ in
@@ -218,21 +234,22 @@ class SourceFiles:
         self.source = options.source
         self._has_header = options.has_header
         self._delimiter = options.delimiter
+        self._query_text = options.query
         self._files = find_files(database, self.source)
+        names = [*self._files, *map(str, writable)]
+        # DuckDB checks the name of a file, and the pattern that stands for it.
+        database.confine(sorted({*names, *map(glob.escape, names)}))
         self.is_text = not is_parquet(self.source, self._files)
         with self.read_errors():
             schemas = self._text_schemas() if self.is_text else self._parquet_schemas()
         self._schemas = {file: unique_columns("source", file, columns) for file, columns in schemas.items()}
         self._refuse_missing()
-        with self.read_errors():
-            described = self._query(f"DESCRIBE SELECT * FROM {self._reader()}")  # noqa: S608 - quoted
-        self.schema: Mapping[str, str] = {name: kind for name, kind, *_ in described}
-        if not self.is_text:
-            # Columns that the first file lacks are left out, except those from the names of folders.
-            first = next(iter(self._schemas.values()))
-            in_files = {name.lower() for schema in self._schemas.values() for name in schema}
-            of_folders = {name: kind for name, kind in self.schema.items() if name.lower() not in in_files}
-            self.schema = {**first, **of_folders}
+        # Columns that the first file lacks are left out.
+        self.schema: Mapping[str, str] = next(iter(self._schemas.values()))
+        if self.is_text:
+            with self.read_errors():
+                described = self._query(f"DESCRIBE SELECT * FROM {self._reader()}")  # noqa: S608 - quoted
+            self.schema = {name: kind for name, kind, *_ in described}
         if self.is_text and len(self.schema) == 1:
             raise InputError(
                 "source",
@@ -277,6 +294,11 @@ class SourceFiles:
                     "give files with the same columns",
                 )
 
+    def check(self) -> None:
+        """Raise InputError if a compressed file does not match its own checksum; reads all of it."""
+        if self.is_text:
+            check_gzip(self.source, self._files)
+
     def check_kinds(self, columns: Columns) -> None:
         """Raise InputError if a required column has incompatible types in two files."""
         if self.is_text:
@@ -297,22 +319,20 @@ class SourceFiles:
                     "give files with the same columns",
                 )
 
-    def types_of(self, filtered: Iterable[str], columns: Columns) -> dict[str, str]:
-        """Return the DuckDB types that a row filter uses to compare columns of text files.
+    def types_of(self, used: Iterable[str], columns: Columns | None = None) -> dict[str, str]:
+        """Return the DuckDB types of columns of text files in a row filter or a query.
 
         A column has the type that its first rows look like if all rows can be read as that type; otherwise it
         is text.
 
         Args:
-            filtered: the columns in the filter.
-            columns: columns of the ratings; the filter treats ratings as fractions, and ids as integers or
+            used: the columns in the filter or query.
+            columns: columns of the ratings; a filter treats ratings as fractions, and ids as integers or
                 text.
         """
         if not self.is_text:
             return {}
-        tried = [
-            (column, kind) for column in filtered for kind in _kinds(column, self.schema[column], columns)
-        ]
+        tried = [(column, kind) for column in used for kind in _kinds(column, self.schema[column], columns)]
         fits = ", ".join(
             f"coalesce(bool_and({_name(column)} IS NULL OR {_cast(_name(column), kind)} IS NOT NULL), true)"
             for column, kind in tried
@@ -337,12 +357,16 @@ class SourceFiles:
         if not self.is_text:
             # By name, a column gets the widest of its types; otherwise that of the first file.
             first, *others = self._schemas.values()
-            return f"read_parquet({names}, union_by_name={any(schema != first for schema in others)})"
-        delimiter = f", delim={_literal(self._delimiter)}" if self._delimiter else ""
+            by_name = any(schema != first for schema in others)
+            return f"read_parquet({names}, hive_partitioning=false, union_by_name={by_name})"
+        delimiter = f", delim={literal(self._delimiter)}" if self._delimiter else ""
         header = self._has_header if header is None else header
         # By default the reader skips first lines, and treats quotes as text, if rows do not fit.
         dialect = """skip=0, quote='"', escape='"', comment='', strict_mode=true, null_padding=false"""
-        return f"read_csv({names}, header={header}, all_varchar={as_text}, {dialect}{delimiter})"
+        return (
+            f"read_csv({names}, hive_partitioning=false, header={header}, all_varchar={as_text}, "
+            f"{dialect}{delimiter})"
+        )
 
     def expose(self, types: Mapping[str, str] | None = None, *, numbered: bool = False) -> None:
         """Create the view `table` over the files.
@@ -381,6 +405,10 @@ class SourceFiles:
         """
 
         def cannot_be_read(error: duckdb.Error) -> WalsError:
+            if isinstance(error, duckdb.PermissionException) and self._query_text:
+                return InputError(
+                    "query", self._query_text, "reads more than the source", "select only from source"
+                )
             failure = _store_failure(error)
             if failure:
                 return WalsError(f"reading {self.source} failed: {failure}")
@@ -417,13 +445,13 @@ def _top_level(elements: Iterable[tuple[str, str, int]]) -> Iterator[tuple[str, 
         nested += children - bool(nested)
 
 
-def _kinds(column: str, looks_like: str, columns: Columns) -> list[str]:
+def _kinds(column: str, looks_like: str, columns: Columns | None) -> list[str]:
     """Return the DuckDB types that may be used to compare a column of text, best first."""
-    if column == columns.rating and looks_like != "VARCHAR":
+    if columns and column == columns.rating and looks_like != "VARCHAR":
         return ["DOUBLE", "VARCHAR"]
-    if column in columns.types:
+    if columns and column in columns.types:
         return [_TYPES[columns.types[column]], "VARCHAR"]
-    if looks_like == "BIGINT":
+    if looks_like in ("BIGINT", "DOUBLE"):
         return ["BIGINT", _PLAIN_NUMBER, "VARCHAR"]
     return [looks_like, "VARCHAR"]
 
@@ -440,6 +468,9 @@ def _cast(column: str, kind: str) -> str:
         # DuckDB also reads 1_000, unlike BigQuery.
         not_read = "_" if kind == "DOUBLE" else "^[+-]?0[0-9]|_"
         return f"CASE WHEN NOT regexp_matches({column}, '{not_read}') THEN TRY_CAST({column} AS DOUBLE) END"
+    if kind.startswith(("TIMESTAMP", "DATE")):
+        # DuckDB also reads epoch and infinity.
+        return f"CASE WHEN regexp_matches({column}, '^[0-9]') THEN TRY_CAST({column} AS {kind}) END"
     return f"TRY_CAST({column} AS {kind})"
 
 
@@ -447,10 +478,6 @@ def _name(column: str) -> str:
     return '"' + column.replace('"', '""') + '"'
 
 
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _literals(files: Iterable[str]) -> str:
     """Return a list of files for DuckDB, with characters escaped that it would read as patterns."""
-    return "[" + ", ".join(_literal(glob.escape(file)) for file in files) + "]"
+    return "[" + ", ".join(literal(glob.escape(file)) for file in files) + "]"

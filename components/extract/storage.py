@@ -2,7 +2,9 @@
 
 import contextlib
 import glob
+import gzip
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,12 @@ from urllib.parse import urlsplit
 
 from components.engines.duckdb import DuckDB
 from components.extract.names import SCHEMES
+from components.threads import ordered_map
 from trainer.errors import InputError, WalsError, translated
 
 _PARQUET = (".parquet", ".pq")
+_GZIP = ".gz"
+_BYTES_AT_ONCE = 1 << 20
 _TEXT = (".csv", ".tsv", ".txt", ".dat", ".csv.gz", ".tsv.gz", ".txt.gz", ".dat.gz")
 
 
@@ -53,6 +58,48 @@ def is_parquet(source: str, files: list[str]) -> bool:
     if any(parquet) and not all(parquet):
         raise InputError("source", source, "has Parquet and text files", "give files of one format")
     return all(parquet)
+
+
+def check_gzip(source: str, files: list[str]) -> None:
+    """Check the checksums of compressed files, which DuckDB does not.
+
+    Args:
+        source: source of the files, for the error.
+        files: files as returned by `find_files`.
+
+    Raises:
+        InputError: a file is damaged.
+        WalsError: the store failed or denied access.
+    """
+    for _ in ordered_map(lambda file: _check_gzip(source, file), filter(_is_gzip, files)):
+        pass
+
+
+def _is_gzip(file: str) -> bool:
+    return file.lower().endswith(_GZIP)
+
+
+def _check_gzip(source: str, file: str) -> None:
+    def damaged(error: Exception) -> InputError:
+        return InputError("source", file, f"is damaged ({error})", "compress or copy it again")
+
+    with (
+        _store_errors(source),
+        translated(((gzip.BadGzipFile, EOFError, zlib.error), damaged)),
+        _opened(file) as compressed,
+        gzip.open(compressed) as content,
+    ):
+        while content.read(_BYTES_AT_ONCE):
+            pass
+
+
+def _opened(file: str) -> Any:
+    """Open one of the files that `find_files` returns."""
+    scheme, separator, path = file.partition("://")
+    if not separator:
+        return Path(file).open("rb")
+    connect, _ = STORES[scheme]
+    return connect().open(path)
 
 
 def _files(source: str) -> list[str]:

@@ -314,4 +314,4 @@ def _expose(database: DuckDB, folder: Path, shards: Sequence[Shard], scratch: Pa
         "interactions", str(folder), "cannot be read as Parquet", "run the step that wrote it again"
     )
     with translated((duckdb.Error, lambda _: not_parquet)):
-        database.connection.read_parquet(files).create_view(_TABLE)
+        database.connection.read_parquet(files, hive_partitioning=False).create_view(_TABLE)

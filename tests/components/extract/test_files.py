@@ -103,7 +103,6 @@ def test_a_window_of_all_time(extracted):
         ("user,item,rating\n1,1,1e39\n", r"rating '1e39': .* \(row 1\)"),
         ("user,item,rating\n1,1,1\n,1,2\n", r"user .*not a user id \(row 2\)"),
         ("user,item,rating\na,1,1\nb,   ,2\n", r"item .*not an item id \(row 2\)"),
-        ("user,item,rating\n1.5,1,1\n", "user_column 'user': holds fractions"),
     ],
 )
 def test_bad_rows_are_one_line_and_nothing_is_published(extracted, tmp_path, content, message):
@@ -344,15 +343,6 @@ def test_two_columns_of_one_name_in_the_second_file(extracted, tmp_path):
     (tmp_path / "b.csv").write_text("user,item,rating,Rating\n1,2,3,4\n")
     with pytest.raises(InputError, match=r"b.csv.*several columns 'rating'"):
         extracted(tmp_path / "?.csv")
-
-
-def test_folders_named_after_a_column(extracted, tmp_path):
-    for country, user in (("DE", 1), ("FR", 2)):
-        folder = tmp_path / "all" / f"country={country}"
-        folder.mkdir(parents=True)
-        pq.write_table(pa.table({"user": [user], "item": [1], "rating": [1.0]}), folder / "a.parquet")
-    assert extracted(tmp_path / "all", row_filter="country = 'FR'")["user_id"].to_pylist() == [2]
-    assert extracted(tmp_path / "all", item_column="country")["item_id"].to_pylist() == ["DE", "FR"]
 
 
 def test_a_query_that_yields_two_columns_of_one_name(extracted):
