@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = ("trainer", "components", "pipeline")
 # The modules of the training library, among which only circles are forbidden.
 _LIBRARY = {
-    *("arrays", "checkpoint", "config", "errors", "extras", "files", "gpus", "matrix", "metrics"),
+    *("arrays", "checkpoint", "config", "errors", "extras", "files", "gpus", "inputs", "matrix", "metrics"),
     *("model", "mounts", "options", "progress", "ranking", "splitting", "storage", "tensorboard"),
     *("terminal", "threads", "training", "vocabulary", "weighting"),
 }
@@ -52,7 +52,7 @@ PARTS = {
         "probe": {"extract", "images", "runtime"},
     },
     "trainer": {
-        "solvers": {"config", "errors", "extras", "gpus", "matrix", "options", "threads", "weighting"},
+        "solvers": {"config", "errors", "extras", "gpus", "inputs", "matrix", "options", "threads", "weighting"},
         **{module: {"solvers", *_LIBRARY} for module in _LIBRARY},
         "serving": _LIBRARY,
         "job": {"serving", *_LIBRARY},
