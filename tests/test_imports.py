@@ -52,7 +52,17 @@ PARTS = {
         "probe": {"extract", "images", "runtime"},
     },
     "trainer": {
-        "solvers": {"config", "errors", "extras", "gpus", "inputs", "matrix", "options", "threads", "weighting"},
+        "solvers": {
+            "config",
+            "errors",
+            "extras",
+            "gpus",
+            "inputs",
+            "matrix",
+            "options",
+            "threads",
+            "weighting",
+        },
         **{module: {"solvers", *_LIBRARY} for module in _LIBRARY},
         "serving": _LIBRARY,
         "job": {"serving", *_LIBRARY},

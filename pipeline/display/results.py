@@ -1,6 +1,7 @@
 """Tables of a run's results: metrics and recommended titles."""
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from rich.console import Group
 from components.evaluate.labels import BASELINE_PREFIX, metric_label, model_metrics
 from pipeline.display.output import PlainTable, plain
 from trainer.errors import InputError
+from trainer.inputs import open_input
 from trainer.matrix import InteractionMatrix
 from trainer.model import Model
 
@@ -28,7 +30,9 @@ def read_titles(path: Path) -> Titles:
         InputError: the file cannot be read or has no such column.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with io.TextIOWrapper(
+            open_input("titles", path, "give a CSV file"), encoding="utf-8-sig", newline=""
+        ) as file:
             rows = csv.reader(file)
             header = [name.strip().lower() for name in next(rows, [])]
             if "title" not in header:
