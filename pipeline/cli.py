@@ -110,7 +110,7 @@ def run_command(command: click.Command, arguments: list[str], name: str) -> int:
 
 
 def _fail(name: str, message: str, exit_code: int) -> int:
-    echo(f"{name}: error: {' '.join(message.split())}", err=True)
+    echo(f"{name}: error: {WalsError(message)}", err=True)
     return exit_code
 
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from trainer.errors import CombinedInputError, InputError
+from trainer.errors import CombinedInputError, InputError, has_credentials
 
 
 class Options(pydantic.BaseModel):
@@ -22,7 +22,9 @@ class Options(pydantic.BaseModel):
     the reference documentation are derived from these declarations.
     """
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
 
     if not TYPE_CHECKING:  # so that type checkers derive the arguments from the fields
 
@@ -95,6 +97,23 @@ def valid_if(check: Callable[[str], object]) -> AfterValidator:
             check(text)
         except InputError as error:
             raise invalid(error.problem, error.remedy) from error
+        return text
+
+    return AfterValidator(validate)
+
+
+def no_credentials(remedy: str) -> AfterValidator:
+    """Return a validator of a text field that refuses an address with a user name or a password.
+
+    They would be shown wherever the address is: in messages, links, logs, and the metadata of artifacts.
+
+    Args:
+        remedy: where to put them instead, as an imperative.
+    """
+
+    def validate(text: str) -> str:
+        if has_credentials(text):
+            raise invalid("contains credentials", remedy)
         return text
 
     return AfterValidator(validate)

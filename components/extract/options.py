@@ -10,7 +10,7 @@ from pydantic import Field
 from components.extract.names import check_dataset, check_location, check_project, check_scheme, table_of
 from components.times import Time, parse_time
 from trainer.errors import InputError, problems_of
-from trainer.options import Options, group, valid_if
+from trainer.options import Options, group, no_credentials, valid_if
 
 DataType = Literal["ratings", "user_ratings", "web_views", "ga4", "query"]
 
@@ -22,7 +22,11 @@ _DATA, _FILTERS, _BIGQUERY, _EVENTS = (
 class ExtractOptions(Options):
     """What to extract and from where."""
 
-    source: Annotated[str, valid_if(check_scheme)] = Field(
+    source: Annotated[
+        str,
+        valid_if(check_scheme),
+        no_credentials("put them into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+    ] = Field(
         description="Where the interactions are: CSV or Parquet files, also gs:// and s3://, or "
         "bq://project.dataset.table.",
         json_schema_extra=_DATA,

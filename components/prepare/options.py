@@ -1,13 +1,13 @@
 """Options of the preparation step."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from components.artifacts.holdout import HISTORY, TARGETS
 from components.times import Time, parse_time
 from trainer.config import DEFAULT_SEED, Seed
-from trainer.options import Options, group
+from trainer.options import Options, group, no_credentials
 
 Duplicates = Literal["sum", "mean", "max", "last"]
 Split = Literal["random", "last", "time", "users"]
@@ -32,7 +32,7 @@ _HOLDOUT, _FILTERS, _DRIFT = group("Holdout"), group("Filters"), group("Data pro
 class DriftContract(Options):
     """How far the interactions may differ from those of the previous run."""
 
-    previous_profile: str = Field(
+    previous_profile: Annotated[str, no_credentials("omit them")] = Field(
         default="",
         description="Folder of a profile to compare with, or a folder that keeps the latest run's profile; "
         "none if omitted.",
