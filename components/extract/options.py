@@ -9,6 +9,7 @@ from pydantic import Field
 
 from components.extract.names import check_dataset, check_location, check_project, check_scheme, table_of
 from components.times import Time, parse_time
+from trainer.config import MAX_EXACT
 from trainer.errors import InputError, problems_of
 from trainer.options import Options, group, no_credentials, valid_if
 
@@ -71,6 +72,7 @@ class ExtractOptions(Options):
     window_days: int = Field(
         default=0,
         ge=0,
+        le=10_000_000,
         description="Use only the last days before window_end, or before the snapshot, or before now; "
         "0 is unbounded.",
         json_schema_extra=_FILTERS,
@@ -117,6 +119,7 @@ class ExtractOptions(Options):
     maximum_bytes_billed: int = Field(
         default=0,
         ge=0,
+        le=MAX_EXACT,
         description="Fail, before it costs anything, if a query would read more bytes; 0 is unlimited.",
         json_schema_extra=_BIGQUERY,
     )

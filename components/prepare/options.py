@@ -6,7 +6,7 @@ from pydantic import Field
 
 from components.artifacts.holdout import HISTORY, TARGETS
 from components.times import Time, parse_time
-from trainer.config import DEFAULT_SEED, Seed
+from trainer.config import DEFAULT_SEED, MAX_EXACT, Seed
 from trainer.options import Options, group, no_credentials
 
 Duplicates = Literal["sum", "mean", "max", "last"]
@@ -80,6 +80,7 @@ class PrepareOptions(DriftContract):
     holdout_last: int = Field(
         default=1,
         ge=1,
+        le=1_000_000,
         description="Items to hold out of each user, for split last.",
         json_schema_extra=_HOLDOUT,
     )
@@ -95,14 +96,23 @@ class PrepareOptions(DriftContract):
         json_schema_extra=_FILTERS,
     )
     min_user_interactions: int = Field(
-        default=1, ge=0, description="Leave out users with fewer interactions.", json_schema_extra=_FILTERS
+        default=1,
+        ge=0,
+        le=MAX_EXACT,
+        description="Leave out users with fewer interactions.",
+        json_schema_extra=_FILTERS,
     )
     min_item_interactions: int = Field(
-        default=1, ge=0, description="Leave out items with fewer interactions.", json_schema_extra=_FILTERS
+        default=1,
+        ge=0,
+        le=MAX_EXACT,
+        description="Leave out items with fewer interactions.",
+        json_schema_extra=_FILTERS,
     )
     max_user_interactions: int = Field(
         default=0,
         ge=0,
+        le=MAX_EXACT,
         description="Leave out users with more interactions, such as bots; 0 is unlimited.",
         json_schema_extra=_FILTERS,
     )

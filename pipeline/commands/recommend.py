@@ -37,7 +37,7 @@ def command(folder: Path, user: str, k: int, titles: Path | None, as_json: bool)
     index = int(model.users.index_of([model.users.parse(user)])[0])
     if index < 0:
         raise InputError("user", user, "is unknown to the model", "give a user of the training ratings")
-    indices, scores = model.recommend([index], k)
+    indices, scores = model.recommend([index], min(k, len(model.items)))
     kept = indices[0] >= 0
     items = model.items.take(indices[0][kept])
     ranked = enumerate(zip(items, named(items, names), scores[0][kept], strict=True), 1)
