@@ -8,6 +8,7 @@ from typing import Any
 
 import rich_click as click
 
+from pipeline.display.output import PlainFormatter, echo
 from trainer.errors import WalsError
 
 _COMMANDS = {
@@ -72,7 +73,9 @@ def wals(debug: bool) -> None:
     Try it on the sample ratings:
     wals run --source data/ml-latest-small/ratings.csv
     """
-    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(PlainFormatter("%(message)s"))
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
     if not debug:
         # Our one-line errors already say what these messages repeat.
         logging.getLogger("google.auth").setLevel(logging.CRITICAL)
@@ -107,7 +110,7 @@ def run_command(command: click.Command, arguments: list[str], name: str) -> int:
 
 
 def _fail(name: str, message: str, exit_code: int) -> int:
-    click.echo(f"{name}: error: {' '.join(message.split())}", err=True)
+    echo(f"{name}: error: {WalsError(message)}", err=True)
     return exit_code
 
 

@@ -11,9 +11,9 @@ ROOT = Path(__file__).parent.parent
 LAYERS = ("trainer", "components", "pipeline")
 # The modules of the training library, among which only circles are forbidden.
 _LIBRARY = {
-    *("arrays", "checkpoint", "config", "errors", "extras", "files", "gpus", "matrix", "metrics", "model"),
-    *("mounts", "options", "progress", "ranking", "splitting", "storage", "tensorboard", "threads"),
-    *("training", "vocabulary", "weighting"),
+    *("arrays", "checkpoint", "config", "errors", "extras", "files", "gpus", "inputs", "matrix", "metrics"),
+    *("model", "mounts", "options", "progress", "ranking", "splitting", "storage", "tensorboard"),
+    *("terminal", "threads", "training", "vocabulary", "weighting"),
 }
 # What each part of a layer may import of that layer, besides itself.
 PARTS = {
@@ -23,7 +23,7 @@ PARTS = {
         "platforms": {"definition"},
         "display": {"local", "platforms"},
         "commands": {"definition", "display", "local", "platforms"},
-        "cli": {"commands"},
+        "cli": {"commands", "display"},
     },
     "pipeline.platforms": {
         "network": set(),
@@ -52,7 +52,17 @@ PARTS = {
         "probe": {"extract", "images", "runtime"},
     },
     "trainer": {
-        "solvers": {"config", "errors", "extras", "gpus", "matrix", "options", "threads", "weighting"},
+        "solvers": {
+            "config",
+            "errors",
+            "extras",
+            "gpus",
+            "inputs",
+            "matrix",
+            "options",
+            "threads",
+            "weighting",
+        },
         **{module: {"solvers", *_LIBRARY} for module in _LIBRARY},
         "serving": _LIBRARY,
         "job": {"serving", *_LIBRARY},

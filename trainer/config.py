@@ -17,6 +17,11 @@ def _check_integer(value: object) -> object:
     return value
 
 
+MAX_FACTORS = 16_384
+
+MAX_EXACT = 2**53 - 1
+"""The platforms pass parameters as numbers of JSON, which are exact up to here."""
+
 Weighting = Annotated[Literal[0, 1], BeforeValidator(_check_integer)]
 
 LINEAR: Final = 0
@@ -26,6 +31,7 @@ Seed = Annotated[
     int,
     Field(
         ge=0,
+        le=MAX_EXACT,
         description="Seed of the split and of the initial factors; the same seed gives the same model.",
         json_schema_extra=group("Training"),
     ),
@@ -50,12 +56,14 @@ class TrainConfig(Options):
     latent_factors: int = Field(
         default=64,
         ge=1,
+        le=MAX_FACTORS,
         description="Length of a factor; larger values capture finer tastes and cost more.",
         json_schema_extra=_MODEL,
     )
     num_iters: int = Field(
         default=16,
         ge=1,
+        le=10_000,
         description="Maximum number of iterations, each one pass over the users and one over the items.",
         json_schema_extra=_TRAINING,
     )
@@ -121,12 +129,14 @@ class TrainConfig(Options):
     cg_steps: int = Field(
         default=2,
         ge=1,
+        le=1000,
         description="Steps of solver cg for each row and iteration.",
         json_schema_extra=_SOLVER,
     )
     block_size: int = Field(
         default=64,
         ge=1,
+        le=MAX_FACTORS,
         description="Coordinates that solver ialspp solves at a time.",
         json_schema_extra=_SOLVER,
     )
@@ -139,6 +149,7 @@ class TrainConfig(Options):
     num_threads: int = Field(
         default=0,
         ge=0,
+        le=1024,
         description="Threads of the CPU solvers; 0 uses every core.",
         json_schema_extra=_SOLVER,
     )

@@ -1,12 +1,30 @@
 """The two kinds of errors that users see: input that must be changed, and failures of the environment."""
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+# Up to the last @ of an address: passwords contain @, and keys of stores contain /. A port is no password.
+_CREDENTIALS = re.compile(
+    r"(?P<scheme>https?://)(?:[^\s/?#@:'\"]*:(?!\d+(?:[/?#\s'\"]|$))\S*|[^\s/?#@'\"]*)@"
+    r"|(?P<other>(?<!\w)(?!https?:)\w[\w+.-]*://)(?:[^\s/?#@:'\"]*:\S*|[^\s/?#@'\"]*)@",
+    re.IGNORECASE,
+)
+
+
+def has_credentials(text: str) -> bool:
+    """Return whether a text contains an address with a user name or a password, as in ``s3://KEY:SECRET@…``."""
+    return bool(_CREDENTIALS.search(text))
+
+
+def without_credentials(text: str) -> str:
+    """Return a text with ``***`` in place of the user names and passwords in its addresses."""
+    return _CREDENTIALS.sub(lambda found: f"{found['scheme'] or found['other']}***@", text)
+
 
 class WalsError(Exception):
-    """A failure with one clear line for the user. Its text never spans lines.
+    """A failure with one clear line for the user. Its text never spans lines or shows passwords in addresses.
 
     Attributes:
         exit_code: exit code of a command that stops with this error: 1 for a failure of the environment
@@ -16,7 +34,7 @@ class WalsError(Exception):
     exit_code = 1
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(without_credentials(" ".join(message.split())))
 
 
 class InputError(WalsError):
@@ -33,7 +51,8 @@ class InputError(WalsError):
             problem: what is wrong with the value, without a capital or a full stop.
             remedy: what to do instead, as an imperative.
         """
-        shown = repr(value)
+        # Before it is cut, which could leave half of a password.
+        shown = without_credentials(repr(value))
         if len(shown) > 120:
             shown = shown[:117] + "..."
         super().__init__(f"{field} {shown}: {problem}; {remedy}")

@@ -11,7 +11,7 @@ from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from trainer.errors import CombinedInputError, InputError
+from trainer.errors import CombinedInputError, InputError, has_credentials
 
 
 class Options(pydantic.BaseModel):
@@ -22,7 +22,9 @@ class Options(pydantic.BaseModel):
     the reference documentation are derived from these declarations.
     """
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
 
     if not TYPE_CHECKING:  # so that type checkers derive the arguments from the fields
 
@@ -100,6 +102,23 @@ def valid_if(check: Callable[[str], object]) -> AfterValidator:
     return AfterValidator(validate)
 
 
+def no_credentials(remedy: str) -> AfterValidator:
+    """Return a validator of a text field that refuses an address with a user name or a password.
+
+    They would be shown wherever the address is: in messages, links, logs, and the metadata of artifacts.
+
+    Args:
+        remedy: where to put them instead, as an imperative.
+    """
+
+    def validate(text: str) -> str:
+        if has_credentials(text):
+            raise invalid("contains credentials", remedy)
+        return text
+
+    return AfterValidator(validate)
+
+
 @dataclass(frozen=True)
 class Bounds:
     """The range of a number.
@@ -135,20 +154,25 @@ class Bounds:
     @property
     def interval(self) -> str:
         """The bounds as an interval of x, such as "0<x<=1"; "" without bounds."""
-        low = "" if self.low is None else f"{self.low:g}{'<' if self.open_low else '<='}"
-        high = "" if self.high is None else f"{'<' if self.open_high else '<='}{self.high:g}"
+        low = "" if self.low is None else f"{_number(self.low)}{'<' if self.open_low else '<='}"
+        high = "" if self.high is None else f"{'<' if self.open_high else '<='}{_number(self.high)}"
         if low and not high:
-            return f"x{'>' if self.open_low else '>='}{self.low:g}"
+            return f"x{'>' if self.open_low else '>='}{_number(self.low)}"
         return f"{low}x{high}" if high else ""
 
     def __str__(self) -> str:
         """Return the bounds in words, such as "of at least 1"; "" without bounds."""
         low = high = ""
         if self.low is not None:
-            low = f"above {self.low:g}" if self.open_low else f"of at least {self.low:g}"
+            low = f"above {_number(self.low)}" if self.open_low else f"of at least {_number(self.low)}"
         if self.high is not None:
-            high = f"below {self.high:g}" if self.open_high else f"of at most {self.high:g}"
+            high = f"below {_number(self.high)}" if self.open_high else f"of at most {_number(self.high)}"
         return " and ".join(filter(None, (low, high)))
+
+
+def _number(value: float | None) -> str:
+    """Return an integer with all its digits, and another number in its shortest form."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def choices_of(annotation: Any) -> tuple[Any, ...]:
@@ -231,13 +255,13 @@ def _input_error(
 def _out_of_bounds(kind: str, context: Mapping[str, Any]) -> str:
     match kind:
         case "greater_than_equal":
-            return f"is below {context['ge']:g}"
+            return f"is below {_number(context['ge'])}"
         case "greater_than":
-            return f"is not above {context['gt']:g}"
+            return f"is not above {_number(context['gt'])}"
         case "less_than_equal":
-            return f"is above {context['le']:g}"
+            return f"is above {_number(context['le'])}"
         case "less_than":
-            return f"is not below {context['lt']:g}"
+            return f"is not below {_number(context['lt'])}"
     return ""
 
 

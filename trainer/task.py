@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from trainer.errors import WalsError
 from trainer.job.flags import make_parser
 from trainer.job.run import run
+from trainer.terminal import visible
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run(given)
     except WalsError as error:
-        print(f"trainer.task: error: {error}", file=sys.stderr)
+        print(f"trainer.task: error: {visible(str(error))}", file=sys.stderr)
         return error.exit_code
     return 0
 

@@ -122,7 +122,7 @@ class Vocabulary:
         def mistyped(_: Exception) -> InputError:
             return InputError("ids", ids, f"are not of type {self.ids.type}", "give ids of that type")
 
-        with translated((pa.ArrowException, mistyped)):
+        with translated(((pa.ArrowException, OverflowError), mistyped)):
             indices = pc.index_in(_arrow(ids).cast(self.ids.type), value_set=self.ids)
         return np.asarray(indices.fill_null(-1), np.int64)
 
@@ -135,14 +135,17 @@ class Vocabulary:
         """Return the id that a user wrote as ``text``, converted to the vocabulary's type.
 
         Raises:
-            InputError: the ids are integers and ``text`` is not.
+            InputError: the ids are integers and ``text`` is not one of 64 bits.
         """
         if pa.types.is_string(self.ids.type):
             return text
         try:
-            return int(text)
+            number = int(text)
         except ValueError as error:
             raise InputError("id", text, "is not an integer like the other ids", "give an integer") from error
+        if not -(2**63) <= number < 2**63:
+            raise InputError("id", text, "does not fit 64 bits like the other ids", "give one of the ids")
+        return number
 
 
 def _arrow(ids: Any) -> Any:

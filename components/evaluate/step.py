@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from components.artifacts.holdout import HISTORY, SCHEMA, TARGETS
 from components.evaluate.labels import BASELINE_PREFIX, metric_label, model_metrics
 from components.evaluate.report import Comparison, Report, write_report
-from components.options import RankingOptions
+from components.options import RankingOptions, at_most_items
 from trainer.errors import InputError
 from trainer.files import Manifest, read_manifest
 from trainer.matrix import InteractionMatrix
@@ -107,8 +107,9 @@ def evaluate(
     Raises:
         InputError: the holdout is empty, or a folder is not the expected artifact.
     """
-    eval_k = options.eval_k
     fitted = Model.load(model)
+    # The metrics keep the name of the length that was asked for: longer lists than the items change nothing.
+    eval_k, length = options.eval_k, at_most_items("eval_k", options.eval_k, len(fitted.items))
     matrix = InteractionMatrix.open(training)
     read_manifest(holdout, SCHEMA, Manifest)
     targets = InteractionMatrix.open(holdout / TARGETS)
@@ -126,8 +127,8 @@ def evaluate(
     for block in _blocks(targets):
         target = as_target(block.values)
         pairs = np.repeat(block.users, np.diff(block.indptr))
-        wals.add(block, fitted.recommend(block.users, eval_k)[0], target, fitted.predict(pairs, block.items))
-        popularity.add(block, popular.recommend(block.users, eval_k)[0], target, means[block.items])
+        wals.add(block, fitted.recommend(block.users, length)[0], target, fitted.predict(pairs, block.items))
+        popularity.add(block, popular.recommend(block.users, length)[0], target, means[block.items])
         logger.info("scored %d users", wals.users)
     metrics = wals.metrics(eval_k) | popularity.metrics(eval_k, BASELINE_PREFIX)
     if fitted.config.feedback == "implicit":

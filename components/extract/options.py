@@ -9,8 +9,9 @@ from pydantic import Field
 
 from components.extract.names import check_dataset, check_location, check_project, check_scheme, table_of
 from components.times import Time, parse_time
+from trainer.config import MAX_EXACT
 from trainer.errors import InputError, problems_of
-from trainer.options import Options, group, valid_if
+from trainer.options import Options, group, no_credentials, valid_if
 
 DataType = Literal["ratings", "user_ratings", "web_views", "ga4", "query"]
 
@@ -22,7 +23,11 @@ _DATA, _FILTERS, _BIGQUERY, _EVENTS = (
 class ExtractOptions(Options):
     """What to extract and from where."""
 
-    source: Annotated[str, valid_if(check_scheme)] = Field(
+    source: Annotated[
+        str,
+        valid_if(check_scheme),
+        no_credentials("put them into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+    ] = Field(
         description="Where the interactions are: CSV or Parquet files, also gs:// and s3://, or "
         "bq://project.dataset.table.",
         json_schema_extra=_DATA,
@@ -67,6 +72,7 @@ class ExtractOptions(Options):
     window_days: int = Field(
         default=0,
         ge=0,
+        le=10_000_000,
         description="Use only the last days before window_end, or before the snapshot, or before now; "
         "0 is unbounded.",
         json_schema_extra=_FILTERS,
@@ -113,6 +119,7 @@ class ExtractOptions(Options):
     maximum_bytes_billed: int = Field(
         default=0,
         ge=0,
+        le=MAX_EXACT,
         description="Fail, before it costs anything, if a query would read more bytes; 0 is unlimited.",
         json_schema_extra=_BIGQUERY,
     )

@@ -4,6 +4,7 @@ import contextlib
 import glob
 import gzip
 import os
+import stat
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -103,12 +104,38 @@ def _opened(file: str) -> Any:
 
 
 def _files(source: str) -> list[str]:
+    def unreadable(error: OSError) -> InputError:
+        name = error.filename or source
+        return InputError("source", str(name), f"cannot be read ({error.strerror})", "check the path")
+
+    with translated((OSError, unreadable)):
+        # A pattern with ** finds a file again through each link to a folder above it.
+        return sorted({os.path.realpath(file): file for file in _named(source) if _is_file(file)}.values())
+
+
+def _named(source: str) -> list[str]:
+    """Return what a source names, longer paths first."""
     path = Path(source)
     if path.is_dir():
-        return sorted(str(file) for file in path.rglob("*") if _is_known(file.name))
-    if path.is_file():
-        return [source]
-    return sorted(glob.glob(source, recursive=True))  # noqa: PTH207 - patterns may be absolute
+        found = [str(file) for file in path.rglob("*") if _is_known(file.name)]
+    elif path.is_file():
+        found = [source]
+    else:
+        found = glob.glob(source, recursive=True)  # noqa: PTH207 - patterns may be absolute
+    return sorted(found, key=len, reverse=True)
+
+
+def _is_file(name: str) -> bool:
+    """Return whether a name is a file's rather than a folder's.
+
+    Raises:
+        InputError: it is neither, such as a named pipe, which would wait for a writer.
+        OSError: it cannot be read, such as a link to nothing.
+    """
+    mode = Path(name).stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError("source", name, "is not a regular file", "give CSV or Parquet files")
+    return stat.S_ISREG(mode)
 
 
 def _stored(store: Any, path: str, listing: Mapping[str, Any]) -> list[str]:

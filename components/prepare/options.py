@@ -1,13 +1,13 @@
 """Options of the preparation step."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from components.artifacts.holdout import HISTORY, TARGETS
 from components.times import Time, parse_time
-from trainer.config import DEFAULT_SEED, Seed
-from trainer.options import Options, group
+from trainer.config import DEFAULT_SEED, MAX_EXACT, Seed
+from trainer.options import Options, group, no_credentials
 
 Duplicates = Literal["sum", "mean", "max", "last"]
 Split = Literal["random", "last", "time", "users"]
@@ -32,7 +32,7 @@ _HOLDOUT, _FILTERS, _DRIFT = group("Holdout"), group("Filters"), group("Data pro
 class DriftContract(Options):
     """How far the interactions may differ from those of the previous run."""
 
-    previous_profile: str = Field(
+    previous_profile: Annotated[str, no_credentials("omit them")] = Field(
         default="",
         description="Folder of a profile to compare with, or a folder that keeps the latest run's profile; "
         "none if omitted.",
@@ -80,6 +80,7 @@ class PrepareOptions(DriftContract):
     holdout_last: int = Field(
         default=1,
         ge=1,
+        le=1_000_000,
         description="Items to hold out of each user, for split last.",
         json_schema_extra=_HOLDOUT,
     )
@@ -95,14 +96,23 @@ class PrepareOptions(DriftContract):
         json_schema_extra=_FILTERS,
     )
     min_user_interactions: int = Field(
-        default=1, ge=0, description="Leave out users with fewer interactions.", json_schema_extra=_FILTERS
+        default=1,
+        ge=0,
+        le=MAX_EXACT,
+        description="Leave out users with fewer interactions.",
+        json_schema_extra=_FILTERS,
     )
     min_item_interactions: int = Field(
-        default=1, ge=0, description="Leave out items with fewer interactions.", json_schema_extra=_FILTERS
+        default=1,
+        ge=0,
+        le=MAX_EXACT,
+        description="Leave out items with fewer interactions.",
+        json_schema_extra=_FILTERS,
     )
     max_user_interactions: int = Field(
         default=0,
         ge=0,
+        le=MAX_EXACT,
         description="Leave out users with more interactions, such as bots; 0 is unlimited.",
         json_schema_extra=_FILTERS,
     )

@@ -11,6 +11,7 @@ class PublishOptions(Options):
     top_k: int = Field(
         default=10,
         ge=1,
+        le=100_000,
         description="Number of recommendations to publish for each user.",
         json_schema_extra=group("Output"),
     )

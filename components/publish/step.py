@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from components.options import at_most_items
 from components.publish.options import PublishOptions
 from trainer.files import Schema, begin_artifact, finish_artifact, identity, replacing, sha256
 from trainer.model import Model
@@ -39,8 +40,8 @@ def publish(options: PublishOptions, *, model: Path, recommendations: Path) -> d
     Raises:
         InputError: a folder cannot be read or written.
     """
-    top_k = options.top_k
     fitted = Model.load(model)
+    top_k = at_most_items("top_k", options.top_k, len(fitted.items))
     begin_artifact(recommendations)
     known = np.flatnonzero(np.diff(fitted.seen.indptr))
     block = max(1, _ROWS_PER_SHARD // top_k)

@@ -4,7 +4,7 @@ import pydantic
 from pydantic import Field
 
 from components.options import RankingOptions
-from trainer.config import TrainConfig
+from trainer.config import MAX_FACTORS, TrainConfig
 from trainer.options import Options, fields_of, group
 
 TUNED = (
@@ -27,12 +27,14 @@ class StudyOptions(Options):
     width: int = Field(
         default=4,
         ge=1,
+        le=1000,
         description="Number of trials that run side by side in each round of the study.",
         json_schema_extra=_TUNING,
     )
     max_latent_factors: int = Field(
         default=128,
         ge=MIN_FACTORS,
+        le=MAX_FACTORS,
         description="Maximum number of latent factors that a trial may have.",
         json_schema_extra=_TUNING,
     )

@@ -98,5 +98,5 @@ def _rungs(training: sparse.csr_array, config: TrainConfig) -> Iterator[tuple[in
 def _ndcg(model: Model, validation: sparse.csr_array, k: int) -> float:
     users = np.flatnonzero(np.diff(validation.indptr))
     indptr = np.concatenate([[0], validation.indptr[1:][users]])
-    recommended, _ = model.recommend(users, k)
+    recommended, _ = model.recommend(users, min(k, len(model.items)))
     return ndcg_at_k(recommended, indptr, validation.indices)

@@ -4,7 +4,7 @@ import rich_click as click
 
 from pipeline.commands.jobs import reached_backend
 from pipeline.commands.options import CONTEXT, Flags, json_option, platform_options, with_flags
-from pipeline.display.output import print_json
+from pipeline.display.output import echo, print_json
 
 
 @click.command(context_settings=CONTEXT)
@@ -18,4 +18,4 @@ def command(flags: Flags, run_id: str, as_json: bool) -> None:
     if as_json:
         print_json({"outcome": "asked to stop", "id": run_id})
     else:
-        click.echo(f"Asked {run_id} to stop")
+        echo(f"Asked {run_id} to stop")

@@ -26,7 +26,7 @@ from pipeline.commands.options import (
     with_flags,
 )
 from pipeline.definition.pipelines import PIPELINES
-from pipeline.display.output import print_json
+from pipeline.display.output import echo, print_json
 from pipeline.platforms.backend import Gpus, Job, Plan
 from pipeline.platforms.connect import connect
 from pipeline.platforms.cron import parse_cron, parse_time_zone
@@ -94,7 +94,7 @@ def command(
         context.exit(InputError.exit_code)
     elif not (findings.unchecked or as_json):
         command_line = shlex.join(["wals", "probe", *flags.platform_arguments()])
-        click.echo(f"What only a run can tell, such as the steps' own rights and GPUs: `{command_line}`")
+        echo(f"What only a run can tell, such as the steps' own rights and GPUs: `{command_line}`")
 
 
 def _report(findings: Findings, as_json: bool) -> None:
@@ -102,9 +102,9 @@ def _report(findings: Findings, as_json: bool) -> None:
         print_json({"problems": list(map(str, findings.problems)), "unchecked": findings.unchecked})
         return
     for problem in findings.problems:
-        click.echo(str(problem), err=True)
+        echo(problem, err=True)
     count = len(findings.problems)
     summary = f"{count or 'No'} problem{'s' if count != 1 else ''} found"
     if findings.unchecked:
         summary += f"; could not check everything: {'; '.join(findings.unchecked)}"
-    click.echo(summary)
+    echo(summary)

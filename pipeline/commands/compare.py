@@ -4,11 +4,10 @@ from typing import Any
 
 import rich_click as click
 from rich.console import Console
-from rich.table import Column, Table
 
 from pipeline.commands.jobs import reached_backend
 from pipeline.commands.options import CONTEXT, Flags, json_option, platform_options, with_flags
-from pipeline.display.output import print_json
+from pipeline.display.output import PlainTable, echo, print_json
 from pipeline.platforms.backend import Run
 
 
@@ -34,13 +33,15 @@ def command(flags: Flags, run_ids: tuple[str, ...], show_all: bool, as_json: boo
     if table.row_count:
         Console().print(table)
     if len(runs) > 1 and not _differing(runs):
-        click.echo("The runs have the same parameters")
+        echo("The runs have the same parameters")
     if not any(run.metrics for run in runs):
-        click.echo("There are no metrics to show")
+        echo("There are no metrics to show")
 
 
-def _comparison(runs: list[Run], show_all: bool) -> Table:
-    table = Table("", *(Column(run.id, overflow="fold") for run in runs))
+def _comparison(runs: list[Run], show_all: bool) -> PlainTable:
+    table = PlainTable("")
+    for run in runs:
+        table.add_column(run.id, overflow="fold")
     for name in _parameters(runs) if show_all else _differing(runs):
         table.add_row(name, *(str(run.parameters.get(name, "-")) for run in runs))
     table.add_section()

@@ -10,7 +10,7 @@ from pipeline.definition.compiling import compile_pipeline
 from pipeline.definition.images import step_images
 from pipeline.definition.pipelines import PIPELINES
 from pipeline.definition.targets import TARGETS
-from pipeline.display.output import print_json
+from pipeline.display.output import echo, print_json
 from trainer.errors import InputError
 
 
@@ -79,6 +79,6 @@ def command(
             path = compile_pipeline(PIPELINES[name], target, output_dir, of_step)
             specs.append({"pipeline": name, "target": target.name, "spec": str(path)})
             if not as_json:
-                click.echo(f"{path}\n  upload to {target.upload_hint}")
+                echo(f"{path}\n  upload to {target.upload_hint}")
     if as_json:
         print_json(specs)

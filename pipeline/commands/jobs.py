@@ -26,7 +26,7 @@ from pipeline.platforms.environments import (
     read_parameters,
     with_payer,
 )
-from trainer.errors import CombinedInputError, InputError, collected, problems_of
+from trainer.errors import CombinedInputError, InputError, collected, has_credentials, problems_of
 
 
 def environment_of(flags: Flags) -> Environment:
@@ -202,6 +202,10 @@ def _template_job(backend: Backend, environment: Environment, flags: Flags, loca
                 "cannot be combined with --template, which already names its images",
                 "omit one of them",
             )
+    if has_credentials(location):
+        raise InputError(
+            "template", location, "contains credentials", "give the location that `wals upload` printed"
+        )
     spec = backend.template(location)
     pipeline = _template_pipeline(spec, location)
     parameters = _checked_parameters(environment, pipeline, flags)

@@ -4,7 +4,7 @@ import rich_click as click
 
 from pipeline.commands.jobs import reached_backend
 from pipeline.commands.options import CONTEXT, Flags, json_option, platform_options, with_flags
-from pipeline.display.output import print_json
+from pipeline.display.output import echo, print_json
 
 
 @click.command(context_settings=CONTEXT)
@@ -24,4 +24,4 @@ def command(flags: Flags, run_id: str, step: str, as_json: bool) -> None:
         print_json(list(lines))
         return
     for line in lines:
-        click.echo(line.text if step else f"{line.step}: {line.text}")
+        echo(line.text if step else f"{line.step}: {line.text}")

@@ -6,10 +6,9 @@ from typing import Any
 
 import rich_click as click
 from rich.console import Console
-from rich.table import Table
 
 from pipeline.commands.options import CONTEXT, json_option
-from pipeline.display.output import print_json
+from pipeline.display.output import PlainTable, print_json
 from pipeline.display.results import named, read_titles
 from trainer.errors import InputError
 from trainer.model import Model
@@ -38,7 +37,7 @@ def command(folder: Path, user: str, k: int, titles: Path | None, as_json: bool)
     index = int(model.users.index_of([model.users.parse(user)])[0])
     if index < 0:
         raise InputError("user", user, "is unknown to the model", "give a user of the training ratings")
-    indices, scores = model.recommend([index], k)
+    indices, scores = model.recommend([index], min(k, len(model.items)))
     kept = indices[0] >= 0
     items = model.items.take(indices[0][kept])
     ranked = enumerate(zip(items, named(items, names), scores[0][kept], strict=True), 1)
@@ -52,8 +51,8 @@ def command(folder: Path, user: str, k: int, titles: Path | None, as_json: bool)
         Console().print(_table(rows, ["rank", "item", *(["title"] if titles else []), "score"]))
 
 
-def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
-    table = Table(*columns)
+def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> PlainTable:
+    table = PlainTable(*columns)
     for row in rows:
         table.add_row(*(f"{row[name]:.4f}" if name == "score" else str(row[name]) for name in columns))
     return table

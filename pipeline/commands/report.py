@@ -6,7 +6,7 @@ import rich_click as click
 
 from pipeline.commands.jobs import reached_backend
 from pipeline.commands.options import CONTEXT, Flags, json_option, platform_options, with_flags
-from pipeline.display.output import print_json
+from pipeline.display.output import echo, print_json
 from trainer.files import make_writable, replacing
 
 
@@ -34,4 +34,4 @@ def command(flags: Flags, run_id: str, output_dir: Path | None, as_json: bool) -
     if as_json:
         print_json({"id": run_id, "report": str(file)})
     else:
-        click.echo(file)
+        echo(file)

@@ -5,11 +5,10 @@ import sys
 
 import rich_click as click
 from rich.console import Console
-from rich.table import Table
 
 from pipeline.commands.jobs import reached_backend
 from pipeline.commands.options import CONTEXT, Flags, json_option, platform_options, with_flags
-from pipeline.display.output import print_json
+from pipeline.display.output import PlainTable, print_json
 from pipeline.display.remote_run import check_succeeded, follow, run_view
 from pipeline.platforms.backend import Backend, Run
 
@@ -62,8 +61,8 @@ def show_run(run: Run, as_json: bool) -> None:
         console.print(metrics_table(run.metrics))
 
 
-def _runs_table(runs: list[Run]) -> Table:
-    table = Table("run", "name", "state", "submitted", "duration")
+def _runs_table(runs: list[Run]) -> PlainTable:
+    table = PlainTable("run", "name", "state", "submitted", "duration")
     for run in runs:
         duration = str(run.ended - run.created).split(".")[0] if run.ended else ""
         submitted = run.created.astimezone().strftime("%Y-%m-%d %H:%M")

@@ -6,7 +6,6 @@ from zoneinfo import ZoneInfo
 
 import rich_click as click
 from rich.console import Console
-from rich.table import Table
 
 from pipeline.commands.jobs import environment_of, job_of, reached_backend
 from pipeline.commands.options import (
@@ -19,7 +18,7 @@ from pipeline.commands.options import (
     template_option,
     with_flags,
 )
-from pipeline.display.output import print_json
+from pipeline.display.output import PlainTable, echo, print_json
 from pipeline.platforms.backend import Plan, Schedule
 from pipeline.platforms.connect import connect
 from pipeline.platforms.cron import next_times, parse_cron, parse_time_zone
@@ -108,7 +107,7 @@ def set_command(
     if not as_json:
         Console().print(_times_table(time_zone, times))
     if catch_up and environment.platform.target == "vertex":
-        click.echo(
+        echo(
             "Vertex AI makes up only for runs missed while a schedule was paused, and only when it is "
             f"resumed with `wals schedule resume {schedule_name} --catch-up`",
             err=True,
@@ -181,7 +180,7 @@ def _print_outcome(outcome: str, schedule: Schedule, as_json: bool) -> None:
     if as_json:
         print_json({"outcome": outcome, "schedule": schedule})
     else:
-        click.echo(f"{outcome.capitalize()}: {schedule.name} ({schedule.id})")
+        echo(f"{outcome.capitalize()}: {schedule.name} ({schedule.id})")
 
 
 def _aware(option: str, time: datetime | None, zone: ZoneInfo) -> datetime | None:
@@ -212,16 +211,16 @@ def _next_times(cron: str, zone: ZoneInfo, start: datetime | None, end: datetime
     return times
 
 
-def _times_table(time_zone: str, times: list[datetime]) -> Table:
+def _times_table(time_zone: str, times: list[datetime]) -> PlainTable:
     """Return times in their own zone, in local time and in UTC."""
-    table = Table(time_zone, "local time", "UTC", title="Next runs", title_justify="left")
+    table = PlainTable(time_zone, "local time", "UTC", title="Next runs", title_justify="left")
     for time in times:
         table.add_row(*(f"{at:%a %Y-%m-%d %H:%M}" for at in (time, time.astimezone(), time.astimezone(UTC))))
     return table
 
 
-def _schedules_table(schedules: list[Schedule]) -> Table:
-    table = Table("schedule", "cron", "state", "next run", "id")
+def _schedules_table(schedules: list[Schedule]) -> PlainTable:
+    table = PlainTable("schedule", "cron", "state", "next run", "id")
     for schedule in schedules:
         state = "paused" if schedule.paused else "active"
         next_run = f"{schedule.next_run.astimezone():%Y-%m-%d %H:%M}" if schedule.next_run else ""

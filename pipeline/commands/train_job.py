@@ -22,7 +22,7 @@ from pipeline.commands.options import (
 from pipeline.commands.runs import follow_run, show_run
 from pipeline.definition.settings import merged
 from pipeline.definition.vertex_machines import region_problems
-from pipeline.display.output import print_json, print_line
+from pipeline.display.output import echo, print_json, print_line
 from pipeline.display.remote_run import check_succeeded
 from pipeline.platforms.environments import Environment, Vertex
 from pipeline.platforms.vertex.training_jobs import (
@@ -96,7 +96,7 @@ def local(context: click.Context, arguments: tuple[str, ...]) -> None:
     """
     folder = f"--job-dir={Path('runs') / datetime.now().strftime('%Y-%m-%dT%H-%M-%S')}"
     given = parsed([folder, *arguments])
-    click.echo(f"Training into {given.output_dir or given.job_dir}")
+    echo(f"Training into {given.output_dir or given.job_dir}")
     context.exit(task.main([folder, *arguments]))
 
 

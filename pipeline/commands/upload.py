@@ -7,7 +7,7 @@ import rich_click as click
 
 from pipeline.commands.jobs import compiled_spec, environment_of
 from pipeline.commands.options import CONTEXT, Flags, json_option, platform_options, spec_options, with_flags
-from pipeline.display.output import print_json
+from pipeline.display.output import echo, print_json
 from pipeline.platforms.connect import connect
 
 
@@ -32,5 +32,5 @@ def command(flags: Flags, template_tags: tuple[str, ...], as_json: bool) -> None
     if as_json:
         print_json(uploaded)
     else:
-        click.echo(f"{'Uploaded' if uploaded.created else 'Already there'}: {uploaded.version}")
-        click.echo(uploaded.location)
+        echo(f"{'Uploaded' if uploaded.created else 'Already there'}: {uploaded.version}")
+        echo(uploaded.location)

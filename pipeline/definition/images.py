@@ -8,11 +8,13 @@ from pathlib import Path
 
 from components.images import DEFAULT_PREFIX, DEFAULT_TAG, check_image, image, image_name
 from pipeline.definition.targets import Target
-from trainer.errors import InputError
+from trainer.errors import InputError, translated
 from trainer.files import Schema
+from trainer.inputs import open_input
 
 SCHEMA = Schema("wals.images", 1)
 
+_MAX_BYTES = 1 << 20
 _REFERENCE = re.compile(r"\S+@sha256:[0-9a-f]{64}")
 _REMEDY = "push the images again: make push REGISTRY=..."
 
@@ -81,12 +83,12 @@ def pinned_images(path: Path, target: Target) -> Callable[[str], str]:
 
 def _read(path: Path) -> tuple[dict[str, str], set[str]]:
     """Return the images by step, and the steps whose images have CUDA."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError("images", str(path), f"cannot be read ({error.strerror})", _REMEDY) from error
-    except ValueError as error:
-        raise InputError("images", str(path), "is not valid JSON", _REMEDY) from error
+    invalid = InputError("images", str(path), "is not valid JSON", _REMEDY)
+    with (
+        open_input("images", path, _REMEDY) as file,
+        translated(((ValueError, RecursionError), lambda _: invalid)),
+    ):
+        content = json.loads(file.read(_MAX_BYTES))
     if not isinstance(content, dict) or (content.get("schema"), content.get("schema_version")) != SCHEMA:
         raise InputError("images", str(path), f"is not of schema {SCHEMA.name} {SCHEMA.version}", _REMEDY)
     images, accelerators = content.get("images"), content.get("accelerators")

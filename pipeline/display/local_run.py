@@ -9,10 +9,8 @@ from typing import Self
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.spinner import Spinner
-from rich.table import Table
-from rich.text import Text
 
-from pipeline.display.output import print_line
+from pipeline.display.output import PlainTable, plain, print_line
 from pipeline.local.runner import StepEvent
 
 
@@ -75,17 +73,17 @@ class RunDisplay:
         }[event.kind]
         print_line(self.console, f"{event.step:<9} {text}")
 
-    def _table(self) -> Table:
-        table = Table.grid(padding=(0, 2))
+    def _table(self) -> RenderableType:
+        table = PlainTable.grid(padding=(0, 2))
         for name, step in self._state.items():
             marks: dict[str, RenderableType] = {
-                "waiting": Text("·", style="dim"),
+                "waiting": plain("·", style="dim"),
                 "running": self._spinner,
-                "succeeded": Text("✓", style="green"),
-                "failed": Text("✗", style="red"),
+                "succeeded": plain("✓", style="green"),
+                "failed": plain("✗", style="red"),
             }
             duration = time.monotonic() - step.started if step.state == "running" else step.seconds
             seconds = "" if step.state == "waiting" else f"{duration:.1f} s"
-            line = Text(step.line, style="dim", no_wrap=True, overflow="ellipsis")
-            table.add_row(marks[step.state], Text(name), Text(seconds, justify="right"), line)
+            line = plain(step.line, style="dim", no_wrap=True, overflow="ellipsis")
+            table.add_row(marks[step.state], plain(name), plain(seconds, justify="right"), line)
         return table

@@ -1,12 +1,21 @@
-"""Printing results for scripts and lines for people."""
+"""Printing results for scripts, and lines and tables for people.
+
+Whatever people see goes through this module: ids, titles, names, messages of servers and lines of logs come
+from elsewhere, and neither rich nor the terminal may interpret them.
+"""
 
 import json
+import logging
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from trainer.terminal import visible
 
 
 def print_json(value: Any) -> None:
@@ -22,6 +31,47 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, default=plain))
 
 
+def echo(line: object, *, err: bool = False) -> None:
+    """Print a line, on standard error if ``err`` is true."""
+    click.echo(visible(str(line)), err=err)
+
+
 def print_line(console: Console, line: str) -> None:
     """Print a line unchanged: no markup, colours or line breaks are added."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(plain(line), soft_wrap=True)
+
+
+def plain(
+    text: str,
+    style: str = "",
+    *,
+    justify: Literal["left", "right"] | None = None,
+    overflow: Literal["fold", "ellipsis"] | None = None,
+    no_wrap: bool | None = None,
+) -> Text:
+    """Return a text for rich to show unchanged; the arguments are those of ``rich.text.Text``."""
+    return Text(visible(text), style, justify=justify, overflow=overflow, no_wrap=no_wrap)
+
+
+class PlainTable(Table):
+    """A table that shows texts unchanged."""
+
+    def add_column(self, header: RenderableType = "", *arguments: Any, **keywords: Any) -> None:
+        """See ``rich.table.Table``."""
+        super().add_column(_cell(header), *arguments, **keywords)
+
+    def add_row(self, *cells: RenderableType | None, **keywords: Any) -> None:
+        """See ``rich.table.Table``."""
+        super().add_row(*map(_cell, cells), **keywords)
+
+
+def _cell(content: Any) -> Any:
+    return plain(content) if isinstance(content, str) else content
+
+
+class PlainFormatter(logging.Formatter):
+    """Formats log messages as lines to show unchanged."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See ``logging.Formatter``."""
+        return visible(super().format(record))

@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 
-from rich.table import Table
-from rich.text import Text
-
 from components.probe.findings import Finding
+from pipeline.display.output import PlainTable, plain
 
 _STYLES = {"ok": "green", "warning": "yellow", "fix": "bold red"}
 
 
-def findings_table(rows: Sequence[Finding]) -> Table:
+def findings_table(rows: Sequence[Finding]) -> PlainTable:
     """Return the lines of the table, the worst last, next to the prompt."""
-    table = Table("", "steps", "check", "found", "what to do", title="Probe", title_justify="left")
+    table = PlainTable("", "steps", "check", "found", "what to do", title="Probe", title_justify="left")
     for row in rows:
         cells = (", ".join(row.steps), row.check, row.found, row.remedy)
-        table.add_row(Text(row.status, _STYLES[row.status]), *(Text(cell, overflow="fold") for cell in cells))
+        table.add_row(
+            plain(row.status, _STYLES[row.status]), *(plain(cell, overflow="fold") for cell in cells)
+        )
     return table

@@ -6,10 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
-from pipeline.display.output import print_line
+from pipeline.display.output import PlainTable, plain, print_line
 from pipeline.platforms.backend import FINAL_STATES, Backend, Run, Step
 from pipeline.platforms.network import AccessError
 from trainer.errors import InputError, WalsError
@@ -71,15 +69,15 @@ def _shown(polls: Iterator[Run], console: Console) -> Run:
 
 def run_view(run: Run) -> RenderableType:
     """Return a run's state, steps and link, to print."""
-    table = Table.grid(padding=(0, 2))
+    table = PlainTable.grid(padding=(0, 2))
     for step in run.steps:
-        state = Text(step.state, _STYLES.get(step.state, "dim"))
+        state = plain(step.state, _STYLES.get(step.state, "dim"))
         table.add_row(
-            Text(step.name), state, Text(_duration(step)), Text(_own_link(step, run), overflow="fold")
+            plain(step.name), state, plain(_duration(step)), plain(_own_link(step, run), overflow="fold")
         )
-    head = Text(f"{run.id}  {run.state}", _STYLES.get(run.state, ""))
-    error = [Text(run.error, "red")] if run.error else []
-    return Group(head, table, *error, Text(run.link, overflow="fold"))
+    head = plain(f"{run.id}  {run.state}", _STYLES.get(run.state, ""))
+    error = [plain(run.error, "red")] if run.error else []
+    return Group(head, table, *error, plain(run.link, overflow="fold"))
 
 
 def check_succeeded(run: Run) -> None:

@@ -1,6 +1,7 @@
 """Tables of a run's results: metrics and recommended titles."""
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
 from components.evaluate.labels import BASELINE_PREFIX, metric_label, model_metrics
+from pipeline.display.output import PlainTable, plain
 from trainer.errors import InputError
+from trainer.inputs import open_input
 from trainer.matrix import InteractionMatrix
 from trainer.model import Model
 
@@ -29,7 +30,9 @@ def read_titles(path: Path) -> Titles:
         InputError: the file cannot be read or has no such column.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with io.TextIOWrapper(
+            open_input("titles", path, "give a CSV file"), encoding="utf-8-sig", newline=""
+        ) as file:
             rows = csv.reader(file)
             header = [name.strip().lower() for name in next(rows, [])]
             if "title" not in header:
@@ -50,9 +53,9 @@ def named(ids: Sequence[Any], titles: Titles) -> list[str]:
     return [titles.get(str(item), str(item)) for item in ids]
 
 
-def metrics_table(metrics: Mapping[str, float]) -> Table:
+def metrics_table(metrics: Mapping[str, float]) -> PlainTable:
     """Return the model's metrics next to those of the popularity baseline."""
-    table = Table(title="Holdout metrics", title_justify="left")
+    table = PlainTable(title="Holdout metrics", title_justify="left")
     table.add_column("")
     table.add_column("WALS", justify="right")
     table.add_column("popularity", justify="right")
@@ -64,12 +67,14 @@ def metrics_table(metrics: Mapping[str, float]) -> Table:
     return table
 
 
-def recommendations_table(model: Model, training: InteractionMatrix, titles: Titles, shown: int) -> Table:
+def recommendations_table(
+    model: Model, training: InteractionMatrix, titles: Titles, shown: int
+) -> PlainTable:
     """Return what three users rated best in training, and what is recommended to them.
 
     The users are spread evenly over the vocabulary, so the same data always show the same users.
     """
-    table = Table(title="Recommendations", title_justify="left", show_lines=True)
+    table = PlainTable(title="Recommendations", title_justify="left", show_lines=True)
     for column in ("user", "liked most", "recommended"):
         table.add_column(column)
     users = len(model.users)
@@ -85,7 +90,7 @@ def recommendations_table(model: Model, training: InteractionMatrix, titles: Tit
 
 
 def _lines(names: Sequence[str]) -> Group:
-    return Group(*(Text(name, no_wrap=True, overflow="ellipsis") for name in names))
+    return Group(*(plain(name, no_wrap=True, overflow="ellipsis") for name in names))
 
 
 def _best_rated(training: InteractionMatrix, user: int, shown: int) -> NDArray[Any]:

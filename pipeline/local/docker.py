@@ -64,7 +64,8 @@ def _local_paths(source: str) -> list[Path]:
     path = Path(source)
     while _WILDCARDS & set(str(path)):
         path = path.parent
-    return [path] if path.exists() else []
+    # Unlike `Path.exists`, it also takes a name that no file can have.
+    return [path] if os.path.exists(path) else []  # noqa: PTH110
 
 
 def _images(spec: Path) -> list[str]:

@@ -19,11 +19,14 @@ from pipeline.definition.settings import (
     Tensorboard,
 )
 from trainer.errors import CombinedInputError, InputError, collected
-from trainer.options import input_errors, invalid, unknown_field
+from trainer.options import input_errors, invalid, no_credentials, unknown_field
+
+_GoogleAddress = Annotated[str, no_credentials("omit them; the application default credentials are used")]
+_StoreAddress = Annotated[str, no_credentials("omit them; the server has its own")]
 
 
 class _Section(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
 
 class Vertex(_Section):
@@ -44,7 +47,7 @@ class Vertex(_Section):
     service_account: ServiceAccount = Field(
         default="", description="Service account that steps run as; the project's default if omitted."
     )
-    template_repository: str = Field(
+    template_repository: _GoogleAddress = Field(
         default="",
         pattern=r"^(https?://\S+)?$",
         description="KFP repository of Artifact Registry, https://REGION-kfp.pkg.dev/PROJECT/REPOSITORY.",
@@ -77,7 +80,7 @@ class Vertex(_Section):
     labels: dict[LabelKey, LabelValue] = Field(
         default={}, max_length=63, description="Label of runs; repeatable."
     )
-    endpoint: str = Field(
+    endpoint: _GoogleAddress = Field(
         default="",
         pattern=r"^(https?://\S+)?$",
         description="Another address of the Vertex AI API; http:// addresses get no credentials.",
@@ -95,13 +98,13 @@ class Kubeflow(_Section):
     """An open-source Kubeflow Pipelines server."""
 
     target: Literal["kubeflow"] = "kubeflow"
-    host: str = Field(
+    host: Annotated[str, no_credentials("put a token into KUBEFLOW_TOKEN")] = Field(
         pattern=r"^https?://\S+$",
         description="Address of the UI of Kubeflow Pipelines, such as http://localhost:8080.",
     )
     namespace: str = Field(default="", description="Profile namespace on a multi-user server.")
     experiment: str = Field(default="wals", min_length=1, description="Experiment to put runs in.")
-    pipeline_root: str = Field(
+    pipeline_root: _StoreAddress = Field(
         default="",
         description="Folder that runs write their artifacts under; the server's default if omitted.",
     )

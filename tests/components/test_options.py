@@ -150,6 +150,6 @@ def test_a_line_has_the_field_the_value_the_problem_and_the_remedy() -> None:
         "source 5: is not text; give another value",
         "data_type 'tables': is unknown; choose from ratings, user_ratings, web_views, ga4, query",
         "has_header 'yes': is not true or false; give another value",
-        "window_days -1: is below 0; give an integer of at least 0",
+        "window_days -1: is below 0; give an integer of at least 0 and of at most 10000000",
         "sorce 'a.csv': is unknown; did you mean source?",
     ]

@@ -54,5 +54,5 @@ def test_bad_options_end_the_process_with_one_line_and_the_exit_code(
         run_step(lambda _: pytest.fail("the step ran"), PublishOptions, {"top_k": 0})
     assert ended.value.code == 2
     assert capsys.readouterr().err.splitlines() == [
-        f"{ERROR_MARK}[2] top_k 0: is below 1; give an integer of at least 1"
+        f"{ERROR_MARK}[2] top_k 0: is below 1; give an integer of at least 1 and of at most 100000"
     ]

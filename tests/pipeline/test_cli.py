@@ -34,7 +34,7 @@ def test_the_parameters_are_in_groups_with_choices_and_ranges(wals: Wals) -> Non
     assert {"Holdout", "Model", "Training", "Solver", "Evaluation", "Output"} <= set(groups)
     assert "[random|last|time|users]" in output
     assert "FLOAT [0<x<1]" in output
-    assert "INTEGER [x>=1]" in output
+    assert "INTEGER [1<=x<=16384]" in output
 
 
 def test_a_missing_source_is_one_line(wals: Wals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from trainer.checkpoint import Checkpoints
 from trainer.config import LINEAR, LOG, TrainConfig
-from trainer.errors import InputError
+from trainer.errors import InputError, has_credentials
 from trainer.job.reading import FIELD
 from trainer.options import choices_of, value_type
 from trainer.storage import is_remote, joined
@@ -73,6 +73,10 @@ def check(given: argparse.Namespace) -> None:
     """
     config_of(given)
     source_of(given)
+    for name in ("train_file", "gcs_bucket", "job_dir", "output_dir", "warm_start"):
+        if has_credentials(getattr(given, name) or ""):
+            flag = f"--{name}" if name == "warm_start" else f"--{name.replace('_', '-')}"
+            raise InputError(flag, getattr(given, name), "contains credentials", "omit them")
     checkpoints_of(given)
     if not 0 <= given.test_fraction < 1:
         raise InputError(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from trainer.errors import InputError, translated
+from trainer.inputs import open_input
 from trainer.vocabulary import Vocabulary
 
 FIELD = "--train-file"
@@ -65,6 +66,8 @@ def read_interactions(path: Path, *, delimiter: str, headers: bool) -> Interacti
 
     def unreadable(error: OSError) -> InputError:
         return InputError(FIELD, str(path), error.strerror or str(error), "give a readable file")
+
+    open_input(FIELD, path, "give a readable file").close()
 
     def malformed(error: pa.ArrowException) -> InputError:
         problem = str(error).partition("\n")[0]

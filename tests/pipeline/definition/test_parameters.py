@@ -29,7 +29,11 @@ def test_every_default_and_choice_is_accepted_as_a_value_and_as_text(name: str, 
     [
         ("wt_type", "2", "wt_type 2: is unknown; choose from 0, 1"),
         ("seed", "-1", "seed -1: is below 0; give an integer of at least 0"),
-        ("latent_factors", "many", "latent_factors 'many': is not an integer; give an integer of at least 1"),
+        (
+            "latent_factors",
+            "many",
+            "latent_factors 'many': is not an integer; give an integer of at least 1 and of at most 16384",
+        ),
         ("holdout_fraction", "1", "holdout_fraction 1.0: is not below 1; give a number above 0 and below 1"),
         ("has_header", "maybe", "has_header 'maybe': is not true or false; give another value"),
         ("window_start", "soon", "window_start 'soon': is not a time"),
