@@ -1,7 +1,6 @@
 """The relational work of preparation: ids that cannot be numbered or held."""
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -57,8 +56,7 @@ def test_two_billion_users_are_fetched(ids, text):
 def test_ids_and_the_bytes_of_their_text_are_counted_once_each(monkeypatch, bound, ids, limit, is_refused):
     monkeypatch.setattr(relations, bound, limit)
     with DuckDB.open(ordered=False) as engine:
-        rows = pd.DataFrame({"user_id": ids})  # noqa: F841 - DuckDB finds it by its name
-        engine.connection.execute("CREATE TABLE filtered AS SELECT * FROM rows")
+        engine.connection.from_arrow(pa.table({"user_id": ids})).create("filtered")
         is_text = isinstance(ids[0], str)
         if is_refused:
             with pytest.raises(InputError, match="more than 9"):
@@ -87,8 +85,7 @@ def test_ids_are_numbered_in_order_within_ranges_of_similar_size(monkeypatch, id
     monkeypatch.setattr(relations, "_SAMPLED", 10)
     monkeypatch.setattr(relations, "_SPACING", 50)
     with DuckDB.open(ordered=False) as engine:
-        rows = pd.DataFrame({"user_id": ids})  # noqa: F841 - DuckDB finds it by its name
-        engine.connection.execute("CREATE TABLE filtered AS SELECT * FROM rows")
+        engine.connection.from_arrow(pa.table({"user_id": ids})).create("filtered")
         users, counts = number(engine, "filtered", "user", is_text=isinstance(ids[0], str), seed=1)
         sizes = engine.connection.execute(
             "SELECT count(*) FROM users JOIN ranges_users "

@@ -56,7 +56,7 @@ def test_no_command_shows_a_password(
 
 
 def test_the_location_of_a_template_shows_no_password(wals: Wals) -> None:
-    location = "https://user:hunter2@europe-west1-kfp.pkg.dev/p/r/x/sha256:00"
+    location = "https://user:hunter2@registry.example.com/p/r/x/sha256:00"
     result = wals("submit", *VERTEX[:-2], *SOURCE, "--template", location, "--dry-run")
     assert result.exit_code == 2
     assert "contains credentials" in result.stderr
@@ -97,7 +97,12 @@ def test_a_shortened_value_has_no_part_of_a_password(length: int) -> None:
     [
         *("http://localhost:8080", "http://localhost:8080/#/runs/a@b", "gs://bucket/user@example.com/r.csv"),
         *("bq://example.com:my-project.a.b", "s3://bucket/a:b", "trainer@p.iam.gserviceaccount.com"),
-        *("r/wals:1.0@sha256:00", "https://r-kfp.pkg.dev/p/r/x/sha256:00", "user:group", "http://[::1]:80/"),
+        *(
+            "r/wals:1.0@sha256:00",
+            "https://europe-west1-kfp.pkg.dev/p/r/x/sha256:00",
+            "user:group",
+            "http://[::1]:80/",
+        ),
     ],
 )
 def test_addresses_without_credentials_stay(text: str) -> None:

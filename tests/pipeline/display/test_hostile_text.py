@@ -15,6 +15,7 @@ from rich.console import Console
 from scipy import sparse
 
 from components.probe.findings import Finding
+from pipeline.display import remote_run
 from pipeline.display.local_run import RunDisplay
 from pipeline.display.output import PlainTable, print_line
 from pipeline.display.probe import findings_table
@@ -91,6 +92,8 @@ def test_runs_of_a_hostile_server_are_shown_as_text(
     wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "900")
+    for name in ("_FIRST_POLL_SECONDS", "_LONGEST_POLL_SECONDS"):
+        monkeypatch.setattr(remote_run, name, 0.01)
     # A carriage return ends a line of a log.
     text, shown = (
         "".join(texts).replace("\r", "").replace(r"\r", "") for texts in zip(*ATTACKS.values(), strict=True)
