@@ -21,8 +21,8 @@ WORKERS ?= auto
 # The sample's titles are for the sample's ratings only.
 TITLES ?= $(if $(filter $(SAMPLE)/%,$(DATA)),$(SAMPLE)/movies.csv)
 
-.PHONY: help setup run tune test test-docker test-airflow check conformance compile golden docs images sbom push kind-up \
-	kind-load kind-run kind-down bench-train bench-data lock clean
+.PHONY: help setup run tune test test-attack test-docker test-airflow check conformance compile golden docs images sbom \
+	push kind-up kind-load kind-run kind-down bench-train bench-data lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ compile: .venv/.run ## Write build/*.yaml to upload to Vertex AI and Kubeflow
 
 test: .venv/.dev ## Run the tests, in a process per core (WORKERS=0 for a single one)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 6 --dist worksteal
+
+test-attack: .venv/.dev ## Attack the readers of files, manifests and configuration, and what is shown
+	$(BIN)/python -m pytest -q -m attack -n $(WORKERS) --maxprocesses 6 --dist worksteal
 
 test-docker: .venv/.dev ## Build the images and test them and the runs in containers (requires Docker)
 	$(BIN)/python -m pytest -q -m docker tests/containers

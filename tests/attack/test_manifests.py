@@ -26,6 +26,8 @@ from trainer.model import Model
 from trainer.training import fit
 from trainer.vocabulary import Vocabulary, load_vocabularies, save_vocabularies
 
+pytestmark = pytest.mark.attack
+
 CONFIG = TrainConfig(latent_factors=2, num_iters=2)
 ENTRIES = sparse.csr_array(np.array([[1, 0, 2], [0, 3, 0], [4, 0, 5], [0, 6, 7]], np.float32))
 

@@ -11,6 +11,8 @@ from tests.components.steps import extract
 from trainer.errors import InputError
 from trainer.files import MANIFEST
 
+pytestmark = pytest.mark.attack
+
 SECRET = "user,item,rating\n666,666,5\n"
 
 

@@ -11,6 +11,8 @@ from components.extract.storage import find_files
 from trainer.errors import InputError
 from trainer.job.reading import read_interactions
 
+pytestmark = pytest.mark.attack
+
 CSV = "user,item,rating\n1,2,3\n"
 
 

@@ -9,6 +9,8 @@ from tests.pipeline.conftest import Wals
 from trainer import task
 from trainer.errors import InputError, WalsError, has_credentials, without_credentials
 
+pytestmark = pytest.mark.attack
+
 PASSWORDS = ["hunter2", "p@ss", "abc/def+ghi/jkl", "%40secret", "x" * 300, "a:b"]
 VERTEX = ("--target", "vertex", "--project", "my-project", "--region", "europe-west1")
 VERTEX += ("--pipeline-root", "gs://bucket/runs", "--image-prefix", "wals")

@@ -32,6 +32,8 @@ from trainer.model import Model, seen_of
 from trainer.terminal import visible
 from trainer.vocabulary import Vocabulary
 
+pytestmark = pytest.mark.attack
+
 # The text, and what a person must see of it.
 ATTACKS = {
     "a closing tag": ("[/foo]", "[/foo]"),
