@@ -63,6 +63,11 @@ class Source:
     ingested_by: str = ""
 
 
+def digest_of(sql: str, parameters: Parameters | None) -> str:
+    """Return what tells a query with its parameters from others, for the name of its table."""
+    return hashlib.sha256(json.dumps([sql, parameters]).encode()).hexdigest()[:12]
+
+
 class BigQuery:
     """Runs query jobs and reads their results; an `Engine`.
 
@@ -222,9 +227,9 @@ class BigQuery:
         if not self._dataset:
             yield from self._read(self._session(sql, parameters))
             return
-        digest = hashlib.sha256(json.dumps([sql, parameters]).encode()).hexdigest()[:12]
-        self.create(f"rows_{digest}", sql, parameters)
-        path = bigquery.TableReference.from_string(self._path(f"rows_{digest}"))
+        name = f"rows_{digest_of(sql, parameters)}"
+        self.create(name, sql, parameters)
+        path = bigquery.TableReference.from_string(self._path(name))
         yield from self._read(self._table_session(path))
 
     def cost(self) -> dict[str, int]:

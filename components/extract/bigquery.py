@@ -1,7 +1,5 @@
 """Extraction from BigQuery, into Parquet files or a table that stays in BigQuery."""
 
-import hashlib
-import json
 import logging
 import secrets
 from dataclasses import replace
@@ -9,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from components.engines.bigquery import BigQuery, Source, TimeTravelError
+from components.engines.bigquery import BigQuery, Source, TimeTravelError, digest_of
 from components.engines.sql import Checked, checked_query, quoted, render, subquery
 from components.extract.names import table_of
 from components.extract.options import ExtractOptions
@@ -167,7 +165,7 @@ def _read(engine: BigQuery, options: ExtractOptions, query: Query, output: Path)
         (counted,) = engine.fetch(query.without_user, query.parameters).to_pylist()
         without_user = query.check_users(counted["events"])
     if options.staging_dataset:
-        digest = hashlib.sha256(json.dumps([query.sql, query.parameters]).encode()).hexdigest()[:12]
+        digest = digest_of(query.sql, query.parameters)
         content = _stage(engine, f"{digest}_interactions", query)
         content["staged"] = {
             "dataset": options.staging_dataset,

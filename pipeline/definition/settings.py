@@ -96,6 +96,18 @@ class CustomJob(_Settings):
     )
     labels: dict[LabelKey, LabelValue] = Field(default={}, description="Labels of the job.")
 
+    def with_defaults(self, defaults: Mapping[str, str]) -> Self:
+        """Return this job with values for the settings that it leaves empty.
+
+        Args:
+            defaults: values by setting.
+        """
+        missing = {name: value for name, value in defaults.items() if not getattr(self, name)}
+        if self.network or self.network_attachment:
+            # A job has either of them, and this one has chosen.
+            missing = {name: missing[name] for name in missing.keys() - {"network", "network_attachment"}}
+        return self.model_copy(update=missing)
+
 
 class StepSettings(_Settings):
     """Where and how a step runs."""
@@ -145,11 +157,7 @@ class StepSettings(_Settings):
         """
         if not self.custom_job:
             return self
-        missing = {name: value for name, value in defaults.items() if not getattr(self.custom_job, name)}
-        if self.custom_job.network:
-            # A job has either a network or an attachment.
-            missing.pop("network_attachment", None)
-        return self.model_copy(update={"custom_job": self.custom_job.model_copy(update=missing)})
+        return self.model_copy(update={"custom_job": self.custom_job.with_defaults(defaults)})
 
     @pydantic.field_validator("cpu")
     @classmethod

@@ -112,11 +112,12 @@ def remote_arguments(arguments: Sequence[str], pipeline_root: str, now: datetime
 
 def custom_job_request(platform: Vertex, job: TrainingJob) -> dict[str, Any]:
     """Return the ``CreateCustomJobRequest`` of a job, as JSON values."""
-    spec = _spec(platform, job)
+    where = _job_of(platform, job)
+    spec = _spec(where, job)
     # A job is shown in a TensorBoard instance or in an experiment, but not in both.
-    if platform.experiment and not _job_of(platform, job).tensorboard:
+    if platform.experiment and not where.tensorboard:
         spec["experiment"] = experiment_of(platform)
-    made = {"displayName": job.name, "jobSpec": spec, **_common(platform, job)}
+    made = {"displayName": job.name, "jobSpec": spec, **_common(where)}
     return {"parent": parent_of(platform), "customJob": made}
 
 
@@ -146,6 +147,7 @@ def hyperparameter_request(
         raise InputError(
             "--parallel-trials", parallel_trials, f"is above --max-trials {max_trials}", "lower it"
         )
+    where = _job_of(platform, job)
     trial = TrainingJob(job.name, job.image, [*job.arguments, "--hypertune"], job.machine)
     made = {
         "displayName": job.name,
@@ -155,8 +157,8 @@ def hyperparameter_request(
         },
         "maxTrialCount": max_trials,
         "parallelTrialCount": parallel_trials,
-        "trialJobSpec": _spec(platform, trial),
-        **_common(platform, job),
+        "trialJobSpec": _spec(where, trial),
+        **_common(where),
     }
     return {"parent": parent_of(platform), "hyperparameterTuningJob": made}
 
@@ -168,23 +170,17 @@ def _parameter(name: str, kind: str, least: float, most: float, scale: str) -> d
 
 def _job_of(platform: Vertex, job: TrainingJob) -> CustomJob:
     """Return the custom job that the train step's settings describe, with what the platform's runs have."""
-    where = job.machine.custom_job or MACHINE
-    return where.model_copy(
-        update={
-            "service_account": where.service_account or platform.service_account,
-            "network": where.network or ("" if where.network_attachment else platform.network),
-            "network_attachment": where.network_attachment
-            or ("" if where.network else platform.network_attachment),
-            "encryption_key": where.encryption_key or platform.encryption_key,
-            "tensorboard": where.tensorboard or platform.tensorboard,
-            "labels": {**platform.labels, **where.labels},
+    where = (job.machine.custom_job or MACHINE).with_defaults(
+        {
+            name: getattr(platform, name)
+            for name in ("service_account", "network", "network_attachment", "encryption_key", "tensorboard")
         }
     )
+    return where.model_copy(update={"labels": {**platform.labels, **where.labels}})
 
 
-def _spec(platform: Vertex, job: TrainingJob) -> dict[str, Any]:
+def _spec(where: CustomJob, job: TrainingJob) -> dict[str, Any]:
     """Return the ``CustomJobSpec`` of a job."""
-    where = _job_of(platform, job)
     if where.tensorboard and not where.service_account:
         raise InputError(
             "tensorboard",
@@ -230,9 +226,8 @@ def _output_of(job: TrainingJob) -> str:
     return re.sub("^/gcs/", "gs://", flags.output_of(parsed(job.arguments)))
 
 
-def _common(platform: Vertex, job: TrainingJob) -> dict[str, Any]:
+def _common(where: CustomJob) -> dict[str, Any]:
     """Return the fields that both kinds of job share."""
-    where = _job_of(platform, job)
     return {
         **({"labels": where.labels} if where.labels else {}),
         **({"encryptionSpec": {"kmsKeyName": where.encryption_key}} if where.encryption_key else {}),
