@@ -1,0 +1,144 @@
+"""The evaluation artifact (schema ``wals.evaluation`` v1): how good a model is, and whether it is delivered.
+
+A folder with
+
+    per_user.parquet   one row for each judged user: user (index), segment, and a column METRIC.RECOMMENDER for
+                       each metric that is averaged over users
+    _manifest.json      the fields of `Evaluation`
+
+The names of metrics are those of the field: ``recall_at_20``, ``ndcg_at_20``, ``map_at_20``, ``mrr_at_20``,
+``hit_rate_at_20``, ``rmse``, ``mae``, ``coverage_at_20``, ``gini_at_20``, ``novelty_at_20``,
+``popularity_at_20``.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from trainer.files import Count, Digest, Manifest, Schema
+from trainer.model import Iteration
+
+SCHEMA = Schema("wals.evaluation", 1)
+PER_USER_FILE = "per_user.parquet"
+
+Recommender = Literal["model", "champion", "popularity", "item_cosine", "random"]
+"""What is judged on the holdout: the new model, the one that serves, and the baselines."""
+
+Outcome = Literal["blessed", "rejected"]
+
+
+class Estimate(Manifest):
+    """A metric with its bootstrap interval.
+
+    Attributes:
+        value: the metric.
+        low: lower end of the 95 % interval; None for a metric that is not averaged over users.
+        high: upper end.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Segment(Manifest):
+    """The metrics of a part of the holdout.
+
+    Attributes:
+        by: what divides the holdout: ``user activity``, ``item popularity`` or ``known to the champion``.
+        name: name of the part, such as ``cold``, ``middle``, ``heavy``, ``head`` or ``tail``.
+        users: judged users in it.
+        metrics: metric by name, by recommender.
+    """
+
+    by: str
+    name: str
+    users: Count
+    metrics: Mapping[Recommender, Mapping[str, Estimate]]
+
+
+class Check(Manifest):
+    """One condition of the decision.
+
+    Attributes:
+        name: name of the condition, such as ``gain over the champion``.
+        passed: whether it holds.
+        detail: a sentence with the figures.
+    """
+
+    name: str
+    passed: bool
+    detail: str
+
+
+class Decision(Manifest):
+    """Whether the model is delivered, and why.
+
+    Attributes:
+        outcome: ``blessed`` or ``rejected``.
+        reason: one sentence that starts with a capital and ends with a full stop.
+        metric: metric that decides, such as ``ndcg_at_20``.
+        checks: all conditions, in the order they were checked.
+    """
+
+    outcome: Outcome
+    reason: str
+    metric: str
+    checks: tuple[Check, ...]
+
+
+class ChampionFacts(Manifest):
+    """The model that serves, as the judge saw it.
+
+    Attributes:
+        version: its name in the registry.
+        promoted: time since which it serves, ISO 8601 in UTC.
+        unknown_users: judged users that it does not know, for whom it answers by popularity.
+        unknown_items: items that it does not know.
+        excluded_entries: held-out entries that it was trained on, which are left out for all recommenders.
+    """
+
+    version: str
+    promoted: str
+    unknown_users: Count
+    unknown_items: Count
+    excluded_entries: Count
+
+
+class Holdout(Manifest):
+    """What the metrics were computed on.
+
+    Attributes:
+        users: judged users.
+        entries: judged entries.
+        checksum: checksum of the holdout artifact; metrics of different holdouts are not comparable.
+    """
+
+    users: Count
+    entries: Count
+    checksum: Digest
+
+
+class Evaluation(Manifest):
+    """Everything that is known of a model after the evaluation; the report and the notification show it.
+
+    Attributes:
+        decision: whether it is delivered.
+        champion: the model that it was compared with; None if there was none.
+        holdout: what it was judged on.
+        metrics: metric by name, by recommender.
+        segments: metrics of parts of the holdout.
+        parameters: parameters of the training.
+        history: iterations of the training.
+        facts: further facts for people to read, by name, in display order; such as users and density.
+    """
+
+    decision: Decision
+    champion: ChampionFacts | None
+    holdout: Holdout
+    metrics: Mapping[Recommender, Mapping[str, Estimate]]
+    segments: tuple[Segment, ...]
+    parameters: Mapping[str, Any]
+    history: tuple[Iteration, ...]
+    facts: Mapping[str, str] = Field(default_factory=dict)
