@@ -7,9 +7,9 @@ A folder with those of these files that were given
     available.parquet   item_id of the only items that are recommended
     _manifest.json      rows and SHA-256 of each file, by name
 
-Ids are text whatever the type of the interactions' ids, because a list of ids has no other source of truth; the
-model's vocabulary parses them (`trainer.vocabulary.Vocabulary.parse`). An id that the model does not know is
-ignored. Each id occurs once in a file.
+Ids are text, whatever the type of the interactions' ids; the model's vocabulary parses them
+(`trainer.vocabulary.Vocabulary.parse`). An id
+that the model does not know is ignored. Each id occurs once in a file.
 """
 
 from collections.abc import Mapping

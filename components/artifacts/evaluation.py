@@ -2,8 +2,8 @@
 
 A folder with
 
-    per_user.parquet   one row for each judged user: user (index), segment, and a column METRIC.RECOMMENDER for
-                       each metric that is averaged over users
+    per_user.parquet    one row for each judged user: user (index), activity (segment), and a column
+                        METRIC.RECOMMENDER for each metric that is averaged over users
     _manifest.json      the fields of `Evaluation`
 
 The names of metrics are those of the field: ``recall_at_20``, ``ndcg_at_20``, ``map_at_20``, ``mrr_at_20``,
