@@ -18,22 +18,22 @@ SAMPLE := data/ml-latest-small
 DATA ?= $(SAMPLE)/ratings.csv
 # Each takes 1.5 GB of memory, hence no more than 6 of them on any machine.
 WORKERS ?= auto
-# The sample's titles are for the sample's ratings only.
-TITLES ?= $(if $(filter $(SAMPLE)/%,$(DATA)),$(SAMPLE)/movies.csv)
+# The sample's items are for the sample's ratings only.
+ITEMS ?= $(if $(filter $(SAMPLE)/%,$(DATA)),$(SAMPLE)/movies.csv)
 
-.PHONY: help setup run tune test test-attack test-docker test-airflow check conformance compile golden docs images sbom \
-	push kind-up kind-load kind-run kind-down bench-train bench-data lock clean
+.PHONY: help setup run tune test test-attack test-browser test-docker test-airflow check conformance compile golden docs images \
+	sbom push kind-up kind-load kind-run kind-down bench-train bench-data bench-evaluate lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.run ## Create .venv from the hashed locks
 
-run: .venv/.run ## Run the pipeline on this machine (DATA=my.csv for your ratings, TITLES=items.csv)
-	@$(BIN)/wals run --source '$(DATA)' $(if $(TITLES),--titles '$(TITLES)') $(ARGS)
+run: .venv/.run ## Run the pipeline on this machine (DATA=my.csv for your ratings, ITEMS=items.csv)
+	@$(BIN)/wals run --source '$(DATA)' $(if $(ITEMS),--items '$(ITEMS)') $(ARGS)
 
-tune: .venv/.run ## Search for better training parameters on this machine (DATA, TITLES and ARGS as in run)
-	@$(BIN)/wals tune --source '$(DATA)' $(if $(TITLES),--titles '$(TITLES)') $(ARGS)
+tune: .venv/.run ## Search for better training parameters on this machine (DATA, ITEMS and ARGS as in run)
+	@$(BIN)/wals tune --source '$(DATA)' $(if $(ITEMS),--items '$(ITEMS)') $(ARGS)
 
 compile: .venv/.run ## Write build/*.yaml to upload to Vertex AI and Kubeflow
 	@$(BIN)/python compile.py
@@ -43,6 +43,9 @@ test: .venv/.dev ## Run the tests, in a process per core (WORKERS=0 for a single
 
 test-attack: .venv/.dev ## Attack the readers of files, manifests and configuration, and what is shown
 	$(BIN)/python -m pytest -q -m attack -n $(WORKERS) --maxprocesses 6 --dist worksteal
+
+test-browser: .venv/.dev ## Read the reports in Chromium or Chrome, with axe-core (requires npm)
+	$(BIN)/python -m pytest -q -m browser tests/components/reports
 
 test-docker: .venv/.dev ## Build the images and test them and the runs in containers (requires Docker)
 	$(BIN)/python -m pytest -q -m docker tests/containers
@@ -98,6 +101,9 @@ bench-train: .venv/.dev ## Compare training with other libraries (about 20 minut
 
 bench-data: .venv/.dev ## Compare extraction and preparation with a pandas script
 	$(BIN)/python benchmarks/data.py --millions 1 10 20 100
+
+bench-evaluate: .venv/.dev ## Compare the ranking metrics with implicit's
+	$(BIN)/python benchmarks/evaluate.py $(ARGS)
 
 lock: .venv/.run ## Resolve the dependencies into requirements/*.lock.txt
 	$(LOCK) requirements/bootstrap.in -o requirements/bootstrap.lock.txt

@@ -45,7 +45,10 @@ _EXTRACT = """
 from pathlib import Path
 from components.extract.options import ExtractOptions
 from components.extract.step import extract
-extract(ExtractOptions(source={source!r}), interactions=Path({folder!r}) / "interactions")
+folder = Path({folder!r})
+extract(
+    ExtractOptions(source={source!r}), interactions=folder / "interactions", catalogue=folder / "catalogue"
+)
 """
 
 _PREPARE = """

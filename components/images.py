@@ -12,12 +12,17 @@ _HOST = r"[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-z
 _COMPONENT = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
 _PREFIX = re.compile(f"({_HOST}/)?{_COMPONENT}(/{_COMPONENT})*")
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
-# Components that share the image of a folder.
-_SHARED = {"suggest": "tune", "trial": "tune", "choose": "tune"}
+# Components that share another one's image.
+_SHARED = {
+    **dict.fromkeys(("suggest", "trial", "choose"), "tune"),
+    "refit": "train",
+    "reject": "evaluate",
+    **dict.fromkeys(("deliver", "notify"), "publish"),
+}
 
 
 def image_name(step: str) -> str:
-    """Return the name of the image that a step runs in: its own, or that of the folder it shares."""
+    """Return the name of the image that a step runs in: its own, or the one it shares."""
     return _SHARED.get(step, step)
 
 

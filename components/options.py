@@ -1,10 +1,12 @@
 """Options that several steps share."""
 
 import logging
+from typing import Annotated
 
 from pydantic import Field
 
-from trainer.options import Options, group
+from trainer.errors import InputError
+from trainer.options import Options, group, no_credentials, valid_if
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +25,28 @@ class RankingOptions(Options):
         default=20,
         ge=1,
         le=100_000,
-        description="Length of the ranked lists that Recall and NDCG are computed on.",
+        description="Length of the ranked lists whose metrics decide and are shown first.",
         json_schema_extra=group("Evaluation"),
+    )
+
+
+REGISTRY_SCHEMES = ("gs", "s3", "minio")
+
+
+def check_registry(address: str) -> None:
+    """Refuse an address in a store where there can be no registry."""
+    scheme, separator, path = address.partition("://")
+    if separator and (scheme not in REGISTRY_SCHEMES or not path.strip("/")):
+        remedy = "give a folder, gs://BUCKET/PATH or s3://BUCKET/PATH"
+        raise InputError("registry", address, "is not a place for a registry", remedy)
+
+
+class RegistryOptions(Options):
+    """Where delivered models are kept."""
+
+    registry: Annotated[str, no_credentials("omit them"), valid_if(check_registry)] = Field(
+        default="",
+        description="Folder of the registry of delivered models, on this machine, gs:// or s3://; none if "
+        "omitted.",
+        json_schema_extra=group("Decision"),
     )

@@ -1,5 +1,7 @@
 """Runs the logic of every step: plain log lines, and errors as one line with an exit code."""
 
+import contextlib
+import itertools
 import json
 import logging
 import os
@@ -9,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trainer.errors import WalsError
+from trainer.errors import WalsError, failure_of_machine
 from trainer.options import Options
 
 Result = TypeVar("Result")
@@ -25,13 +27,19 @@ ERROR_MARK = "wals-error"
 ERROR_LINE = re.compile(rf"{ERROR_MARK}\[(?P<exit_code>\d+)\] (?P<message>.*)")
 """Finds that line in a step's output."""
 
+ERROR_FILE = "wals-error.txt"
+"""File beside the outputs of a step that failed: its error line, or nothing if it runs or was killed.
+
+The notification reads it where it can read the folders of a run's steps: on Vertex AI and on this machine.
+"""
+
 
 def run_step(step: Callable[..., Result], options: type[Options], arguments: Mapping[str, Any]) -> Result:
     """Call ``step`` as the main job of a container: ``step(options, **others)``.
 
     A :class:`~trainer.errors.WalsError` ends the process with the error's exit code after one line on
     standard error, ``wals-error[CODE] MESSAGE``, which log viewers show and the local runner reads. Other
-    exceptions are bugs and keep their traceback.
+    exceptions are bugs and keep their traceback. Either line also stays in `ERROR_FILE` beside the outputs.
 
     A Vertex AI custom job gives every machine the same step and the same output paths. Only the first machine
     runs the step; on the others the process ends successfully.
@@ -51,11 +59,42 @@ def run_step(step: Callable[..., Result], options: type[Options], arguments: Map
         for name, value in arguments.items()
         if name not in values
     }
+    error_file = _error_file()
+    _leave(error_file, "")
     try:
-        return step(options(**values), **others)
-    except WalsError as error:
-        print(f"{ERROR_MARK}[{error.exit_code}] {error}", file=sys.stderr, flush=True)
-        sys.exit(error.exit_code)
+        result = step(options(**values), **others)
+    except Exception as error:
+        failure = error if isinstance(error, WalsError) else failure_of_machine(error)
+        if failure is None:
+            _leave(error_file, f"{type(error).__name__}: {WalsError(str(error))}")
+            raise
+        line = f"{ERROR_MARK}[{failure.exit_code}] {failure}"
+        print(line, file=sys.stderr, flush=True)
+        _leave(error_file, line)
+        sys.exit(failure.exit_code)
+    _leave(error_file, None)
+    return result
+
+
+def _error_file() -> Path | None:
+    """Return the file for this step's error line, in the folder that KFP gives the task; None outside KFP."""
+    for option, value in itertools.pairwise(sys.argv):
+        if option == "--executor_input":
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                return Path(json.loads(value)["outputs"]["outputFile"]).with_name(ERROR_FILE)
+    return None
+
+
+def _leave(file: Path | None, line: str | None) -> None:
+    """Leave a line in a file, or no file. A step never fails because this does not work."""
+    if file is None:
+        return
+    with contextlib.suppress(OSError):
+        if line is None:
+            file.unlink(missing_ok=True)
+        else:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(line, "utf-8", "backslashreplace")
 
 
 def _is_chief() -> bool:

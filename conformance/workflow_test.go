@@ -38,7 +38,7 @@ func TestEveryCompiledSpecBecomesAWorkflow(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			steps := tasks(t, read(t, filepath.Base(path)))
+			steps := tasks(parsed(t, read(t, filepath.Base(path))))
 			for step := range steps {
 				if !hasTask(workflow.Spec.Templates, step) {
 					t.Errorf("the workflow has no task for the step %s", step)
@@ -105,7 +105,7 @@ func TestBrokenSpecsAndParametersAreRejected(t *testing.T) {
 			refusal: "exec-train",
 		},
 		"steps that wait for each other": {
-			breaks:  func(spec object) { step(spec, "train")["dependentTasks"] = []any{"prepare", "publish"} },
+			breaks:  func(spec object) { tasks(spec)["train"].(object)["dependentTasks"] = []any{"prepare", "evaluate"} },
 			refusal: "Argo rejects the workflow",
 		},
 		"a missing source":         {parameters: object{}, refusal: "source"},
@@ -147,13 +147,23 @@ func parsed(t *testing.T, text []byte) object {
 	return spec
 }
 
-func tasks(t *testing.T, text []byte) object {
-	t.Helper()
-	return parsed(t, text)["root"].(object)["dag"].(object)["tasks"].(object)
-}
-
-func step(spec object, name string) object {
-	return spec["root"].(object)["dag"].(object)["tasks"].(object)[name].(object)
+// tasks returns the tasks of the pipeline and of the groups in it: the exit handler's, loops and conditions.
+func tasks(spec object) object {
+	found := object{}
+	parts := []any{spec["root"]}
+	for _, component := range spec["components"].(object) {
+		parts = append(parts, component)
+	}
+	for _, part := range parts {
+		dag, ok := part.(object)["dag"].(object)
+		if !ok {
+			continue
+		}
+		for name, task := range dag["tasks"].(object) {
+			found[name] = task
+		}
+	}
+	return found
 }
 
 func executors(spec object) object {

@@ -7,20 +7,21 @@ import sys
 from pathlib import Path
 
 # Import trainer before NumPy, pandas and SciPy: it sets how long idle BLAS threads keep a core.
-from trainer import InteractionMatrix, Model, TrainConfig, fit
+from trainer import InteractionMatrix, Recommender, TrainConfig, fit
 from trainer.vocabulary import Vocabulary
 
 # isort: split
 import pandas as pd
+import pyarrow as pa
 from scipy import sparse
 
 DATA = Path(__file__).parents[1] / "data" / "ml-latest-small"
 FOLDER = Path(sys.argv[1] if len(sys.argv) > 1 else "build/example-model")
 USER, ITEM, COUNT = 42, 1, 5
+BASKET = [260, 1196, 1210]
 
 # One row for each rating: userId, movieId, rating, timestamp.
 ratings = pd.read_csv(DATA / "ratings.csv")
-titles = pd.read_csv(DATA / "movies.csv", index_col="movieId")["title"]
 
 # A vocabulary maps ids, integers or text, to the rows or columns of the matrix.
 users, items = Vocabulary.of(ratings["userId"]), Vocabulary.of(ratings["movieId"])
@@ -34,15 +35,29 @@ print(f"objective {model.history[0].objective:,.0f} -> {model.history[-1].object
 
 # A model is a folder of documented files. Loading checks them and maps the factors into memory.
 model.save(FOLDER)
-model = Model.load(FOLDER)
 
-# Models take and return indices; their vocabularies translate from and to ids.
-indices, scores = model.recommend(model.users.index_of([USER]), COUNT)
+# What is known of the items is optional. Their ids are text, whatever they are in the ratings.
+movies = pd.read_csv(DATA / "movies.csv")
+items_table = pa.table(
+    {
+        "item_id": movies["movieId"].astype(str).tolist(),
+        "title": movies["title"].tolist(),
+        "category": movies["genres"].str.partition("|")[0].tolist(),
+    }
+)
+recommender = Recommender.load(FOLDER, items=items_table)
+
+# The results are Arrow tables; .to_pandas() makes data frames of them.
 print(f"user {USER} has not rated:")
-for item, score in zip(model.items.take(indices[0]), scores[0], strict=True):
-    print(f"  {item:6}  {score:.2f}  {titles[item]}")
+for row in recommender.recommend(USER, COUNT).to_pylist():
+    print(f"  {row['item_id']:6}  {row['score']:.2f}  {row['title']}")
 
-indices, cosines = model.similar_items(model.items.index_of([ITEM]), COUNT)
-print(f"similar to {titles[ITEM]}:")
-for item, cosine in zip(model.items.take(indices[0]), cosines[0], strict=True):
-    print(f"  {item:6}  {cosine:.2f}  {titles[item]}")
+print(f"similar to item {ITEM}:")
+for row in recommender.similar(ITEM, COUNT).to_pylist():
+    print(f"  {row['similar_item_id']:6}  {row['score']:.2f}  {row['title']}")
+
+# Someone who was not in the training, with three films, and at most two recommendations of a genre.
+varied = Recommender.load(FOLDER, items=items_table, max_per_category=2)
+print(f"for someone who likes {', '.join(map(str, BASKET))}:")
+for row in varied.for_basket(BASKET, COUNT).to_pylist():
+    print(f"  {row['item_id']:6}  {row['score']:.2f}  {row['title']}")

@@ -9,7 +9,7 @@ from typing import Any
 import rich_click as click
 
 from pipeline.display.output import PlainFormatter, echo
-from trainer.errors import WalsError
+from trainer.errors import WalsError, failure_of_machine
 
 _COMMANDS = {
     "run": ("pipeline.commands.run", "Run the compiled pipeline on this machine: no cloud, no Docker."),
@@ -29,7 +29,15 @@ _COMMANDS = {
     "report": ("pipeline.commands.report", "Fetch the HTML report of a run's evaluation."),
     "cancel": ("pipeline.commands.cancel", "Stop a run."),
     "upload": ("pipeline.commands.upload", "Upload a compiled pipeline, to create runs from it."),
-    "recommend": ("pipeline.commands.recommend", "Show a user's recommendations from a trained model."),
+    "models": ("pipeline.commands.models", "Show the delivered models, and choose which one serves."),
+    "recommend": (
+        "pipeline.commands.recommend",
+        "Show recommendations from a trained model, for a user or for a basket of items.",
+    ),
+    "similar": (
+        "pipeline.commands.similar",
+        "Show the items that are similar to an item, from a trained model.",
+    ),
 }
 
 
@@ -104,6 +112,8 @@ def run_command(command: click.Command, arguments: list[str], name: str) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _fail(name, "interrupted", 130)
     except Exception as error:
+        if failure := failure_of_machine(error):
+            return _fail(name, str(failure), failure.exit_code)
         return _fail(
             name, f"bug: {type(error).__name__}: {error}; run the command again with --debug and report it", 1
         )

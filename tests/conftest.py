@@ -1,10 +1,12 @@
 """Fixtures for several tests: small ratings with a taste to find, and a mounted bucket."""
 
+import ast
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,23 @@ import pytest
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Tests run on machines with GPUs too, as if these were not there.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """After attacks, show how many of each class there were and how many got through."""
+    if config.option.markexpr != "attack":
+        return
+    made: Counter[str] = Counter()
+    through: Counter[str] = Counter()
+    for outcome, counts in (("passed", (made,)), ("failed", (made, through))):
+        for report in terminalreporter.getreports(outcome):
+            for count in counts:
+                count[report.nodeid.split("::")[0]] += 1
+    terminalreporter.section("attacks, and those that got through")
+    for file, attacks in sorted(made.items()):
+        title = ast.get_docstring(ast.parse((config.rootpath / file).read_text("utf-8"))) or file
+        terminalreporter.write_line(f"{attacks:>5} {through[file]:>4}  {title.splitlines()[0]}")
+    terminalreporter.write_line(f"{made.total():>5} {through.total():>4}  in all")
 
 
 @pytest.fixture(scope="session")

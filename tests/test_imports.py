@@ -11,15 +11,16 @@ ROOT = Path(__file__).parent.parent
 LAYERS = ("trainer", "components", "pipeline")
 # The modules of the training library, among which only circles are forbidden.
 _LIBRARY = {
-    *("arrays", "checkpoint", "config", "errors", "extras", "files", "gpus", "inputs", "matrix", "metrics"),
-    *("model", "mounts", "options", "progress", "ranking", "splitting", "storage", "tensorboard"),
-    *("terminal", "threads", "training", "vocabulary", "weighting"),
+    *("arrays", "baselines", "checkpoint", "config", "errors", "extras", "files", "gpus"),
+    *("inputs", "matrix", "merging", "metrics", "model", "mounts", "options", "progress"),
+    *("ranking", "recommender", "rules", "scratch", "splitting", "storage", "tensorboard", "terminal"),
+    *("threads", "training", "vocabulary", "weighting"),
 }
 # What each part of a layer may import of that layer, besides itself.
 PARTS = {
     "pipeline": {
         "definition": set(),
-        "local": set(),
+        "local": {"platforms"},
         "platforms": {"definition"},
         "display": {"local", "platforms"},
         "commands": {"definition", "display", "local", "platforms"},
@@ -42,14 +43,30 @@ PARTS = {
     "components": {
         "artifacts": set(),
         "engines": set(),
-        **{part: set() for part in ("images", "options", "pictures", "runtime", "threads", "times")},
-        "extract": {"artifacts", "engines", "images", "options", "runtime", "threads", "times"},
-        "prepare": {"artifacts", "engines", "images", "options", "runtime", "threads", "times"},
-        "train": {"images", "runtime"},
-        "evaluate": {"artifacts", "images", "options", "pictures", "runtime"},
-        "publish": {"images", "options", "runtime"},
-        "tune": {"images", "options", "pictures", "runtime"},
-        "probe": {"extract", "images", "runtime"},
+        "registry": {"artifacts", "options", "s3", "threads"},
+        "extract": {"artifacts", "engines", "images", "options", "runtime", "s3", "threads", "times"},
+        **{part: set() for part in ("images", "limits", "options", "reports")},
+        **{part: set() for part in ("runtime", "s3", "software", "threads", "times", "workflow")},
+        "prepare": {"artifacts", "engines", "images", "options", "reports", "runtime", "threads", "times"},
+        "train": {"artifacts", "images", "runtime"},
+        "evaluate": {"artifacts", "images", "options", "registry", "reports", "runtime", "software"},
+        "publish": {"artifacts", "images", "options", "runtime"},
+        # It delivers to BigQuery datasets, whose names the extraction checks too.
+        "deliver": {
+            "artifacts",
+            "engines",
+            "extract",
+            "images",
+            "options",
+            "registry",
+            "runtime",
+            "software",
+        },
+        "tune": {"images", "options", "reports", "runtime"},
+        "notify": {"artifacts", "evaluate", "images", "limits", "runtime", "workflow"},
+        "probe": {"extract", "images", "reports", "runtime", "software"},
+        "miniatures": {"artifacts", "evaluate", "prepare", "publish", "train", "tune"},
+        "prebuild": {"miniatures"},
     },
     "trainer": {
         "solvers": {

@@ -1,8 +1,9 @@
 """Weighted alternating least squares on sparse matrices: training, recommending and their files.
 
-    from trainer import InteractionMatrix, Model, TrainConfig, fit
+    from trainer import InteractionMatrix, Recommender, TrainConfig, fit
 
     model = fit(InteractionMatrix.from_scipy(ratings), TrainConfig(latent_factors=64))
+    Recommender(model).recommend(42, k=10)
 
 It does not depend on pipelines. These names are imported on first use, so that a command that needs a
 light module such as `trainer.errors` does not load NumPy and Numba.
@@ -16,13 +17,15 @@ if TYPE_CHECKING:
     from trainer.config import TrainConfig
     from trainer.matrix import InteractionMatrix
     from trainer.model import Model
+    from trainer.recommender import Recommender
     from trainer.training import fit
 
-__all__ = ["InteractionMatrix", "Model", "TrainConfig", "fit"]
+__all__ = ["InteractionMatrix", "Model", "Recommender", "TrainConfig", "fit"]
 
 _MODULES = {
     "InteractionMatrix": "trainer.matrix",
     "Model": "trainer.model",
+    "Recommender": "trainer.recommender",
     "TrainConfig": "trainer.config",
     "fit": "trainer.training",
 }

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.files import Later, local_file, replacing, settle_now
+from trainer.scratch import scratch_folder
 
 
 def save_array(path: Path, array: NDArray[Any], later: Later = settle_now) -> str:
@@ -46,7 +46,7 @@ def load_array(path: Path, digest: str) -> NDArray[Any]:
     Raises:
         InputError: it is missing, truncated or changed.
     """
-    with tempfile.TemporaryDirectory(prefix="wals-") as scratch:
-        file = local_file(path, digest, Path(scratch))
+    with scratch_folder() as scratch:
+        file = local_file(path, digest, scratch)
         # Copy on write, because the kernels are compiled for writable arrays.
         return np.asarray(np.load(file, mmap_mode="c", allow_pickle=False))

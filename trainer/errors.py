@@ -1,6 +1,8 @@
 """The two kinds of errors that users see: input that must be changed, and failures of the environment."""
 
 import contextlib
+import errno
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -56,7 +58,7 @@ class InputError(WalsError):
         if len(shown) > 120:
             shown = shown[:117] + "..."
         super().__init__(f"{field} {shown}: {problem}; {remedy}")
-        self.field, self.problem, self.remedy = field, problem, remedy
+        self.field, self.value, self.problem, self.remedy = field, value, problem, remedy
 
 
 class CombinedInputError(InputError):
@@ -93,6 +95,27 @@ def problems_of(check: Callable[[], object]) -> list[InputError]:
     with collected(problems):
         check()
     return problems
+
+
+_OF_THE_MACHINE = {
+    errno.ENOSPC: "free some, or use a larger disk",
+    errno.EDQUOT: "free some, or ask for a larger quota",
+    errno.EFBIG: "raise the limit of the size of files",
+    errno.EROFS: "use a folder that can be written",
+    errno.EIO: "check the disk",
+    errno.EMFILE: "raise the limit of open files",
+}
+
+
+def failure_of_machine(error: BaseException) -> WalsError | None:
+    """Return the error for a full or broken disk or too little memory; None for another failure, a bug."""
+    if isinstance(error, MemoryError):
+        detail = f" ({error})" if str(error) else ""
+        return WalsError(f"out of memory{detail}; use a machine with more, or lower latent_factors")
+    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        place = f"{error.filename}: " if error.filename else ""
+        return WalsError(f"{place}{os.strerror(error.errno)}; {_OF_THE_MACHINE[error.errno]}")
+    return None
 
 
 Rule = tuple[type[Exception] | tuple[type[Exception], ...], Callable[[Any], WalsError]]

@@ -6,9 +6,11 @@ folder for a complete one, even on file systems that cannot rename folders (Clou
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import re
 import resource
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,8 +26,11 @@ from trainer.mounts import copy, has_room, is_mounted_bucket, upload
 MANIFEST = "_manifest.json"
 """Readers of Parquet folders skip names that begin with an underscore."""
 
+_LOCK = ".running"
+
 # Each read ends by taking the interpreter's lock, which other threads may hold for 5 ms.
 _BYTES_AT_ONCE = 16 << 20
+_TEMPORARY = re.compile(r"\..+\.(?P<process>\d+)\.tmp")
 _OPEN_FILES = 10_240  # the maximum on macOS
 _LARGEST_MANIFEST = 256 << 20
 _RESTORE = "run the step that wrote its folder again"
@@ -182,6 +187,60 @@ def make_writable(folder: Path) -> None:
         probe.unlink()
 
 
+def remove_left_behind(folder: Path) -> None:
+    """Remove the temporary files in ``folder`` (see `replacing`) whose processes no longer run."""
+    for path in folder.glob(".*.tmp"):
+        found = _TEMPORARY.fullmatch(path.name)
+        if found and not _runs(int(found["process"])):
+            path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True  # another user's
+    return True
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing to ``folder`` during the block; see `is_held`.
+
+    Temporary files that a killed process left there are removed.
+
+    In a mounted bucket, which has no locks, this does nothing.
+
+    Raises:
+        InputError: another process, which still runs, holds it.
+    """
+    if is_mounted_bucket(folder):
+        yield
+        return
+    with (folder / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            problem = "is the folder of a run that has not ended"
+            raise InputError("output folder", str(folder), problem, "wait for it, or give another") from error
+        remove_left_behind(folder)
+        yield
+
+
+def is_held(folder: Path) -> bool:
+    """Return whether a process holds ``folder``. It lets go at its end, even if it is killed."""
+    try:
+        with (folder / _LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def allow_open_files() -> None:
     """Raise the soft limit of open files, which is often 1,024: a few hundred shards need more.
 
@@ -194,13 +253,14 @@ def allow_open_files() -> None:
 
 
 def begin_artifact(folder: Path) -> None:
-    """Prepare ``folder`` for writing: create it, and remove the manifest of an earlier attempt.
+    """Prepare ``folder`` for writing: create it, and remove the manifest and leftovers of an earlier attempt.
 
     Raises:
         InputError: ``folder`` cannot be created or written to.
     """
     make_writable(folder)
     (folder / MANIFEST).unlink(missing_ok=True)
+    remove_left_behind(folder)
 
 
 def finish_artifact(folder: Path, schema: Schema, content: dict[str, Any]) -> None:
@@ -211,7 +271,13 @@ def finish_artifact(folder: Path, schema: Schema, content: dict[str, Any]) -> No
         schema: schema of the artifact.
         content: the other keys of the manifest; JSON values only.
     """
-    write_json(folder / MANIFEST, _manifest(schema, content))
+    with replacing(folder / MANIFEST) as temporary:
+        temporary.write_bytes(encode_manifest(schema, content))
+
+
+def encode_manifest(schema: Schema, content: dict[str, Any]) -> bytes:
+    """Return the bytes of a manifest; the arguments are those of `finish_artifact`."""
+    return _json({**content, "schema": schema.name, "schema_version": schema.version})
 
 
 class Manifest(pydantic.BaseModel):
@@ -238,7 +304,12 @@ def having(*names: str) -> AfterValidator:
 
 
 def read_manifest(folder: Path, schema: Schema, model: type[ManifestModel]) -> ManifestModel:
-    """Return the manifest of the artifact in ``folder``.
+    """Return the manifest of the artifact in ``folder``; see `read_identified`."""
+    return read_identified(folder, schema, model)[0]
+
+
+def read_identified(folder: Path, schema: Schema, model: type[ManifestModel]) -> tuple[ManifestModel, str]:
+    """Return the manifest of the artifact in ``folder``, and its checksum (see `identity`).
 
     Args:
         folder: folder of the artifact.
@@ -255,26 +326,46 @@ def read_manifest(folder: Path, schema: Schema, model: type[ManifestModel]) -> M
         remedy = "give a folder that a finished run wrote"
         return InputError(schema.name, str(folder), f"has no {MANIFEST}", remedy)
 
-    def damaged(_: Exception) -> InputError:
-        return InputError(schema.name, str(path), "is not valid JSON", _RESTORE)
-
-    with translated((FileNotFoundError, missing), ((ValueError, RecursionError), damaged)):
+    with translated((FileNotFoundError, missing)):
         if path.stat().st_size > _LARGEST_MANIFEST:
             raise InputError(schema.name, str(path), f"is larger than {_LARGEST_MANIFEST:,} bytes", _RESTORE)
         content = path.read_bytes()
+    return parse_manifest(content, str(path), schema, model), hashlib.sha256(content).hexdigest()
+
+
+def parse_manifest(
+    content: bytes, place: str, schema: Schema, model: type[ManifestModel], remedy: str = _RESTORE
+) -> ManifestModel:
+    """Return the manifest that some bytes hold.
+
+    Args:
+        content: the bytes.
+        place: where they are, for the error.
+        schema: schema that it must have.
+        model: model of the schema's fields.
+        remedy: what to do if it is damaged.
+
+    Raises:
+        InputError: it is not JSON, it has another schema or version, or a field is missing or invalid.
+    """
+
+    def damaged(_: Exception) -> InputError:
+        return InputError(schema.name, place, "is not valid JSON", remedy)
+
+    with translated(((ValueError, RecursionError), damaged)):
         manifest = json.loads(content)
     actual = (manifest.get("schema"), manifest.get("schema_version")) if isinstance(manifest, dict) else None
     # Other numbers and booleans may equal the version.
     if actual is None or actual != tuple(schema) or type(actual[1]) is not int:
         problem = f"is {actual}, not {tuple(schema)}"
-        raise InputError(schema.name, str(path), problem, "give an artifact of that kind")
+        raise InputError(schema.name, place, problem, "give an artifact of that kind")
     try:
         return model.model_validate_json(content)
     except pydantic.ValidationError as error:
         detail = error.errors(include_url=False)[0]
-        place = ".".join(map(str, detail["loc"])) or "content"
-        problem = f"has an invalid {place}: {detail['msg'].removeprefix('Value error, ')}"
-        raise InputError(schema.name, str(path), problem, _RESTORE) from error
+        field = ".".join(map(str, detail["loc"])) or "content"
+        problem = f"has an invalid {field}: {detail['msg'].removeprefix('Value error, ')}"
+        raise InputError(schema.name, place, problem, remedy) from error
 
 
 def identity(schema: Schema, content: dict[str, Any]) -> dict[str, Any]:
@@ -286,9 +377,5 @@ def identity(schema: Schema, content: dict[str, Any]) -> dict[str, Any]:
         schema: schema of the artifact.
         content: as given to `finish_artifact`.
     """
-    digest = hashlib.sha256(_json(_manifest(schema, content))).hexdigest()
+    digest = hashlib.sha256(encode_manifest(schema, content)).hexdigest()
     return {"checksum": digest, "schema_version": schema.version}
-
-
-def _manifest(schema: Schema, content: dict[str, Any]) -> dict[str, Any]:
-    return {**content, "schema": schema.name, "schema_version": schema.version}

@@ -29,7 +29,8 @@ from trainer.files import (
     begin_artifact,
     finish_artifact,
     having,
-    read_manifest,
+    read_identified,
+    remove_left_behind,
 )
 
 if TYPE_CHECKING:
@@ -153,12 +154,16 @@ class InteractionMatrix:
         columns: number of items.
         by_row: shards of the matrix in row order.
         by_column: shards of the transposed matrix in column order.
+        folder: folder of the artifact; None for a matrix that was not opened from one.
+        checksum: checksum of the artifact, which others that were made with or from it carry; likewise.
     """
 
     rows: int
     columns: int
     by_row: Sequence[Shard]
     by_column: Sequence[Shard]
+    folder: Path | None = None
+    checksum: str | None = None
 
     @property
     def entries(self) -> int:
@@ -195,14 +200,31 @@ class InteractionMatrix:
                 entries are invalid (see `Shard.check`).
         """
         allow_open_files()
-        manifest = read_manifest(folder, SCHEMA, _MatrixManifest)
+        manifest, checksum = read_identified(folder, SCHEMA, _MatrixManifest)
         rows, columns = manifest.rows, manifest.columns
         return cls(
             rows,
             columns,
             _open_orientation(folder, "by_row", manifest.by_row, rows, columns),
             _open_orientation(folder, "by_column", manifest.by_column, columns, rows),
+            folder,
+            checksum,
         )
+
+    def check_same_run(self, artifact: str, folder: Path, training: str | None) -> None:
+        """Check that an artifact was made with or from this training matrix.
+
+        Args:
+            artifact: what the artifact is.
+            folder: its folder.
+            training: checksum of its training matrix; None if it has none, which is accepted.
+
+        Raises:
+            InputError: it belongs to another matrix.
+        """
+        if training and self.checksum and training != self.checksum:
+            problem = f"is not from the run of the training matrix {str(self.folder)!r}"
+            raise InputError(artifact, str(folder), problem, "give artifacts of one run")
 
     def to_scipy(self) -> "sparse.csr_array[np.float32]":
         """Return the matrix as one CSR array in memory."""
@@ -249,6 +271,7 @@ class MatrixWriter:
         self._shards: dict[str, dict[int, dict[str, Any]]] = {"by_row": {}, "by_column": {}}
         for orientation in self._shards:
             (folder / orientation).mkdir(exist_ok=True)
+            remove_left_behind(folder / orientation)
         # While one file is being flushed to disk, the next ones can be written.
         self._executor = ThreadPoolExecutor(_SETTLERS)
         self._settling: list[Future[None]] = []
@@ -339,7 +362,7 @@ class MatrixWriter:
 def _open_orientation(
     folder: Path, orientation: Orientation, entries: Sequence[_ShardEntry], major: int, minor: int
 ) -> list[Shard]:
-    types = dict(
+    types: dict[str, np.dtype[Any]] = dict(
         zip(_PARTS, (np.dtype(np.int64), np.dtype(_index_type(minor)), np.dtype(np.float32)), strict=True)
     )
 

@@ -35,7 +35,7 @@ from trainer.files import (
     read_manifest,
 )
 from trainer.matrix import Shard
-from trainer.ranking import top_k
+from trainer.rules import NO_RULES, Rules
 from trainer.solvers import make_solver
 from trainer.vocabulary import ITEMS_FILE, USERS_FILE, Vocabulary, read_sides
 from trainer.weighting import HalfProblem
@@ -71,6 +71,7 @@ class _ModelManifest(Manifest):
     items: Count
     latent_factors: Count
     entries: Count
+    training: Digest | None = None
     history: tuple[Iteration, ...]
     sha256: Annotated[dict[str, Digest], having(*(f"{name}.npy" for name in _ARRAYS), USERS_FILE, ITEMS_FILE)]
 
@@ -121,6 +122,7 @@ class Model:
         items: ids of the items.
         seen: training items of each user.
         history: one entry for each iteration of the training.
+        training: checksum of the ``wals.matrix`` artifact that it was trained on, if it was one.
     """
 
     config: TrainConfig
@@ -130,6 +132,7 @@ class Model:
     items: Vocabulary
     seen: Seen
     history: tuple[Iteration, ...] = ()
+    training: str | None = None
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write the model as an artifact and return its manifest.
@@ -152,6 +155,7 @@ class Model:
             "items": len(self.items),
             "latent_factors": self.config.latent_factors,
             "entries": len(self.seen.indices),
+            "training": self.training,
             "history": [dataclasses.asdict(iteration) for iteration in self.history],
             "sha256": digests,
         }
@@ -159,13 +163,14 @@ class Model:
         return content
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: str | Path) -> Self:
         """Open the model in ``folder``; its arrays are memory-mapped.
 
         Raises:
             InputError: it is not a complete ``wals.model`` artifact, a file is truncated or changed, or the
                 factors have the wrong shape or are not finite.
         """
+        folder = Path(folder)
         manifest = read_manifest(folder, SCHEMA, _ModelManifest)
         digests = manifest.sha256
         arrays = [load_array(folder / f"{name}.npy", digests[f"{name}.npy"]) for name in _ARRAYS]
@@ -176,12 +181,13 @@ class Model:
             *read_sides(folder, digests),
             Seen(arrays[2], arrays[3]),
             manifest.history,
+            manifest.training,
         )
         model._check(folder)
         return model
 
     def recommend(
-        self, user_indices: ArrayLike, k: int, *, mask_seen: bool = True
+        self, user_indices: ArrayLike, k: int, *, mask_seen: bool = True, rules: Rules = NO_RULES
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Return the k items with the highest scores for each user.
 
@@ -189,6 +195,7 @@ class Model:
             user_indices: (n,) indices of users.
             k: number of items, at least 1.
             mask_seen: omit the user's training items.
+            rules: what may be recommended; all items by default.
 
         Returns:
             (n, k) item indices, best first, and their (n, k) scores; -1 and -inf where fewer than k remain.
@@ -203,12 +210,12 @@ class Model:
         for start in range(0, len(users), _USERS_AT_ONCE):
             block = slice(start, start + _USERS_AT_ONCE)
             masked = self.seen.rows(users[block]) if mask_seen else None
-            best = top_k(self.user_factors[users[block]], self.item_factors, k, masked=masked)
+            best = rules.top_k(self.user_factors[users[block]], self.item_factors, k, masked=masked)
             indices[block], scores[block] = best
         return indices, scores
 
     def recommend_for(
-        self, history: Shard, k: int, *, mask_seen: bool = True
+        self, history: Shard, k: int, *, mask_seen: bool = True, rules: Rules = NO_RULES
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Return the k best items for users who were not in training, from their histories.
 
@@ -216,6 +223,7 @@ class Model:
             history: a row for each user, as for `fold_in`.
             k: number of items, at least 1.
             mask_seen: omit the items of the history.
+            rules: what may be recommended; all items by default.
 
         Returns:
             As `recommend`.
@@ -224,14 +232,19 @@ class Model:
             InputError: k is below 1, or the history is invalid.
         """
         _check_k(k)
-        return top_k(self.fold_in(history), self.item_factors, k, masked=history if mask_seen else None)
+        masked = history if mask_seen else None
+        return rules.top_k(self.fold_in(history), self.item_factors, k, masked=masked)
 
-    def similar_items(self, item_indices: ArrayLike, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def similar_items(
+        self, item_indices: ArrayLike, k: int, *, rules: Rules = NO_RULES
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Return the k items nearest to each item by cosine similarity of factors, without the item itself.
 
         Args:
             item_indices: (n,) indices of items.
             k: number of items, at least 1.
+            rules: which items may be shown. Those on scores and categories, which are about recommendations,
+                do not matter here.
 
         Returns:
             (n, k) item indices, best first, and their (n, k) cosines; -1 and -inf where fewer than k remain.
@@ -242,7 +255,8 @@ class Model:
         items = _indices("item", item_indices, len(self.items))
         _check_k(k)
         itself = Shard(0, np.arange(len(items) + 1), items, np.ones(len(items), np.float32))
-        return top_k(self._directions[items], self._directions, k, masked=itself)
+        eligible = Rules(eligible=rules.eligible)
+        return eligible.top_k(self._directions[items], self._directions, k, masked=itself)
 
     def fold_in(self, history: Shard) -> NDArray[np.float32]:
         """Solve exactly for the factors of users who were not in training, regularised as in training.

@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +9,7 @@ from typing import Any, Protocol
 from trainer.errors import InputError, WalsError, translated
 from trainer.files import MANIFEST, replacing
 from trainer.mounts import is_mounted_bucket, upload
+from trainer.scratch import scratch_folder
 
 _COPIED_AT_ONCE = 16 << 20
 
@@ -53,8 +53,8 @@ def local_copy(field: str, path: str) -> Iterator[Path]:
     if not is_remote(path):
         yield Path(path)
         return
-    with tempfile.TemporaryDirectory() as scratch:
-        target = Path(scratch) / path.rstrip("/").rpartition("/")[2]
+    with scratch_folder() as scratch:
+        target = scratch / path.rstrip("/").rpartition("/")[2]
         with _storage_errors(field, path):
             filesystem = _cloud_storage()
             if filesystem.isfile(path):

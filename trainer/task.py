@@ -8,10 +8,12 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from trainer.errors import WalsError
+from trainer.errors import WalsError, failure_of_machine
 from trainer.job.flags import make_parser
 from trainer.job.run import run
 from trainer.terminal import visible
+
+_INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,9 +23,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run(given)
     except WalsError as error:
-        print(f"trainer.task: error: {visible(str(error))}", file=sys.stderr)
-        return error.exit_code
+        return _fail(error)
+    except KeyboardInterrupt:
+        return _fail(WalsError("interrupted"), _INTERRUPTED)
+    except (OSError, MemoryError) as error:
+        if not (failure := failure_of_machine(error)):
+            raise
+        return _fail(failure)
     return 0
+
+
+def _fail(error: WalsError, exit_code: int | None = None) -> int:
+    print(f"trainer.task: error: {visible(str(error))}", file=sys.stderr)
+    return error.exit_code if exit_code is None else exit_code
 
 
 def _configure_logging(*, verbose: bool) -> None:

@@ -86,7 +86,7 @@ def fit(
                 on_iteration(history[-1])
             if checkpoints and checkpoints.due(len(history)):
                 checkpoints.save(State(user_factors, item_factors, tuple(history)), config, data)
-    return Model(config, user_factors, item_factors, users, items, seen, tuple(history))
+    return Model(config, user_factors, item_factors, users, items, seen, tuple(history), matrix.checksum)
 
 
 def _vocabulary(side: str, ids: Vocabulary | None, size: int) -> Vocabulary:

@@ -5,7 +5,6 @@ As an artifact (schema ``wals.vocabulary`` v1) the two are a folder with ``users
 bytes). The position of an id is its index in the matrix.
 """
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,8 @@ from trainer.files import (
     replacing,
     sha256,
 )
+from trainer.matrix import InteractionMatrix
+from trainer.scratch import scratch_folder
 
 SCHEMA = Schema("wals.vocabulary", 1)
 USERS_FILE = "users.parquet"
@@ -126,6 +127,32 @@ class Vocabulary:
             indices = pc.index_in(_arrow(ids).cast(self.ids.type), value_set=self.ids)
         return np.asarray(indices.fill_null(-1), np.int64)
 
+    def index_of_texts(self, texts: "pa.Array[Any] | pa.ChunkedArray[Any]") -> NDArray[np.int64]:
+        """Return the index of each id that is given as text, -1 where it is unknown.
+
+        An integer is only found in its usual form, so that "07" and "7" are not the same id.
+
+        Args:
+            texts: (n,) strings without nulls.
+
+        Returns:
+            (n,) int64.
+        """
+        indices = pc.index_in(texts, value_set=self.ids.cast(pa.string()))
+        return np.asarray(indices.fill_null(-1), np.int64)
+
+    def places_in(self, texts: "pa.Array[Any] | pa.ChunkedArray[Any]") -> "pa.Array[Any]":
+        """Return the place of each of the vocabulary's ids among ids that are given as text.
+
+        Args:
+            texts: strings, each at most once.
+
+        Returns:
+            (len(self),) int32, null for an id that is not among them, as ``take`` expects.
+        """
+        places: pa.Array[Any] = pc.index_in(self.ids.cast(pa.string()), value_set=texts)
+        return places
+
     def take(self, indices: NDArray[Any]) -> list[Any]:
         """Return the ids at ``indices`` as Python integers or strings."""
         taken: list[Any] = self.ids.take(pa.array(indices)).to_pylist()
@@ -152,14 +179,27 @@ def _arrow(ids: Any) -> Any:
     return ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids)
 
 
-def save_vocabularies(folder: Path, users: Vocabulary, items: Vocabulary) -> dict[str, Any]:
+def save_vocabularies(
+    folder: Path, users: Vocabulary, items: Vocabulary, *, training: str | None = None
+) -> dict[str, Any]:
     """Write both vocabularies as an artifact and return its manifest.
+
+    Args:
+        folder: folder to write.
+        users: ids of the rows.
+        items: ids of the columns.
+        training: checksum of the training matrix that they belong to, if there is one.
 
     Raises:
         InputError: the folder cannot be written.
     """
     begin_artifact(folder)
-    content: dict[str, Any] = {"users": len(users), "items": len(items), "sha256": {}}
+    content: dict[str, Any] = {
+        "users": len(users),
+        "items": len(items),
+        "training": training,
+        "sha256": {},
+    }
     for name, vocabulary in ((USERS_FILE, users), (ITEMS_FILE, items)):
         content["sha256"][name] = vocabulary.save(folder / name)
     finish_artifact(folder, SCHEMA, content)
@@ -169,16 +209,25 @@ def save_vocabularies(folder: Path, users: Vocabulary, items: Vocabulary) -> dic
 class _VocabularyManifest(Manifest):
     users: Count
     items: Count
+    training: Digest | None = None
     sha256: Annotated[dict[str, Digest], having(USERS_FILE, ITEMS_FILE)]
 
 
-def load_vocabularies(folder: Path) -> tuple[Vocabulary, Vocabulary]:
+def load_vocabularies(folder: Path, matrix: InteractionMatrix | None = None) -> tuple[Vocabulary, Vocabulary]:
     """Read the users and the items of a vocabulary artifact.
 
+    Args:
+        folder: folder of the artifact.
+        matrix: training matrix that it has to belong to.
+
     Raises:
-        InputError: it is not a complete ``wals.vocabulary`` artifact, or one of its files cannot be used.
+        InputError: it is not a complete ``wals.vocabulary`` artifact, it belongs to another matrix, or one
+            of its files cannot be used.
     """
-    return read_sides(folder, read_manifest(folder, SCHEMA, _VocabularyManifest).sha256)
+    manifest = read_manifest(folder, SCHEMA, _VocabularyManifest)
+    if matrix:
+        matrix.check_same_run("vocabulary", folder, manifest.training)
+    return read_sides(folder, manifest.sha256)
 
 
 def read_sides(folder: Path, digests: Mapping[str, str]) -> tuple[Vocabulary, Vocabulary]:
@@ -191,9 +240,9 @@ def read_sides(folder: Path, digests: Mapping[str, str]) -> tuple[Vocabulary, Vo
     Raises:
         InputError: a file is missing, truncated or changed, or its ids cannot be used.
     """
-    with tempfile.TemporaryDirectory(prefix="wals-") as scratch:
+    with scratch_folder() as scratch:
         users, items = (
-            Vocabulary.load(local_file(folder / name, digests[name], Path(scratch)))
+            Vocabulary.load(local_file(folder / name, digests[name], scratch))
             for name in (USERS_FILE, ITEMS_FILE)
         )
     return users, items

@@ -114,7 +114,8 @@ def entry_weights(
                 item_weight = config.feature_wt_factor / counts
             else:
                 item_weight = (1.0 / counts) ** config.feature_wt_exp
-    return np.ones(users, np.float32), _finite("feature_wt_exp", config.feature_wt_exp, item_weight)
+    blamed = "feature_wt_factor" if config.wt_type == LINEAR else "feature_wt_exp"
+    return np.ones(users, np.float32), _finite(blamed, getattr(config, blamed), item_weight)
 
 
 def scaled_regularization(config: TrainConfig, counts: NDArray[np.int64], others: int) -> NDArray[np.float32]:
@@ -137,11 +138,14 @@ def scaled_regularization(config: TrainConfig, counts: NDArray[np.int64], others
             "raise it above 0 or drop the empty rows and columns",
         )
     mass = counts + config.unobs_weight * others
+    _finite("unobs_weight", config.unobs_weight, mass)
     with np.errstate(divide="ignore", over="ignore"):
-        scaled = config.regularization * mass**config.regularization_exponent
-    # A row without any weight has the factor 0, regardless of its lambda.
-    scaled[mass == 0] = config.regularization
-    return _finite("regularization_exponent", config.regularization_exponent, scaled)
+        power = mass**config.regularization_exponent
+        # A row without any weight has the factor 0, regardless of its lambda.
+        power[mass == 0] = 1.0
+        scaled = config.regularization * power
+    _finite("regularization_exponent", config.regularization_exponent, power)
+    return _finite("regularization", config.regularization, scaled)
 
 
 def _finite(field: str, value: float, result: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -2,8 +2,11 @@
 
 A folder with
 
-    per_user.parquet    one row for each judged user: user (index), activity (segment), and a column
-                        METRIC.RECOMMENDER for each metric that is averaged over users
+    per_user.parquet    one row for each judged user: user (index), activity (segment), known_user (whether
+                        the champion knows the user, if there is one), and a float32 column
+                        METRIC.RECOMMENDER for each metric that is averaged over users, and
+                        METRIC.RECOMMENDER.SEGMENT for the segments of items, where a user without held-out
+                        entries in the segment has no value
     _manifest.json      the fields of `Evaluation`
 
 The names of metrics are those of the field: ``recall_at_20``, ``ndcg_at_20``, ``map_at_20``, ``mrr_at_20``,
@@ -11,9 +14,11 @@ The names of metrics are those of the field: ``recall_at_20``, ``ndcg_at_20``, `
 ``popularity_at_20``.
 """
 
+import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import pydantic
 from pydantic import Field
 
 from trainer.files import Count, Digest, Manifest, Schema
@@ -21,6 +26,9 @@ from trainer.model import Iteration
 
 SCHEMA = Schema("wals.evaluation", 1)
 PER_USER_FILE = "per_user.parquet"
+
+SUMMARY_MARK = "wals-evaluation:"
+"""Prefix of the line in which a step on Kubernetes logs an evaluation for the notification."""
 
 Recommender = Literal["model", "champion", "popularity", "item_cosine", "random"]
 """What is judged on the holdout: the new model, the one that serves, and the baselines."""
@@ -47,8 +55,9 @@ class Segment(Manifest):
 
     Attributes:
         by: what divides the holdout: ``user activity``, ``item popularity`` or ``known to the champion``.
-        name: name of the part, such as ``cold``, ``middle``, ``heavy``, ``head`` or ``tail``.
-        users: judged users in it.
+        name: name of the part: ``cold``, ``middle``, ``heavy``; ``head``, ``tail``; ``known users``,
+            ``unknown users`` or ``unknown items``.
+        users: judged users in it; for parts by items, those who have held-out entries in it.
         metrics: metric by name, by recommender.
     """
 
@@ -112,7 +121,8 @@ class Holdout(Manifest):
     Attributes:
         users: judged users.
         entries: judged entries.
-        checksum: checksum of the holdout artifact; metrics of different holdouts are not comparable.
+        checksum: SHA-256 of the held-out entries, excluded ones included; metrics of different holdouts are
+            not comparable.
     """
 
     users: Count
@@ -132,6 +142,7 @@ class Evaluation(Manifest):
         parameters: parameters of the training.
         history: iterations of the training.
         facts: further facts for people to read, by name, in display order; such as users and density.
+        sha256: SHA-256 of each other file, by name.
     """
 
     decision: Decision
@@ -142,3 +153,23 @@ class Evaluation(Manifest):
     parameters: Mapping[str, Any]
     history: tuple[Iteration, ...]
     facts: Mapping[str, str] = Field(default_factory=dict)
+    sha256: Mapping[str, Digest] = Field(default_factory=dict)
+
+
+def log_summary(evaluation: Evaluation) -> None:
+    """Log an evaluation without its details in one line, where only the log can be read by the notification.
+
+    That is on Kubernetes: the artifact is in an object store that no other step has access to.
+    """
+    if "KFP_POD_NAME" in os.environ:
+        details: dict[str, Any] = {"segments": (), "parameters": {}, "history": (), "facts": {}}
+        print(SUMMARY_MARK, evaluation.model_copy(update=details).model_dump_json(), flush=True)
+
+
+def summary_in(log: str) -> Evaluation | None:
+    """Return the last evaluation that a log has; None if it has none, or a damaged one."""
+    lines = [line for line in log.splitlines() if line.startswith(SUMMARY_MARK)]
+    try:
+        return Evaluation.model_validate_json(lines[-1].removeprefix(SUMMARY_MARK)) if lines else None
+    except pydantic.ValidationError:
+        return None

@@ -6,10 +6,11 @@ import json
 import logging
 import os
 import queue
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
@@ -38,6 +39,20 @@ _ARROW_TYPES = {
     "FLOAT": "double",
     "TIMESTAMP": "timestamp[us, tz=UTC]",
 }
+_ROLES = {
+    "bigquery.jobs.create": "roles/bigquery.jobUser",
+    "bigquery.readsessions.": "roles/bigquery.readSessionUser",
+    "bigquery.datasets.get": "roles/bigquery.dataEditor",
+    "bigquery.tables.get": "roles/bigquery.dataViewer",
+    "bigquery.tables.create": "roles/bigquery.dataEditor",
+    "bigquery.tables.update": "roles/bigquery.dataEditor",
+    "bigquery.tables.delete": "roles/bigquery.dataEditor",
+}
+"""The role to grant for each permission that a refusal may name, by the beginning of its name.
+
+The datasets that are looked up are those that tables are created in.
+"""
+
 _TYPES = {str: "STRING", int: "INT64", float: "FLOAT64"}
 
 _UTC = [bigquery.ConnectionProperty("time_zone", "UTC")]
@@ -61,6 +76,21 @@ class Source:
     schema: dict[str, str]
     has_snapshots: bool = False
     ingested_by: str = ""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a table that stays must look like.
+
+    Attributes:
+        columns: its columns.
+        partitioned_by: the DATE column that it has a partition for each day of; "" for none.
+        clustered_by: the column that the rows of a partition are sorted by; "" for none.
+    """
+
+    columns: tuple[bigquery.SchemaField, ...]
+    partitioned_by: str = ""
+    clustered_by: str = ""
 
 
 def digest_of(sql: str, parameters: Parameters | None) -> str:
@@ -158,17 +188,31 @@ class BigQuery:
         fields = ((field.name, field.field_type) for field in job.schema or ())
         return Source(unique_columns("query", sql, fields))
 
-    def check_dataset(self) -> None:
-        """Raise InputError if the dataset for tables does not exist, or is in another location."""
-        with _bigquery_errors(self._dataset):
+    def check_dataset(self, field: str = "staging_dataset") -> None:
+        """Check the dataset for tables, and run all later jobs in its location.
+
+        Args:
+            field: the parameter that the dataset came from, for the errors.
+
+        Raises:
+            InputError: it does not exist, or is in another location than that of a source described before.
+            WalsError: it cannot be read.
+        """
+
+        def missing(_: Exception) -> InputError:
+            return InputError(field, self._dataset, "does not exist", "create it, or give another dataset")
+
+        with _bigquery_errors(self._dataset), translated((exceptions.NotFound, missing)):
             location = self._client.get_dataset(self._dataset).location or ""
         if self.location and location.lower() != self.location.lower():
             raise InputError(
-                "staging_dataset",
+                field,
                 self._dataset,
                 f"is in {location}, and the source in {self.location}",
                 "give a dataset in the source's location",
             )
+        if not self.location:
+            self._settle(location)
 
     def columns(self, name: str) -> list[dict[str, str]]:
         """Return the name and Arrow type of each column of the table ``name`` that `create` created."""
@@ -208,10 +252,123 @@ class BigQuery:
             table.expires = datetime.now(UTC) + lifetime
             self._client.update_table(table, ["expires"])
 
-    def drop(self, name: str) -> None:
-        """Delete the table ``name`` that `create` created."""
+    def load(
+        self,
+        name: str,
+        file: Path,
+        columns: Sequence[bigquery.SchemaField],
+        lifetime: timedelta = timedelta(days=1),
+    ) -> int:
+        """Create or replace the table ``name`` with the rows of a Parquet file, and return their number.
+
+        Args:
+            name: name of the table.
+            file: path of the file.
+            columns: its columns, by the names in the file.
+            lifetime: time after which the table is deleted.
+
+        Raises:
+            InputError: BigQuery cannot read the file.
+            WalsError: BigQuery refused or failed.
+        """
+        path = self._path(name)
+        table = bigquery.Table(path, columns)
+        table.labels = _LABELS
+        table.expires = datetime.now(UTC) + lifetime
+        lists = bigquery.ParquetOptions()  # type: ignore[no-untyped-call]
+        lists.enable_list_inference = True
+        config = bigquery.LoadJobConfig(
+            source_format=bigquery.SourceFormat.PARQUET,
+            parquet_options=lists,
+            schema=columns,
+            create_disposition=bigquery.CreateDisposition.CREATE_NEVER,
+            write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
+            labels=_LABELS,
+        )
+        with _bigquery_errors(path), file.open("rb") as content:
+            # Before, because a load job cannot make a table that expires.
+            self._client.create_table(table, exists_ok=True)
+            job = self._client.load_table_from_file(
+                content, path, job_config=config, location=self.location or None
+            )
+            job.result()
+        return int(job.output_rows or 0)
+
+    def ensure(self, name: str, layout: Layout, field: str) -> int:
+        """Create the table ``name``, unless there is one with this layout, and return its number of rows.
+
+        Args:
+            name: name of the table.
+            layout: what it must look like.
+            field: the parameter that the dataset came from, for the error.
+
+        Raises:
+            InputError: there is a table, or a view, that looks different.
+            WalsError: BigQuery refused or failed.
+        """
+        path = self._path(name)
+        table = bigquery.Table(path, layout.columns)
+        table.labels = _LABELS
+        if layout.partitioned_by:
+            table.time_partitioning = bigquery.TimePartitioning(field=layout.partitioned_by)
+        if layout.clustered_by:
+            table.clustering_fields = [layout.clustered_by]
+        with _bigquery_errors(path):
+            found = self._client.create_table(table, exists_ok=True)
+        if difference := _difference(found, layout):
+            remedy = "drop or rename it, or give another dataset"
+            raise InputError(field, path, f"exists but {difference}", remedy)
+        return int(found.num_rows or 0)
+
+    def keep(self, name: str, days: int) -> None:
+        """Keep the table ``name`` for good, and each of its partitions for a number of days.
+
+        Args:
+            name: name of a table; without partitions, the number of days has no effect.
+            days: number of days; 0 for good.
+
+        Raises:
+            WalsError: BigQuery refused or failed.
+        """
+        expiration = timedelta(days=days) // timedelta(milliseconds=1) or None
         with _bigquery_errors(self._path(name)):
-            self._client.delete_table(self._path(name))
+            table = self._client.get_table(self._path(name))
+            partitioning = table.time_partitioning
+            # Both may come from defaults of the dataset.
+            changes = ["expires"] if table.expires else []
+            table.expires = None
+            if partitioning and partitioning.expiration_ms != expiration:
+                partitioning.expiration_ms = expiration
+                table.time_partitioning = partitioning
+                changes.append("time_partitioning")
+            if changes:
+                self._client.update_table(table, changes)
+
+    def run_script(self, what: str, sql: str, parameters: Parameters | None = None) -> None:
+        """Run several statements as one job. BigQuery cannot estimate its cost.
+
+        Args:
+            what: what it does, for the error: "swap tables".
+            sql: the statements.
+            parameters: values of the parameters of all statements.
+
+        Raises:
+            WalsError: a statement failed.
+        """
+
+        def failed(error: exceptions.GoogleAPIError) -> WalsError:
+            return WalsError(f"BigQuery could not {what}: {_message(error)}")
+
+        with _bigquery_errors(what), translated(((exceptions.BadRequest, exceptions.NotFound), failed)):
+            job = self._query(sql, self._config(sql, parameters))
+            job.result()
+        self._bytes_billed += job.total_bytes_billed or 0
+        self._slot_milliseconds += job.slot_millis or 0
+
+    def drop(self, name: str) -> None:
+        """Delete the table ``name``, if it exists."""
+        with _bigquery_errors(self._path(name)):
+            self._client.delete_table(self._path(name), not_found_ok=True)
 
     def fetch(self, sql: str, parameters: Parameters | None = None) -> pa.Table:
         """See `Engine.fetch`."""
@@ -353,6 +510,29 @@ def _schema(session: bigquery_storage.ReadSession) -> pa.Schema:
     return pa.ipc.read_schema(pa.py_buffer(session.arrow_schema.serialized_schema))
 
 
+def _difference(table: bigquery.Table, layout: Layout) -> str:
+    """Return how a table differs from its layout, "" if it does not."""
+    if table.table_type not in (None, "TABLE"):
+        return f"is a {table.table_type.lower()}"
+    found, wanted = _columns(table.schema), _columns(layout.columns)
+    if found != wanted:
+        return f"has the columns {', '.join(sorted(found))} instead of {', '.join(sorted(wanted))}"
+    by = table.time_partitioning.field or "" if table.time_partitioning else ""
+    if by != layout.partitioned_by:
+        return f"is partitioned by {by or 'nothing'} instead of {layout.partitioned_by or 'nothing'}"
+    return ""
+
+
+def _columns(schema: Sequence[bigquery.SchemaField]) -> set[str]:
+    """Return name and type of each column."""
+    return {
+        f"{field.name} ARRAY<{field.field_type}>"
+        if field.mode == "REPEATED"
+        else f"{field.name} {field.field_type}"
+        for field in schema
+    }
+
+
 def _bigquery_errors(what: str) -> contextlib.AbstractContextManager[None]:
     """Return a context that turns BigQuery's errors into one line about ``what``, a table or a query."""
     return translated(
@@ -387,7 +567,9 @@ def _refusal(what: str, error: exceptions.Forbidden) -> WalsError:
             "returns more than the 10 GB that need no table to write them to",
             "give a staging_dataset, or narrow the query",
         )
-    return WalsError(f"BigQuery refuses {what}: {message}")
+    roles = [role for permission, role in _ROLES.items() if permission in message]
+    remedy = f"; grant {roles[0]} to the account that the step runs as" if roles else ""
+    return WalsError(f"BigQuery refuses {what}: {message}{remedy}")
 
 
 def _message(error: Exception) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import duckdb
 from components.engines import Parameters
 from components.engines.sql import Checked, quoted, to_duckdb, used_parameters
 from trainer.errors import WalsError, translated
+from trainer.scratch import scratch_folder
 from trainer.threads import usable_cores
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ class DuckDB:
     @contextlib.contextmanager
     def open(cls, *, ordered: bool) -> Iterator[Self]:
         """Yield a database in a scratch folder that is removed at the end; see `__init__`."""
-        with tempfile.TemporaryDirectory(prefix="wals-") as scratch:
-            database = cls(Path(scratch), ordered=ordered)
+        with scratch_folder() as scratch:
+            database = cls(scratch, ordered=ordered)
             try:
                 yield database
             finally:

@@ -3,8 +3,21 @@
 from collections.abc import Iterable
 
 BASELINE_PREFIX = "popularity_"
+CHAMPION_PREFIX = "champion_"
 
-_LABELS = {"ndcg": "NDCG", "recall": "Recall", "coverage": "Catalogue coverage", "rmse": "RMSE"}
+_LABELS = {
+    "ndcg": "NDCG",
+    "recall": "Recall",
+    "map": "MAP",
+    "mrr": "MRR",
+    "hit_rate": "Hit rate",
+    "coverage": "Catalogue coverage",
+    "gini": "Gini index",
+    "novelty": "Novelty",
+    "popularity": "Mean popularity",
+    "rmse": "RMSE",
+    "mae": "MAE",
+}
 
 
 def metric_label(name: str) -> str:
@@ -14,10 +27,16 @@ def metric_label(name: str) -> str:
 
 
 def model_metrics(names: Iterable[str]) -> list[str]:
-    """Return the names of the model's own metrics, not the baseline's, in display order.
+    """Return the names of the model's own metrics, not the baseline's or the champion's, in display order.
 
     Unknown ones, which another version of the pipeline may have, come last.
     """
     order = {kind: place for place, kind in enumerate(_LABELS)}
-    own = (name for name in names if not name.startswith(BASELINE_PREFIX))
+    own = (name for name in names if not _is_of_another(name))
     return sorted(own, key=lambda name: order.get(name.partition("_at_")[0], len(order)))
+
+
+def _is_of_another(name: str) -> bool:
+    # The model's own popularity_at_20 begins like the metrics of the baseline.
+    is_baseline = name.startswith(BASELINE_PREFIX) and not name.startswith(f"{BASELINE_PREFIX}at_")
+    return is_baseline or name.startswith(CHAMPION_PREFIX)

@@ -1,4 +1,4 @@
-"""Finds the user, item, rating and timestamp columns of a source."""
+"""Finds the columns of a source: of users, items, ratings and times, or of ids, titles and categories."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -8,10 +8,24 @@ from trainer.errors import InputError
 
 _SPELLINGS = {
     "user_column": ("userid", "user", "uid", "customerid", "visitorid"),
-    "item_column": ("itemid", "item", "iid", "movieid", "productid", "contentid", "articleid", "bookid"),
+    "item_column": (
+        *("itemid", "item", "iid", "movieid", "productid", "contentid", "articleid", "bookid"),
+        *("sku", "asin", "isbn"),
+    ),
     "rating_column": ("rating", "ratings", "score", "stars"),
     "timestamp_column": ("timestamp", "ts", "eventtime", "eventtimestamp", "time", "date", "datetime"),
+    "item_title_column": (
+        *("title", "itemtitle", "producttitle", "movietitle", "booktitle", "name", "itemname", "productname"),
+        *("prodname", "headline"),
+    ),
+    "item_category_column": (
+        *("category", "itemcategory", "productcategory", "categoryname", "maincategory", "categories"),
+        *("genre", "genres", "producttype", "producttypename", "department"),
+    ),
 }
+_OPTIONAL = ("timestamp_column", "item_title_column", "item_category_column")
+_CATALOGUE_IDS = (*_SPELLINGS["item_column"], "id")
+_ROLES = ("user_column", "item_column", "rating_column", "timestamp_column")
 
 _INTEGERS = {
     "TINYINT",
@@ -67,7 +81,7 @@ def by_position(schema: Mapping[str, str]) -> dict[str, str]:
             "has fewer than three columns",
             "give user, item and rating, delimited",
         )
-    return dict(zip(_SPELLINGS, schema, strict=False))
+    return dict(zip(_ROLES, schema, strict=False))
 
 
 def find_columns(
@@ -112,6 +126,91 @@ def find_columns(
     return Columns(user, item, rating, timestamp, types)
 
 
+@dataclass(frozen=True)
+class ItemColumns:
+    """The columns of a source of items.
+
+    Attributes:
+        item: column of the ids.
+        title: column of the titles; "" if there is none.
+        category: column of the categories; "" if there is none.
+    """
+
+    item: str
+    title: str = ""
+    category: str = ""
+
+
+def find_id_column(source: str, schema: Mapping[str, str], *, item_column: str = "") -> str:
+    """Find the column of the ids in a source of items, or of a list of them.
+
+    Args:
+        source: the source, for the error.
+        schema: the source's columns and their types (DuckDB's or BigQuery's names).
+        item_column: column of the items in the interactions, which may have another name here.
+
+    Raises:
+        InputError: there is none, there are several, or it does not hold ids.
+    """
+    column = item_column if item_column in schema else _usual("item_column", schema, *_CATALOGUE_IDS)
+    if not column:
+        raise InputError(
+            "source",
+            source,
+            f"none of its columns {', '.join(schema)} has a usual name for ids",
+            "give it a header with a name such as item_id, or name the column with --item-column NAME",
+        )
+    _id_type("item_column", column, schema, guessed=False)
+    return column
+
+
+def find_item_columns(
+    source: str,
+    schema: Mapping[str, str],
+    *,
+    item_column: str = "",
+    item_title_column: str = "",
+    item_category_column: str = "",
+) -> ItemColumns:
+    """Match the columns that the user named, and find the others by their usual names.
+
+    Args:
+        source: the source, for the error.
+        schema: the source's columns and their types (DuckDB's or BigQuery's names).
+        item_column: see `find_id_column`.
+        item_title_column: name of the column of titles; "" to find it, if there is one.
+        item_category_column: name of the column of categories; "" to find it, if there is one.
+
+    Raises:
+        InputError: a column is missing, ambiguous, or of a type that does not fit its role; or there is
+            neither a title nor a category.
+    """
+    if len(schema) == 1:
+        problem = f"its rows have only the column {', '.join(schema)}"
+        raise InputError(
+            "source", source, problem, "give ids with titles or categories, in rows of the same length"
+        )
+    item = find_id_column(source, schema, item_column=item_column)
+    named = {"item_title_column": item_title_column, "item_category_column": item_category_column}
+    title, category = (_text_column(field, name, schema) for field, name in named.items())
+    if not (title or category):
+        raise InputError(
+            "source",
+            source,
+            f"none of its columns {', '.join(schema)} has a usual name for titles or categories",
+            "name one with --item-title-column NAME or --item-category-column NAME",
+        )
+    return ItemColumns(item, title, category)
+
+
+def _text_column(field: str, name: str, schema: Mapping[str, str]) -> str:
+    column = _find(field, name, list(schema))
+    kind = schema[column].upper() if column else "STRING"
+    if kind not in (*_TEXTS, *_INTEGERS):
+        raise InputError(field, column, f"holds {kind.lower()}, not text", "convert it to text")
+    return column
+
+
 def _refuse_two_roles(columns: Mapping[str, str]) -> None:
     roles: dict[str, str] = {}
     for field, column in columns.items():
@@ -134,17 +233,24 @@ def _find(field: str, name: str, columns: list[str]) -> str:
                 field, name, f"is not among the columns {listed}", f"name one with {option} NAME"
             )
         return name
-    for spelling in _SPELLINGS[field]:
-        matches = [column for column in columns if _plain(column) == spelling]
-        if len(matches) > 1:
-            raise InputError(field, ", ".join(matches), "are ambiguous", f"choose one with {option} NAME")
-        if matches:
-            return matches[0]
-    if field == "timestamp_column":
-        return ""
+    column = _usual(field, columns, *_SPELLINGS[field])
+    if column or field in _OPTIONAL:
+        return column
     raise InputError(
         field, "", f"none of the columns {listed} has a usual name for it", f"map one with {option} NAME"
     )
+
+
+def _usual(field: str, columns: Iterable[str], *spellings: str) -> str:
+    """Return the column with the first of some spellings that one has; "" if none has any."""
+    for spelling in spellings:
+        matches = [column for column in columns if _plain(column) == spelling]
+        if len(matches) > 1:
+            remedy = f"choose one with --{field.replace('_', '-')} NAME"
+            raise InputError(field, ", ".join(matches), "are ambiguous", remedy)
+        if matches:
+            return matches[0]
+    return ""
 
 
 def _plain(column: str) -> str:

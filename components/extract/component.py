@@ -9,6 +9,7 @@ from components.images import image
 def extract(
     source: str,
     interactions: dsl.Output[dsl.Dataset],
+    catalogue: dsl.Output[dsl.Dataset],
     data_type: str = "ratings",
     user_column: str = "",
     item_column: str = "",
@@ -29,11 +30,18 @@ def extract(
     snapshot: str = "",
     maximum_bytes_billed: int = 0,
     staging_dataset: str = "",
+    items: str = "",
+    blocked_items: str = "",
+    available_items: str = "",
+    item_title_column: str = "",
+    item_category_column: str = "",
 ) -> None:
-    """Read the interactions of a source into Parquet shards."""
+    """Read the interactions of a source, and what is known of the items, into Parquet files."""
     arguments = dict(locals())
     from components.extract.options import ExtractOptions
     from components.extract.step import extract as step
     from components.runtime import run_step
 
-    interactions.metadata.update(run_step(step, ExtractOptions, arguments))
+    metadata = run_step(step, ExtractOptions, arguments)
+    interactions.metadata.update(metadata["interactions"])
+    catalogue.metadata.update(metadata["catalogue"])

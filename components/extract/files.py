@@ -23,6 +23,9 @@ from trainer.files import replacing, sha256
 
 logger = logging.getLogger(__name__)
 
+# Values of other types than the statement expects. Ours converts the files' own values without errors.
+_OF_SQL = (duckdb.BinderException, duckdb.ConversionException, duckdb.OutOfRangeException)
+
 _TYPES = {
     "INT64": "BIGINT",
     "FLOAT64": "DOUBLE",
@@ -51,7 +54,8 @@ def extract_from_files(options: ExtractOptions, output: Path) -> dict[str, Any]:
         The manifest: what was written, and where it came from.
     """
     with DuckDB.open(ordered=True) as database, replacing(output / file_name(0)) as written_to:
-        files = SourceFiles(database, options, writable=[written_to])
+        files = _source_files(database, options, writable=[written_to])
+        files.check_divided()
         files.check()
         request = Request(options)
         without_user: dict[str, int] = {}
@@ -81,7 +85,21 @@ def columns_of(options: ExtractOptions) -> list[str]:
         options: options as for `extract_from_files`, which also names the errors.
     """
     with DuckDB.open(ordered=True) as database:
-        return list(SourceFiles(database, options).schema)
+        files = _source_files(database, options)
+        files.check_divided()
+        return list(files.schema)
+
+
+def _source_files(database: DuckDB, options: ExtractOptions, writable: Sequence[Path] = ()) -> "SourceFiles":
+    return SourceFiles(
+        database,
+        options.source,
+        has_header=options.has_header,
+        delimiter=options.delimiter,
+        query=options.query,
+        row_filter=options.row_filter,
+        writable=writable,
+    )
 
 
 def _extract_query(database: DuckDB, files: "SourceFiles", request: Request, output: Path) -> Written:
@@ -102,7 +120,7 @@ def _extract_query(database: DuckDB, files: "SourceFiles", request: Request, out
 def _extract_ratings(
     database: DuckDB, files: "SourceFiles", request: Request, columns: Columns, output: Path
 ) -> Written:
-    files.check_kinds(columns)
+    files.check_kinds((columns.user, columns.item, columns.rating, columns.timestamp))
     condition = request.condition(files.schema)
     filtered = files.types_of(condition.columns, columns) if condition else {}
     columns = columns.with_text(column for column in columns.types if filtered.get(column) == "VARCHAR")
@@ -218,12 +236,26 @@ class SourceFiles:
 
     table = quoted("source", "source")
 
-    def __init__(self, database: DuckDB, options: ExtractOptions, *, writable: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        database: DuckDB,
+        source: str,
+        *,
+        has_header: bool = True,
+        delimiter: str = "",
+        query: str = "",
+        row_filter: str = "",
+        writable: Sequence[Path] = (),
+    ) -> None:
         """Find the files and their columns, and deny the database access to any other file.
 
         Args:
             database: reads the files.
-            options: see `extract_from_files`.
+            source: a file, a folder, a glob pattern, or an address in a store.
+            has_header: whether text files begin with the names of their columns.
+            delimiter: text between the fields of text files; "" to find it.
+            query: the user's query over the files; "" if there is none.
+            row_filter: the user's filter of their rows; "" if there is none.
             writable: files that the database may also write.
 
         Raises:
@@ -231,10 +263,10 @@ class SourceFiles:
                 their columns.
         """
         self._database = database
-        self.source = options.source
-        self._has_header = options.has_header
-        self._delimiter = options.delimiter
-        self._query_text = options.query
+        self.source = source
+        self._has_header = has_header
+        self._delimiter = delimiter
+        self._query_text, self._filter_text = query, row_filter
         self._files = find_files(database, self.source)
         names = [*self._files, *map(str, writable)]
         # DuckDB checks the name of a file, and the pattern that stands for it.
@@ -250,13 +282,6 @@ class SourceFiles:
             with self.read_errors():
                 described = self._query(f"DESCRIBE SELECT * FROM {self._reader()}")  # noqa: S608 - quoted
             self.schema = {name: kind for name, kind, *_ in described}
-        if self.is_text and len(self.schema) == 1:
-            raise InputError(
-                "source",
-                self.source,
-                "its rows cannot be divided into the same columns",
-                "fix quotes and rows of other lengths, or give the --delimiter",
-            )
 
     def _parquet_schemas(self) -> dict[str, list[tuple[str, str]]]:
         """Return the name and type of each column of each file."""
@@ -294,16 +319,26 @@ class SourceFiles:
                     "give files with the same columns",
                 )
 
+    def check_divided(self) -> None:
+        """Raise InputError if rows of text have one column, as if their delimiter was not found."""
+        if self.is_text and len(self.schema) == 1:
+            raise InputError(
+                "source",
+                self.source,
+                "its rows cannot be divided into the same columns",
+                "fix quotes and rows of other lengths, or give the --delimiter",
+            )
+
     def check(self) -> None:
         """Raise InputError if a compressed file does not match its own checksum; reads all of it."""
         if self.is_text:
             check_gzip(self.source, self._files)
 
-    def check_kinds(self, columns: Columns) -> None:
-        """Raise InputError if a required column has incompatible types in two files."""
+    def check_kinds(self, columns: Iterable[str]) -> None:
+        """Raise InputError if a column has incompatible types in two files; "" is no column."""
         if self.is_text:
             return
-        for column in filter(None, (columns.user, columns.item, columns.rating, columns.timestamp)):
+        for column in filter(None, columns):
             kinds: dict[str, str] = {}
             for file, schema in self._schemas.items():
                 kinds.update(
@@ -409,6 +444,12 @@ class SourceFiles:
                 return InputError(
                     "query", self._query_text, "reads more than the source", "select only from source"
                 )
+            field, text = (
+                ("query", self._query_text) if self._query_text else ("row_filter", self._filter_text)
+            )
+            if text and isinstance(error, _OF_SQL) and "CSV Error" not in str(error):
+                problem = f"cannot be evaluated: {_reason(error)}"
+                return InputError(field, text, problem, "correct its names and types")
             failure = _store_failure(error)
             if failure:
                 return WalsError(f"reading {self.source} failed: {failure}")
@@ -433,7 +474,7 @@ def _reason(error: duckdb.Error) -> str:
             "its text is inconsistent (look for unclosed quotes, rows of other lengths, mixed CRLF and LF "
             "line endings, and text that is not UTF-8)"
         )
-    return re.split(r"\n(?:Possible|Potential) |\n\n(?:  |LINE )", message)[0].rstrip()
+    return re.split(r"\n(?:Possible |Potential |\tCandidate functions)|\n\n(?:  |LINE )", message)[0].rstrip()
 
 
 def _top_level(elements: Iterable[tuple[str, str, int]]) -> Iterator[tuple[str, str]]:

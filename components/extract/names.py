@@ -8,6 +8,9 @@ from trainer.errors import InputError
 _PROJECT = r"(?:[a-z0-9][a-z0-9.-]*:)?[a-z][a-z0-9-]*[a-z0-9]"
 _DEFAULT_TABLE = "staging.recommendation_training"
 
+ITEM_SOURCES = ("items", "blocked_items", "available_items")
+"""Options that name a source of items, or a list of them."""
+
 SCHEMES = ("gs", "s3", "minio")
 """Schemes of addresses in object stores: Cloud Storage, S3, and S3 in the spelling of Kubeflow."""
 
@@ -57,6 +60,14 @@ def check_scheme(source: str) -> None:
             "is not a readable source",
             "give files, or an address with gs://, s3:// or bq://",
         )
+
+
+def check_place(source: str) -> None:
+    """Refuse a text that is neither a file, nor an address in a supported store, nor a table, nor ""."""
+    if source.startswith("bq://"):
+        table_of(source, "")
+    elif source:
+        check_scheme(source)
 
 
 def _check_name(field: str, name: str, form: str, example: str) -> None:

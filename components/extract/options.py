@@ -7,7 +7,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
-from components.extract.names import check_dataset, check_location, check_project, check_scheme, table_of
+from components.extract.names import (
+    check_dataset,
+    check_location,
+    check_place,
+    check_project,
+    check_scheme,
+    table_of,
+)
 from components.times import Time, parse_time
 from trainer.config import MAX_EXACT
 from trainer.errors import InputError, problems_of
@@ -15,9 +22,13 @@ from trainer.options import Options, group, no_credentials, valid_if
 
 DataType = Literal["ratings", "user_ratings", "web_views", "ga4", "query"]
 
-_DATA, _FILTERS, _BIGQUERY, _EVENTS = (
-    group(name) for name in ("Data", "Filters", "BigQuery", "Google Analytics")
+_DATA, _FILTERS, _BIGQUERY, _EVENTS, _ITEMS = (
+    group(name) for name in ("Data", "Filters", "BigQuery", "Google Analytics", "Items")
 )
+_KEYS = "put them into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+
+ItemSource = Annotated[str, valid_if(check_place), no_credentials(_KEYS)]
+"""A source of items, or a list of them; "" for none."""
 
 
 class ExtractOptions(Options):
@@ -26,7 +37,7 @@ class ExtractOptions(Options):
     source: Annotated[
         str,
         valid_if(check_scheme),
-        no_credentials("put them into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+        no_credentials(_KEYS),
     ] = Field(
         description="Where the interactions are: CSV or Parquet files, also gs:// and s3://, or "
         "bq://project.dataset.table.",
@@ -130,11 +141,41 @@ class ExtractOptions(Options):
         json_schema_extra=_BIGQUERY,
     )
 
+    items: ItemSource = Field(
+        default="",
+        description="Where the items' titles and categories are: CSV or Parquet files, also gs:// and s3://, "
+        "or bq://project.dataset.table; none if omitted.",
+        json_schema_extra=_ITEMS,
+    )
+    blocked_items: ItemSource = Field(
+        default="",
+        description="List of items that are never recommended, in such a place; none if omitted.",
+        json_schema_extra=_ITEMS,
+    )
+    available_items: ItemSource = Field(
+        default="",
+        description="List of the only items that are recommended, in such a place; all are if omitted.",
+        json_schema_extra=_ITEMS,
+    )
+    item_title_column: str = Field(
+        default="",
+        description="Column of items with the titles; auto-detected if omitted.",
+        json_schema_extra=_ITEMS,
+    )
+    item_category_column: str = Field(
+        default="",
+        description="Column of items with the categories; auto-detected if omitted.",
+        json_schema_extra=_ITEMS,
+    )
+
     def conflicts(self) -> Iterator[InputError]:
         """See `Options.conflicts`."""
         yield from self._data_type_problems()
         yield from self._window_problems()
         yield from self._source_problems()
+        for field in ("item_title_column", "item_category_column"):
+            if getattr(self, field) and not self.items:
+                yield InputError(field, getattr(self, field), "requires items", "give them, or omit it")
 
     def _data_type_problems(self) -> Iterator[InputError]:
         if (self.data_type == "query") != bool(self.query):

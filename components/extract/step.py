@@ -1,10 +1,11 @@
-"""Extraction: interactions from files or BigQuery, as an artifact of Parquet files."""
+"""Extraction: interactions and the catalogue, from files or BigQuery, as artifacts of Parquet files."""
 
 import logging
 from pathlib import Path
 from typing import Any
 
 from components.artifacts.interactions import SCHEMA
+from components.extract.catalogue import extract_catalogue
 from components.extract.files import extract_from_files
 from components.extract.options import ExtractOptions
 from trainer.files import begin_artifact, finish_artifact, identity
@@ -12,22 +13,32 @@ from trainer.files import begin_artifact, finish_artifact, identity
 logger = logging.getLogger(__name__)
 
 
-def extract(options: ExtractOptions, *, interactions: Path) -> dict[str, Any]:
-    """Write the interactions of a source as an artifact of schema ``wals.interactions``.
+def extract(options: ExtractOptions, *, interactions: Path, catalogue: Path) -> dict[str, dict[str, Any]]:
+    """Write the interactions of a source, and what is known of the items.
 
     Args:
         options: what to extract and from where.
-        interactions: folder of the artifact.
+        interactions: folder of an artifact of schema ``wals.interactions``.
+        catalogue: folder of an artifact of schema ``wals.catalogue``.
 
     Returns:
-        Metadata of the artifact: rows, shards, bytes, checksum (SHA-256 of the manifest) and schema_version;
-        for events also events_without_user; for BigQuery also snapshot, bytes_billed and slot_milliseconds.
+        Metadata by artifact. Of the interactions: rows, shards, bytes, checksum (SHA-256 of the manifest) and
+        schema_version; for events also events_without_user; for BigQuery also snapshot, bytes_billed and
+        slot_milliseconds. Of the catalogue: see `extract_catalogue`.
 
     Raises:
         InputError: the source, a column or a row of it cannot be used, or the output cannot be written.
         WalsError: BigQuery or a store failed or denied access.
     """
     begin_artifact(interactions)
+    begin_artifact(catalogue)
+    # First, because it is small, and an error in it should not come after hours.
+    described = extract_catalogue(options, catalogue)
+    return {"interactions": _extract_interactions(options, interactions), "catalogue": described}
+
+
+def _extract_interactions(options: ExtractOptions, interactions: Path) -> dict[str, Any]:
+    """Write the interactions, and return the artifact's metadata."""
     if options.window_days:
         options = options.with_window()
         logger.info("window from %s to %s", options.window_start, options.window_end)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from components.engines.duckdb import DuckDB
 from components.extract.names import SCHEMES
+from components.s3 import endpoint
 from components.threads import ordered_map
 from trainer.errors import InputError, WalsError, translated
 
@@ -161,17 +162,10 @@ def _s3() -> Any:
     from fsspec.implementations.arrow import ArrowFSWrapper
     from pyarrow.fs import S3FileSystem
 
-    endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
-    if not endpoint:
+    address = endpoint()
+    if not address:
         return ArrowFSWrapper(S3FileSystem())
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise InputError(
-            "AWS_ENDPOINT_URL",
-            endpoint,
-            "is not the address of a store",
-            "give https://HOST or http://HOST:PORT",
-        )
+    parts = urlsplit(address)
     if "AWS_ACCESS_KEY_ID" in os.environ:
         # Without a region, each operation would ask AWS' metadata address for it and, off AWS, wait for
         # seconds. Neither the region nor the keys of another store are there.
@@ -204,4 +198,4 @@ def _refuse_empty(source: str, sizes: list[int]) -> None:
             "source", source, "there is no such file, or no CSV or Parquet file in it", "check the path"
         )
     if not any(sizes):
-        raise InputError("source", source, "is empty", "give a file with interactions")
+        raise InputError("source", source, "is empty", "give a file with rows")

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import logging
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from components.threads import ordered_map
 from trainer.errors import InputError, translated
 from trainer.files import MANIFEST, begin_artifact, finish_artifact, identity, local_file, read_manifest
 from trainer.matrix import SCHEMA as MATRIX_SCHEMA
+from trainer.scratch import scratch_folder
 from trainer.vocabulary import SCHEMA as VOCABULARY_SCHEMA
 from trainer.vocabulary import Vocabulary, save_vocabularies
 
@@ -110,7 +110,7 @@ def prepare(
             pairs=sum(entries.values()),
         )
         hold_to_contract(current, options, previous.profile, profile, profile_report)
-        metadata = _finish(matrices[0], holdout, vocabulary, ids, options, entries)
+        metadata = _finish(matrices, holdout, vocabulary, ids, options, entries)
         previous.keep(profile)
         metadata["training"].update(engine.cost())
     return metadata
@@ -164,10 +164,11 @@ def _dealt(
 
     look_up = engine.in_process and types["user_id"] == types["item_id"] == "int64"
     encoding = encoded(engine, filtered, options, parameters, look_up=look_up)
-    with tempfile.TemporaryDirectory(prefix="wals-") as folder:
-        scratch = Path(folder)
-        with deal_rows(encoding, scratch, ids.user_counts, ids.item_counts) as by_row:
-            yield partial(assemble, by_row, scratch, ids.item_counts, duplicates=options.duplicates)
+    with (
+        scratch_folder() as scratch,
+        deal_rows(encoding, scratch, ids.user_counts, ids.item_counts) as by_row,
+    ):
+        yield partial(assemble, by_row, scratch, ids.item_counts, duplicates=options.duplicates)
 
 
 def _entries(options: PrepareOptions, matrices: Sequence[Mapping[str, Any]]) -> dict[str, int]:
@@ -186,21 +187,25 @@ def _entries(options: PrepareOptions, matrices: Sequence[Mapping[str, Any]]) -> 
 
 
 def _finish(
-    training: dict[str, Any],
+    matrices: Sequence[dict[str, Any]],
     holdout: Path,
     vocabulary: Path,
     ids: _Ids,
     options: PrepareOptions,
     entries: dict[str, int],
 ) -> dict[str, dict[str, Any]]:
-    vocabularies = save_vocabularies(vocabulary, ids.users, ids.items)
-    content = {
+    training, *parts = (identity(MATRIX_SCHEMA, matrix) for matrix in matrices)
+    checksum = training["checksum"]
+    vocabularies = save_vocabularies(vocabulary, ids.users, ids.items, training=checksum)
+    facts = {
         "split": options.split,
         "seed": options.seed,
         "fraction": options.holdout_fraction,
         "entries": entries[TARGETS],
         "history_entries": entries.get(HISTORY, 0),
     }
+    digests = {name: part["checksum"] for name, part in zip(options.parts, parts, strict=True)}
+    content = {**facts, "training": checksum, "sha256": digests}
     finish_artifact(holdout, HOLDOUT_SCHEMA, content)
     users, items = len(ids.users), len(ids.items)
     logger.info(
@@ -213,9 +218,9 @@ def _finish(
             **shape,
             "entries": entries["training"],
             "density": entries["training"] / (users * items),
-            **identity(MATRIX_SCHEMA, training),
+            **training,
         },
-        "holdout": {**shape, **content, **identity(HOLDOUT_SCHEMA, content)},
+        "holdout": {**shape, **facts, **identity(HOLDOUT_SCHEMA, content)},
         "vocabulary": {**shape, **identity(VOCABULARY_SCHEMA, vocabularies)},
     }
 
@@ -292,10 +297,10 @@ def _engine(folder: Path, manifest: Interactions, options: PrepareOptions) -> It
         yield engine
         return
     with (
-        tempfile.TemporaryDirectory(prefix="wals-") as scratch,
+        scratch_folder() as scratch,
         DuckDB.open(ordered=False) as database,
     ):
-        _expose(database, folder, manifest.shards, Path(scratch))
+        _expose(database, folder, manifest.shards, scratch)
         yield database
 
 

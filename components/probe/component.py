@@ -53,6 +53,11 @@ def probe_extract(
     snapshot: str = "",
     maximum_bytes_billed: int = 0,
     staging_dataset: str = "",
+    items: str = "",
+    blocked_items: str = "",
+    available_items: str = "",
+    item_title_column: str = "",
+    item_category_column: str = "",
 ) -> None:
     """Find out what the extraction can do where it runs, and whether it may read the source."""
     arguments = dict(locals())

@@ -7,7 +7,9 @@ from typing import Any
 
 from components.probe.findings import (
     FIX,
+    OK,
     SCHEMA,
+    WARNING,
     Finding,
     as_content,
     log_findings,
@@ -17,10 +19,13 @@ from components.probe.findings import (
     total,
 )
 from trainer.errors import InputError
-from trainer.files import begin_artifact, finish_artifact, replacing
+from trainer.files import begin_artifact, finish_artifact
 from trainer.options import Options
 
 logger = logging.getLogger(__name__)
+
+_STYLES = {OK: "passed", WARNING: "doubtful", FIX: "failed"}
+"""Classes of the style sheet by status."""
 
 
 def report(
@@ -64,12 +69,24 @@ def _read(step: str, folder: Path) -> list[Finding]:
 
 
 def _write_html(rows: Sequence[Finding], path: Path) -> None:
-    # Only the images whose steps write reports have it.
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    # Only the images whose steps write reports have what it imports.
+    from components.reports.page import Cell, Table, write_page
 
-    environment = Environment(
-        loader=PackageLoader("components.probe", "."), autoescape=True, undefined=StrictUndefined
+    lines = tuple(
+        (
+            Cell(row.check),
+            Cell(row.status, style=_STYLES.get(row.status, "")),
+            Cell(", ".join(row.steps)),
+            Cell(row.found),
+            Cell(row.remedy, style="" if row.remedy else "none"),
+        )
+        for row in reversed(rows)
     )
-    html = environment.get_template("report.html").render(rows=rows, total=total(rows))
-    with replacing(path) as temporary:
-        temporary.write_text(html, "utf-8")
+    head = ("check", "status", "steps", "found", "what to do")
+    write_page(
+        "components.probe",
+        path,
+        total=total(rows),
+        to_fix=any(row.status == FIX for row in rows),
+        findings=Table("Findings, those to fix first", head, lines, words=True),
+    )

@@ -1,4 +1,4 @@
-"""The source and the staging dataset: may the step read the one, and create tables in the other."""
+"""The sources and the staging dataset: may the step read the ones, and create tables in the other."""
 
 from collections.abc import Iterator
 
@@ -10,10 +10,11 @@ _READ = {
     "bq": "give the account roles/bigquery.jobUser on the project and dataViewer on the dataset",
     "gs": "give the account roles/storage.objectViewer on the bucket",
 }
+_REACH = "let the step reach it"
 
 
 def source(options: ExtractOptions) -> Iterator[Finding]:
-    """Look at the source as the extraction does, without reading its rows.
+    """Look at the sources as the extraction does, without reading their rows.
 
     Args:
         options: options of the extraction.
@@ -33,9 +34,22 @@ def source(options: ExtractOptions) -> Iterator[Finding]:
 
             yield ok("source", f"{options.source} can be read; columns {', '.join(columns_of(options))}")
     except WalsError as error:
-        yield _failed("source", error, _READ.get(scheme, "let the step reach it"))
+        yield _failed("source", error, _READ.get(scheme, _REACH))
+    yield from _items(options)
     if options.staging_dataset:
         yield from _staging(options)
+
+
+def _items(options: ExtractOptions) -> Iterator[Finding]:
+    # Slow to import, as in `source`.
+    from components.extract.catalogue import given, look_at
+
+    for field in given(options):
+        place = getattr(options, field)
+        try:
+            yield ok(field, f"{place} can be read; {look_at(field, options)}")
+        except WalsError as error:
+            yield _failed(field, error, _READ.get(place.partition("://")[0], _REACH))
 
 
 def _staging(options: ExtractOptions) -> Iterator[Finding]:

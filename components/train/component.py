@@ -1,4 +1,4 @@
-"""The KFP wrapper of the training step."""
+"""The KFP wrappers of the training step and of the refit."""
 
 from kfp import dsl
 
@@ -35,3 +35,25 @@ def train(
     from trainer.config import TrainConfig
 
     model.metadata.update(run_step(step, TrainConfig, arguments))
+
+
+@dsl.component(base_image=image("train"), packages_to_install=[], install_kfp_package=False)
+def refit(
+    judged: dsl.Input[dsl.Model],
+    training: dsl.Input[dsl.Dataset],
+    holdout: dsl.Input[dsl.Dataset],
+    vocabulary: dsl.Input[dsl.Dataset],
+    model: dsl.Output[dsl.Model],
+    saved_model: dsl.Output[dsl.Model],
+    refit_iters: int = 4,
+    export_saved_model: bool = False,
+) -> None:
+    """Train the evaluated model on everything, the holdout included."""
+    arguments = dict(locals())
+    from components.runtime import run_step
+    from components.train.options import RefitOptions
+    from components.train.refit import refit as step
+
+    metadata = run_step(step, RefitOptions, arguments)
+    model.metadata.update(metadata["model"])
+    saved_model.metadata.update(metadata["saved_model"])

@@ -1,5 +1,6 @@
 """Training: from the matrix and the vocabularies to the model."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,11 @@ from trainer.checkpoint import Checkpoints
 from trainer.config import TrainConfig
 from trainer.files import identity
 from trainer.matrix import InteractionMatrix
-from trainer.model import SCHEMA
+from trainer.model import SCHEMA, Model
 from trainer.mounts import is_mounted_bucket
 from trainer.tensorboard import Scalars, folder_of_vertex
 from trainer.training import fit
-from trainer.vocabulary import load_vocabularies
+from trainer.vocabulary import Vocabulary, load_vocabularies
 
 _CHECKPOINT_SECONDS = 300.0
 
@@ -30,30 +31,65 @@ def train(config: TrainConfig, *, matrix: Path, vocabulary: Path, model: Path) -
         checksum and schema_version.
 
     Raises:
-        InputError: a folder is not the expected artifact, or the problem is not well-posed.
+        InputError: a folder is not the expected artifact, the two belong to different runs, or the problem is
+            not well-posed.
     """
     interactions = InteractionMatrix.open(matrix)
-    users, items = load_vocabularies(vocabulary)
+    users, items = load_vocabularies(vocabulary, interactions)
+    return metadata_of(*fit_and_save(interactions, config, users, items, model))
+
+
+def fit_and_save(
+    matrix: InteractionMatrix,
+    config: TrainConfig,
+    users: Vocabulary,
+    items: Vocabulary,
+    folder: Path,
+    *,
+    warm_start: Model | None = None,
+) -> tuple[Model, dict[str, Any]]:
+    """Train as a step does, with checkpoints and progress where the platform keeps them.
+
+    Args:
+        matrix: training entries.
+        config: parameters of the training.
+        users: ids of the rows.
+        items: ids of the columns.
+        folder: folder to write the ``wals.model`` artifact to.
+        warm_start: an earlier model to start from.
+
+    Returns:
+        The model and its manifest.
+
+    Raises:
+        InputError: the problem is not well-posed, or the folder cannot be written.
+    """
     logs = folder_of_vertex()
-    checkpoints = _checkpoints(model)
+    checkpoints = _checkpoints(folder)
     fitted = fit(
-        interactions,
+        matrix,
         config,
         users=users,
         items=items,
+        warm_start=warm_start,
         checkpoints=checkpoints,
         on_iteration=Scalars(logs) if logs else None,
     )
-    manifest = fitted.save(model)
+    manifest = fitted.save(folder)
     if checkpoints:
         checkpoints.remove()
+    return fitted, manifest
+
+
+def metadata_of(fitted: Model, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata of a model artifact, from the model and its manifest."""
     last = fitted.history[-1]
     counts = {name: manifest[name] for name in ("users", "items", "entries", "latent_factors")}
     return {
         **counts,
         "iterations": last.number,
         "objective": last.objective,
-        **identity(SCHEMA, manifest),
+        **identity(SCHEMA, dict(manifest)),
     }
 
 

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import cast
 
 import optuna
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from optuna.visualization.matplotlib import plot_parallel_coordinate
 
 from components.options import RankingOptions
-from components.pictures import svg
+from components.reports.page import Cell, Table, write_page
+from components.reports.pictures import svg
 from components.tune.options import training_config
 from components.tune.study import Trial, as_optuna, best, last_value, parameters_of
 from trainer.config import TrainConfig
-from trainer.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -60,18 +59,34 @@ def choose(
 
 def _write_report(trials: Sequence[Trial], config: TrainConfig, eval_k: int, path: Path) -> None:
     """Write the study as a self-contained HTML file: a table, best first, and parallel coordinates."""
-    environment = Environment(
-        loader=PackageLoader("components.tune", "."), autoescape=True, undefined=StrictUndefined
-    )
-    html = environment.get_template("report.html").render(
-        trials=sorted(trials, key=lambda trial: (trial["pruned"], -last_value(trial))),
-        names=list(trials[0]["parameters"]),
-        last_value=last_value,
+    ranked = sorted(trials, key=lambda trial: (trial["pruned"], -last_value(trial)))
+    names = list(trials[0]["parameters"])
+    write_page(
+        "components.tune",
+        path,
+        trials=len(trials),
+        best=ranked[0],
+        value=last_value(ranked[0]),
         eval_k=eval_k,
-        picture=svg(_parallel_coordinates(trials, config)),
+        study=Table(
+            "Trials, the best one first",
+            ("trial", f"NDCG@{eval_k}", "iterations", *names),
+            tuple(_row(trial, names) for trial in ranked),
+        ),
+        picture=svg(
+            _parallel_coordinates(trials, config),
+            f"Parallel coordinates of {len(trials)} trials; the table has the figures.",
+        ),
     )
-    with replacing(path) as temporary:
-        temporary.write_text(html, "utf-8")
+
+
+def _row(trial: Trial, names: Sequence[str]) -> tuple[Cell, ...]:
+    return (
+        Cell(str(int(trial["number"])), "stopped early" if trial["pruned"] else ""),
+        Cell(f"{last_value(trial):.4f}"),
+        Cell(str(max(map(int, trial["values"])))),
+        *(Cell(f"{trial['parameters'][name]:.4g}") for name in names),
+    )
 
 
 def _parallel_coordinates(trials: Sequence[Trial], config: TrainConfig) -> Figure:

@@ -14,7 +14,7 @@ from components.tune.study import FIRST_RUNG, Pruner, parameters_of
 from trainer.config import TrainConfig
 from trainer.errors import InputError
 from trainer.matrix import InteractionMatrix
-from trainer.metrics import ndcg_at_k
+from trainer.metrics import metric_name, ranking_metrics
 from trainer.model import Iteration, Model
 from trainer.splitting import Split
 from trainer.training import fit, settled
@@ -99,4 +99,5 @@ def _ndcg(model: Model, validation: sparse.csr_array, k: int) -> float:
     users = np.flatnonzero(np.diff(validation.indptr))
     indptr = np.concatenate([[0], validation.indptr[1:][users]])
     recommended, _ = model.recommend(users, min(k, len(model.items)))
-    return ndcg_at_k(recommended, indptr, validation.indices)
+    metrics = ranking_metrics(recommended, indptr, validation.indices, [k])
+    return float(metrics[metric_name("ndcg", k)].mean())

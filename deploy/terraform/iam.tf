@@ -56,11 +56,26 @@ resource "google_bigquery_dataset_iam_member" "steps_stage" {
   member     = local.steps
 }
 
+resource "google_bigquery_dataset_iam_member" "steps_deliver" {
+  for_each   = var.delivery_datasets
+  dataset_id = each.value
+  role       = "roles/bigquery.dataEditor"
+  member     = local.steps
+}
+
 resource "google_artifact_registry_repository_iam_member" "steps" {
   repository = google_artifact_registry_repository.images.name
   location   = var.region
   role       = "roles/artifactregistry.reader"
   member     = local.steps
+}
+
+resource "google_secret_manager_secret_iam_member" "steps" {
+  count      = var.webhook_secret == null ? 0 : 1
+  secret_id  = var.webhook_secret
+  role       = "roles/secretmanager.secretAccessor"
+  member     = local.steps
+  depends_on = [google_project_service.enabled]
 }
 
 # A step that is a custom job starts the job under the same account.

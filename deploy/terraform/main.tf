@@ -15,6 +15,7 @@ locals {
     var.cloud_build ? ["cloudbuild.googleapis.com"] : [],
     var.composer ? ["composer.googleapis.com"] : [],
     var.encryption_key == null ? [] : ["cloudkms.googleapis.com"],
+    var.webhook_secret == null ? [] : ["secretmanager.googleapis.com"],
   )
 }
 

@@ -29,6 +29,12 @@ variable "source_datasets" {
   default     = []
 }
 
+variable "delivery_datasets" {
+  description = "BigQuery datasets of this project that the pipeline delivers recommendations to."
+  type        = set(string)
+  default     = []
+}
+
 variable "default_source" {
   description = "Whether to create the empty table staging.recommendation_training, which the source bq://PROJECT stands for."
   type        = bool
@@ -95,6 +101,12 @@ variable "composer" {
   description = "Whether to create a Cloud Composer environment, which costs money even when nothing runs."
   type        = bool
   default     = false
+}
+
+variable "webhook_secret" {
+  description = "Name of an existing secret with the address of the webhook that is notified of how runs end; none if null."
+  type        = string
+  default     = null
 }
 
 variable "budget" {

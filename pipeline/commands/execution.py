@@ -1,5 +1,6 @@
 """What ``wals run`` and ``wals tune`` share: a compiled pipeline on this machine, and its results."""
 
+import dataclasses
 import functools
 import shutil
 import sys
@@ -9,18 +10,41 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 from rich.console import Console
 
+from components.extract.names import ITEM_SOURCES
 from pipeline.commands.options import Command, json_option
 from pipeline.commands.parameters import checked, parameter_options
+from pipeline.commands.ranking import open_model
 from pipeline.definition.pipeline import Pipeline
 from pipeline.definition.targets import KUBEFLOW
 from pipeline.display.output import print_json, print_line
 
+if TYPE_CHECKING:
+    from pipeline.local.outputs import StepOutputs
+
+Outputs = Mapping[str, "StepOutputs"]
+"""Outputs of the steps that ran, by step."""
+
 _SHOWN = 8
+# Parameters that name files and folders.
+_READ = ("source", *ITEM_SOURCES)
+_WRITTEN = ("previous_profile", "registry")
+# Artifacts of a run, by the step that wrote them; a later one replaces an earlier one of the same name.
+_RESULTS = (
+    ("train", "model"),
+    ("refit", "model"),
+    *(("publish", name) for name in ("recommendations", "similar_items", "embeddings")),
+    ("refit", "saved_model"),
+    ("deliver", "delivery"),
+    ("evaluate", "evaluation"),
+    ("prepare", "profile"),
+    ("extract", "catalogue"),
+)
+_PAGES = {("prepare", "profile_report"): "profile.html", ("evaluate", "report"): "report.html"}
 _THIS_RUN = "This run"
 
 output_dir_option = click.option(
@@ -44,13 +68,11 @@ class LocalRun:
     """Options of a run on this machine, besides the pipeline's parameters.
 
     Attributes:
-        titles: CSV file of titles, or None.
         output_dir: folder for everything the run writes; ``runs/DATE-TIME`` if None.
         runner: ``subprocess`` or ``docker``.
         as_json: whether to print the results as JSON, and the progress on standard error.
     """
 
-    titles: Path | None
     output_dir: Path | None
     runner: str
     as_json: bool
@@ -63,12 +85,6 @@ def local_run_options(pipeline: Pipeline) -> Callable[[Callable[..., object]], C
     """
     options = (
         parameter_options(pipeline),
-        click.option(
-            "--titles",
-            type=click.Path(path_type=Path, dir_okay=False),
-            help="CSV file with ids in its first column and a column title, to show titles instead of ids.",
-            panel=_THIS_RUN,
-        ),
         output_dir_option,
         runner_option,
         json_option,
@@ -92,8 +108,8 @@ def run_here(
     parameters: dict[str, Any],
     local_run: LocalRun,
     *,
-    html: Mapping[str, str] = MappingProxyType({}),
-    best: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+    html: Mapping[tuple[str, str], str] = MappingProxyType({}),
+    best: Callable[[Outputs], Mapping[str, Any]] | None = None,
 ) -> None:
     """Compile a pipeline, run the spec on this machine, and show the results.
 
@@ -101,7 +117,7 @@ def run_here(
         pipeline: the pipeline to run.
         parameters: values of all its parameters.
         local_run: how to run it.
-        html: file name by HTML output, in addition to those that every run has.
+        html: file name by the step and output that is HTML, in addition to those that every run has.
         best: function that takes the outputs and returns the best parameters of a study, and their metric.
 
     Raises:
@@ -110,27 +126,39 @@ def run_here(
     """
     parameters = checked(pipeline, parameters)
     # Slow to import, which should not delay the error of a bad parameter.
-    from pipeline.display.results import metrics_table, read_titles, recommendations_table
+    from components.artifacts.catalogue import read_catalogue
+    from components.artifacts.evaluation import SCHEMA, Evaluation
+    from pipeline.display.results import decision_line, metrics_table, recommendations_table
+    from pipeline.local.runs import LocalRuns, link_latest
+    from trainer.files import read_manifest
     from trainer.matrix import InteractionMatrix
-    from trainer.model import Model
 
-    titles = read_titles(local_run.titles) if local_run.titles else {}
     folder = run_folder(local_run.output_dir)
     # Bound to the current streams, since kfp.local's output is captured from them.
     console = Console(file=sys.stderr if local_run.as_json else sys.stdout)
     outputs = run_steps_here(pipeline, parameters, folder, local_run.runner, console)
     results = _collect(folder, outputs, html)
-    metrics = outputs["metrics"].metadata
+    link_latest(folder)
+    evaluation = read_manifest(outputs["evaluate"].path("evaluation"), SCHEMA, Evaluation)
+    metrics = outputs["evaluate"].metadata["metrics"]
     found = best(outputs) if best else {}
     if local_run.as_json:
         paths = {name: str(path) for name, path in results.items()}
-        print_json({"folder": str(folder), "metrics": metrics, **found, "results": paths})
+        decision = evaluation.decision.model_dump(include={"outcome", "reason"})
+        print_json(
+            {"folder": str(folder), "decision": decision, "metrics": metrics, **found, "results": paths}
+        )
         return
     if found:
         _print_best(console, found)
-    console.print(metrics_table(metrics))
-    training = InteractionMatrix.open(Path(outputs["training"].path))
-    console.print(recommendations_table(Model.load(results["model"]), training, titles, _SHOWN))
+    earlier = LocalRuns().earlier(LocalRuns().get(str(folder.absolute())))
+    console.print(metrics_table(metrics, earlier.metrics if earlier else None))
+    training = InteractionMatrix.open(outputs["prepare"].path("training"))
+    titles = read_catalogue(results["catalogue"]).titles()
+    rules = {name: parameters[name] for name in ("max_per_category", "min_score")}
+    known = open_model(results["model"], results["catalogue"], **rules)
+    console.print(recommendations_table(known.model, training, titles, _SHOWN, known.rules))
+    console.print(decision_line(evaluation.decision), soft_wrap=True)
     for name, path in results.items():
         print_line(console, f"{name:<16} {path}")
 
@@ -142,8 +170,8 @@ def run_folder(output_dir: Path | None) -> Path:
 
 def run_steps_here(
     pipeline: Pipeline, parameters: Mapping[str, Any], folder: Path, runner: str, console: Console
-) -> dict[str, Any]:
-    """Compile a pipeline, run the spec on this machine, and return the pipeline's outputs by name.
+) -> Outputs:
+    """Compile a pipeline, run the spec on this machine, and return the steps' outputs by step.
 
     Args:
         pipeline: the pipeline to run.
@@ -158,20 +186,28 @@ def run_steps_here(
     """
     from pipeline.definition.compiling import compile_pipeline
     from pipeline.display.local_run import RunDisplay
-    from pipeline.local.runner import run_compiled
+    from pipeline.local.runner import StepEvent, run_compiled
+    from pipeline.local.runs import recorded
 
-    spec = compile_pipeline(pipeline, KUBEFLOW, folder)
+    given = parameters
+    # Nothing else gives a run on this machine the name that `wals runs` shows.
+    spec = compile_pipeline(pipeline, dataclasses.replace(KUBEFLOW, run_id=folder.name), folder)
     print_line(console, f"Running {spec} on {parameters['source']}")
     run_steps = run_compiled
     if runner == "docker":
         from pipeline.local.docker import absolute, docker_runner
 
-        names = ("source", "previous_profile")
-        places = {name: absolute(parameters[name]) for name in names if name in parameters}
-        parameters = {**parameters, **places}
-        run_steps = partial(run_compiled, runner=partial(docker_runner, spec, *places.values()))
-    with RunDisplay(console, pipeline.steps) as display:
-        return run_steps(spec, parameters, folder, display.show)
+        places = {name: absolute(parameters.get(name, "")) for name in (*_READ, *_WRITTEN)}
+        parameters = {**parameters, **{name: place for name, place in places.items() if name in parameters}}
+        read, written = ([places[name] for name in names] for names in (_READ, _WRITTEN))
+        run_steps = partial(run_compiled, runner=partial(docker_runner, spec, read, written))
+    with RunDisplay(console, pipeline.steps) as display, recorded(folder, pipeline.name, given) as record:
+
+        def show(event: StepEvent) -> None:
+            record(event)
+            display.show(event)
+
+        return run_steps(spec, parameters, folder, show)
 
 
 def _print_best(console: Console, found: Mapping[str, Any]) -> None:
@@ -179,14 +215,20 @@ def _print_best(console: Console, found: Mapping[str, Any]) -> None:
     print_line(console, f"Best on validation, NDCG {found['validation_ndcg']:.4f}:\n  {options}")
 
 
-def _collect(folder: Path, outputs: Mapping[str, Any], html: Mapping[str, str]) -> dict[str, Path]:
-    """Give the results of a finished run short names in its folder, and return those paths."""
-    results = {name: folder / name for name in ("model", "recommendations", "profile")}
+def _collect(folder: Path, outputs: Outputs, html: Mapping[tuple[str, str], str]) -> dict[str, Path]:
+    """Give the results of a finished run short names in its folder, and return those paths.
+
+    The model is the one that was delivered, or else the one that was judged.
+    """
+    paths = {name: outputs[step].path(name) for step, name in _RESULTS if step in outputs}
+    artifacts = {name: path for name, path in paths.items() if path.exists()}
+    for _, name in _RESULTS:
+        (folder / name).unlink(missing_ok=True)
+    results = {name: folder / name for name in artifacts}
     for name, link in results.items():
-        link.unlink(missing_ok=True)
-        link.symlink_to(Path(outputs[name].path).relative_to(folder.absolute()))
-    for name, file in {"profile_report": "profile.html", **html, "report": "report.html"}.items():
+        link.symlink_to(artifacts[name].absolute().relative_to(folder.absolute()))
+    for (step, name), file in {**html, **_PAGES}.items():
         # A copy, because browsers recognise HTML by a suffix, which the artifact does not have.
         results[name] = folder / file
-        shutil.copyfile(outputs[name].path, results[name])
+        shutil.copyfile(outputs[step].path(name), results[name])
     return results

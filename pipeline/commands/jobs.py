@@ -10,20 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from components.images import DEFAULT_TAG
-from pipeline.commands.options import Flags
+from pipeline.commands.options import LOCAL, Flags
 from pipeline.definition.compiling import compile_pipeline, read_spec
 from pipeline.definition.images import step_images
 from pipeline.definition.pipeline import ImageOf, Pipeline
 from pipeline.definition.pipelines import PIPELINES
+from pipeline.definition.settings import LIKE
 from pipeline.definition.targets import TARGETS, Target
 from pipeline.definition.vertex_machines import region_problems
-from pipeline.platforms.backend import Backend, Gpus, Job, pipeline_of
+from pipeline.local.runs import LocalRuns
+from pipeline.platforms.backend import Backend, Gpus, Job, Runs, pipeline_of
 from pipeline.platforms.connect import connect
 from pipeline.platforms.environments import (
     Environment,
     Vertex,
     read_environment,
     read_parameters,
+    registry_problems,
     with_payer,
 )
 from trainer.errors import CombinedInputError, InputError, collected, has_credentials, problems_of
@@ -40,6 +43,13 @@ def reached_backend(flags: Flags) -> Backend:
     backend = connect(environment_of(flags).platform)
     backend.reach()
     return backend
+
+
+def runs_of(flags: Flags) -> Runs:
+    """Return where the runs are that the options describe: on this machine, unless they name a platform."""
+    if flags.platform.get("target") == LOCAL or not (flags.config or flags.platform):
+        return LocalRuns()
+    return reached_backend(flags)
 
 
 def given_parameters(
@@ -125,7 +135,9 @@ def gpus_of(pipeline: Pipeline, target: Target, parameters: Mapping[str, Any]) -
     """
     found = []
     for step, settings in target.steps.items():
-        if step not in pipeline.steps or not settings.accelerators:
+        # A step with the settings of another one runs after it, and needs no more.
+        is_another = settings == target.steps.get(LIKE.get(step, ""))
+        if step not in pipeline.steps or not settings.accelerators or is_another:
             continue
         job, factors = settings.custom_job, {f"{step}.accelerators": settings.accelerators}
         if job:
@@ -236,6 +248,7 @@ def _template_pipeline(spec: Mapping[str, Any], location: str) -> Pipeline:
 
 def _checked_parameters(environment: Environment, pipeline: Pipeline, flags: Flags) -> dict[str, Any]:
     parameters, problems = given_parameters(environment.parameters, pipeline, flags.parameters)
+    problems += registry_problems(parameters, environment.platform)
     if problems:
         raise CombinedInputError(problems)
     return with_payer(parameters, environment.platform)

@@ -1,7 +1,7 @@
 """Options that several commands have, and the typed object that their values arrive in."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -93,11 +93,19 @@ _SWITCHES = {
     if setting.annotation is bool
 }
 _PLATFORM = "Platform"
+LOCAL = "local"
+"""The target of runs on this machine."""
+
 _PIPELINE = "Pipeline"
 
 
-def platform_options(command: Command) -> Command:
-    """Give a command ``--config`` and an option for each setting of the platforms."""
+def platform_options(command: Command, *, places: Collection[str] = tuple(PLATFORMS)) -> Command:
+    """Give a command ``--config`` and an option for each setting of the platforms.
+
+    Args:
+        command: the command.
+        places: what ``--target`` may name.
+    """
     for name in reversed([name for name in _PLATFORM_SETTINGS if name != "target"]):
         help_text = " ".join(
             f"{model.model_fields[name].description} [{platform}]"
@@ -112,7 +120,7 @@ def platform_options(command: Command) -> Command:
             switch: dict[str, Any] = {"is_flag": True, "default": None} if name in _SWITCHES else {}
             option = click.option(_flag(name), _option(name), help=help_text, panel=_PLATFORM, **switch)
         command = option(command)
-    command = click.option("--target", type=click.Choice(list(PLATFORMS)), help="Platform.", panel=_PLATFORM)(
+    command = click.option("--target", type=click.Choice(list(places)), help="Platform.", panel=_PLATFORM)(
         command
     )
     return click.option(
@@ -121,6 +129,11 @@ def platform_options(command: Command) -> Command:
         help="YAML or TOML file of an environment, such as config/dev.yaml; other options override it.",
         panel=_PLATFORM,
     )(command)
+
+
+def place_options(command: Command) -> Command:
+    """Give a command the options of a platform, without which it is about the runs on this machine."""
+    return platform_options(command, places=(LOCAL, *PLATFORMS))
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")

@@ -91,7 +91,7 @@ def _on_this_machine(
     if problems:
         raise CombinedInputError.of(problems)
     outputs = run_steps_here(PROBE, parameters, run_folder(output_dir), runner, console)
-    return read_findings(Path(outputs["findings"].path))
+    return read_findings(outputs[_REPORT].path("findings"))
 
 
 def _on_platform(flags: Flags, console: Console) -> tuple[Run, Sequence[Finding]]:

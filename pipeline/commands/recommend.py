@@ -1,58 +1,61 @@
-"""``wals recommend``: a user's recommendations from a trained model."""
+"""``wals recommend``: recommendations from a trained model, for a user or for a basket of items."""
 
-from collections.abc import Mapping, Sequence
+import csv
 from pathlib import Path
-from typing import Any
 
 import rich_click as click
-from rich.console import Console
 
-from pipeline.commands.options import CONTEXT, json_option
-from pipeline.display.output import PlainTable, print_json
-from pipeline.display.results import named, read_titles
-from trainer.errors import InputError
-from trainer.model import Model
+from pipeline.commands.options import CONTEXT
+from pipeline.commands.ranking import model_options, open_model, print_ranked
+
+_UNLIMITED = float("-inf")
 
 
 @click.command(context_settings=CONTEXT)
+@click.option("--user", help="Id of a user, as in the interactions.")
 @click.option(
-    "--model",
-    "folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    required=True,
-    help="Folder of a model, such as runs/DATE-TIME/model.",
+    "--items", metavar="ID,ID,…", help="Ids of items that someone likes who is not a user of the model."
 )
-@click.option("--user", required=True, help="Id of the user, as in the ratings.")
-@click.option("-k", "k", type=click.IntRange(1), default=10, show_default=True, help="Number of items.")
+@model_options
 @click.option(
-    "--titles",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="CSV file with the items' ids in its first column and a column title.",
+    "--max-per-category",
+    type=click.IntRange(0),
+    default=0,
+    help="Show at most this many items of a category.  [default: any number]",
 )
-@json_option
-def command(folder: Path, user: str, k: int, titles: Path | None, as_json: bool) -> None:
-    """Show a user's recommendations from a trained model, without the items rated in training."""
-    names = read_titles(titles) if titles else {}
-    model = Model.load(folder)
-    index = int(model.users.index_of([model.users.parse(user)])[0])
-    if index < 0:
-        raise InputError("user", user, "is unknown to the model", "give a user of the training ratings")
-    indices, scores = model.recommend([index], min(k, len(model.items)))
-    kept = indices[0] >= 0
-    items = model.items.take(indices[0][kept])
-    ranked = enumerate(zip(items, named(items, names), scores[0][kept], strict=True), 1)
-    rows = [
-        {"rank": rank, "item": item, **({"title": title} if titles else {}), "score": float(score)}
-        for rank, (item, title, score) in ranked
-    ]
-    if as_json:
-        print_json(rows)
+@click.option(
+    "--min-score",
+    type=float,
+    default=_UNLIMITED,
+    help="Show only items with at least this score.  [default: any score]",
+)
+def command(
+    user: str | None,
+    items: str | None,
+    folder: Path,
+    k: int,
+    catalogue: Path | None,
+    as_json: bool,
+    max_per_category: int,
+    min_score: float,
+) -> None:
+    """Show recommendations from a trained model, for a user or for a basket of items.
+
+    A user gets no items of the training, and a basket none of its own. The catalogue's lists of blocked and
+    available items apply, as in what the pipeline publishes.
+
+    \b
+    wals recommend --model runs/latest/model --user 42
+    wals recommend --model runs/latest/model --items 1,260,2571
+    """
+    if (user is None) == (items is None):
+        raise click.UsageError("give either --user or --items")
+    rules = {"max_per_category": max_per_category, "min_score": min_score}
+    recommender = open_model(folder, catalogue, **rules)
+    if user is not None:
+        ranked = recommender.recommend(user, k)
     else:
-        Console().print(_table(rows, ["rank", "item", *(["title"] if titles else []), "score"]))
-
-
-def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> PlainTable:
-    table = PlainTable(*columns)
-    for row in rows:
-        table.add_row(*(f"{row[name]:.4f}" if name == "score" else str(row[name]) for name in columns))
-    return table
+        # As a line of CSV, so that ids may contain commas.
+        basket = next(csv.reader([items or ""], skipinitialspace=True), [])
+        ranked = recommender.for_basket(basket, k)
+    print_ranked(ranked, "item_id", as_json)

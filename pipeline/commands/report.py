@@ -4,9 +4,10 @@ from pathlib import Path
 
 import rich_click as click
 
-from pipeline.commands.jobs import reached_backend
-from pipeline.commands.options import CONTEXT, Flags, json_option, platform_options, with_flags
+from pipeline.commands.jobs import runs_of
+from pipeline.commands.options import CONTEXT, Flags, json_option, place_options, with_flags
 from pipeline.display.output import echo, print_json
+from pipeline.local.runs import RUNS, LocalRuns
 from trainer.files import make_writable, replacing
 
 
@@ -17,17 +18,21 @@ from trainer.files import make_writable, replacing
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for report.html.  [default: runs/RUN_ID]",
 )
-@platform_options
+@place_options
 @json_option
 @with_flags
 def command(flags: Flags, run_id: str, output_dir: Path | None, as_json: bool) -> None:
     """Fetch the HTML report of a run's evaluation, and print its path.
 
+    Without a platform it is that of a run on this machine, as in `wals runs`.
+
     \b
     wals report RUN_ID --config config/prod.yaml
     """
-    content = reached_backend(flags).report(run_id)
-    file = (output_dir or Path("runs") / run_id) / "report.html"
+    backend = runs_of(flags)
+    content = backend.report(run_id)
+    folder = backend.place(run_id) if isinstance(backend, LocalRuns) else RUNS / run_id
+    file = (output_dir or folder) / "report.html"
     make_writable(file.parent)
     with replacing(file) as temporary:
         temporary.write_bytes(content)

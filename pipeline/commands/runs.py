@@ -1,4 +1,4 @@
-"""``wals runs``: list, show and follow runs on Vertex AI or Kubeflow."""
+"""``wals runs``: list, show and follow runs on this machine, Vertex AI or Kubeflow."""
 
 import shlex
 import sys
@@ -6,16 +6,16 @@ import sys
 import rich_click as click
 from rich.console import Console
 
-from pipeline.commands.jobs import reached_backend
-from pipeline.commands.options import CONTEXT, Flags, json_option, platform_options, with_flags
+from pipeline.commands.jobs import runs_of
+from pipeline.commands.options import CONTEXT, Flags, json_option, place_options, with_flags
 from pipeline.display.output import PlainTable, print_json
 from pipeline.display.remote_run import check_succeeded, follow, run_view
-from pipeline.platforms.backend import Backend, Run
+from pipeline.platforms.backend import Run, Runs
 
 
 @click.command(context_settings=CONTEXT)
 @click.argument("run_id", required=False)
-@platform_options
+@place_options
 @click.option("--wait", is_flag=True, help="Follow the run to its end; exit 1 if it fails.")
 @click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="How many to list.")
 @json_option
@@ -23,13 +23,17 @@ from pipeline.platforms.backend import Backend, Run
 def command(flags: Flags, run_id: str | None, wait: bool, limit: int, as_json: bool) -> None:
     """List the newest runs, or show one with its steps and metrics.
 
+    Without a platform these are the runs on this machine, in the folder runs; a RUN_ID may then be latest, or
+    the folder of a run.
+
     \b
+    wals runs latest
     wals runs --config config/dev.yaml
     wals runs RUN_ID --config config/dev.yaml --wait
     """
     if wait and not run_id:
         raise click.UsageError("--wait requires a RUN_ID")
-    backend = reached_backend(flags)
+    backend = runs_of(flags)
     if run_id:
         console = Console(file=sys.stderr if as_json else sys.stdout)
         run = follow_run(backend, run_id, console, flags) if wait else backend.get(run_id)
@@ -41,7 +45,7 @@ def command(flags: Flags, run_id: str | None, wait: bool, limit: int, as_json: b
         Console().print(_runs_table(backend.runs(limit)))
 
 
-def follow_run(backend: Backend, run_id: str, console: Console, flags: Flags) -> Run:
+def follow_run(backend: Runs, run_id: str, console: Console, flags: Flags) -> Run:
     """Follow a run to its end; if the connection is lost, the error says how to follow it again."""
     command_line = ["wals", "runs", run_id, *flags.platform_arguments(), "--wait"]
     return follow(backend, run_id, console, shlex.join(command_line))

@@ -1,12 +1,11 @@
 """``wals tune``: the tuning pipeline on this machine."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import rich_click as click
 
 from components.tune.options import TUNED
-from pipeline.commands.execution import LocalRun, local_run_options, run_here
+from pipeline.commands.execution import LocalRun, Outputs, local_run_options, run_here
 from pipeline.commands.options import CONTEXT
 from pipeline.definition.pipelines import TUNING
 
@@ -41,11 +40,12 @@ def command(local_run: LocalRun, parameters: dict[str, Any]) -> None:
     Three rounds of trials, --width of them in parallel. The first round tries the given parameters and points
     that cover the search space; later rounds try what the earlier trials suggest. Writes an HTML report.
     """
-    run_here(TUNING, parameters, local_run, html={"study": "study.html"}, best=_best)
+    run_here(TUNING, parameters, local_run, html={("choose", "study"): "study.html"}, best=_best)
 
 
-def _best(outputs: Mapping[str, Any]) -> dict[str, Any]:
+def _best(outputs: Outputs) -> dict[str, Any]:
+    chosen = outputs["choose"]
     return {
-        "best": {name: outputs[name] for name in TUNED},
-        "validation_ndcg": outputs["study"].metadata["validation_ndcg"],
+        "best": {name: chosen.values[name] for name in TUNED},
+        "validation_ndcg": chosen.metadata["study"]["validation_ndcg"],
     }

@@ -126,8 +126,7 @@ def parameter_problems(models: Models, values: Mapping[str, Any]) -> Iterator[In
 def pipeline_function(
     summary: str,
     parameters: Mapping[str, Parameter],
-    outputs: type,
-    wire: Callable[[Mapping[str, Any]], Any],
+    wire: Callable[[Mapping[str, Any]], None],
 ) -> Callable[..., Any]:
     """Return a function that ``dsl.pipeline`` turns into a pipeline.
 
@@ -137,12 +136,11 @@ def pipeline_function(
     Args:
         summary: the docstring's first line.
         parameters: the pipeline's parameters by name.
-        outputs: named tuple of the pipeline's outputs.
-        wire: function that creates the tasks from the parameters' values by name, and returns the outputs.
+        wire: function that creates the tasks from the parameters' values by name.
     """
 
-    def function(*values: Any) -> Any:
-        return wire(dict(zip(parameters, values, strict=True)))
+    def function(*values: Any) -> None:
+        wire(dict(zip(parameters, values, strict=True)))
 
     lines = [f"    {name}: {parameter.description}" for name, parameter in parameters.items()]
     function.__doc__ = "\n".join([summary, "", "Args:", *lines])
@@ -156,7 +154,6 @@ def pipeline_function(
                 annotation=parameter.type,
             )
             for name, parameter in parameters.items()
-        ],
-        return_annotation=outputs,
+        ]
     )
     return function

@@ -1,17 +1,21 @@
 """The available pipelines. Nothing slow is imported until one of them is built."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from components.deliver.options import DeliverOptions
+from components.evaluate.options import EvaluateOptions
 from components.extract.options import ExtractOptions
-from components.options import RankingOptions
+from components.notify.options import NotifyOptions
 from components.prepare.options import PrepareOptions
 from components.probe.options import ProbeOptions
 from components.publish.options import PublishOptions
+from components.train.options import RefitOptions
 from components.tune.options import ChooseOptions, SuggestOptions, TrialOptions
 from pipeline.definition.pipeline import ImageOf, Pipeline
 from pipeline.definition.targets import Target
 from trainer.config import TrainConfig
+from trainer.errors import InputError
 
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
@@ -35,11 +39,28 @@ def _build_probe(pipeline: Pipeline, image: ImageOf, target: Target) -> "GraphCo
     return probe_pipeline(pipeline, image, target)
 
 
+class _DeliveryOptions(RefitOptions, DeliverOptions):
+    """Options of the steps from a blessed model to what serves."""
+
+    def conflicts(self) -> Iterator[InputError]:
+        """See `Options.conflicts`."""
+        yield from super().conflicts()
+        if self.vertex_model and not self.export_saved_model:
+            yield InputError(
+                "vertex_model", self.vertex_model, "requires a SavedModel", "set export_saved_model to true"
+            )
+
+
+_FROM_TRAIN = ("train", "evaluate", "reject", "refit", "publish", "deliver", "notify")
+
 TRAINING = Pipeline(
     name="wals-train",
     summary="Train recommendations with weighted alternating least squares.",
-    steps=("extract", "prepare", "train", "evaluate", "publish"),
-    models=(ExtractOptions, PrepareOptions, TrainConfig, RankingOptions, PublishOptions),
+    steps=("extract", "prepare", *_FROM_TRAIN),
+    models=(
+        *(ExtractOptions, PrepareOptions, TrainConfig, EvaluateOptions, PublishOptions),
+        *(_DeliveryOptions, NotifyOptions),
+    ),
     build=_build_training,
 )
 
@@ -48,7 +69,7 @@ TUNING = Pipeline(
     summary="Tune the training's parameters, and train with the best.",
     steps=(
         *("extract", "prepare", "suggest", "trial", "suggest-2", "trial-2", "suggest-3", "trial-3"),
-        *("choose", "train", "evaluate", "publish"),
+        *("choose", *_FROM_TRAIN),
     ),
     models=(*TRAINING.models, SuggestOptions, TrialOptions, ChooseOptions),
     build=_build_tuning,

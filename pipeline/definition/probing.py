@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from kfp import dsl
 from kfp.dsl import graph_component
@@ -18,11 +18,6 @@ from pipeline.definition.targets import Target
 _PLAIN = ("prepare", "train", "evaluate", "publish")
 # It collects the steps of a loop, as `choose` does, and needs no more than that.
 _LIKE_REPORT = "choose"
-
-
-class _Outputs(NamedTuple):
-    findings: dsl.Artifact
-    table: dsl.HTML
 
 
 def probe_pipeline(pipeline: Pipeline, image: ImageOf, target: Target) -> graph_component.GraphComponent:
@@ -43,7 +38,7 @@ def probe_pipeline(pipeline: Pipeline, image: ImageOf, target: Target) -> graph_
         # What a machine can do is never a matter of an earlier run.
         return lambda **inputs: create(**inputs).set_caching_options(False)
 
-    def wire(values: Mapping[str, Any]) -> _Outputs:
+    def wire(values: Mapping[str, Any]) -> None:
         given = ProbeOptions.select(values)
         extracted = placed(probe_extract, "extract")(
             **_expected(target, "extract"), **ExtractOptions.select(values)
@@ -52,14 +47,13 @@ def probe_pipeline(pipeline: Pipeline, image: ImageOf, target: Target) -> graph_
         # By name: a task of a custom job has further outputs.
         with dsl.ParallelFor(placed(probe_suggest, "suggest")().outputs["Output"]) as item:
             tried = placed(probe_trial, "trial")(item=item, **_expected(target, "trial"), **given)
-        reported = placed(probe_report, "report", _LIKE_REPORT)(
+        placed(probe_report, "report", _LIKE_REPORT)(
             trials=dsl.Collected(tried.outputs["Output"]),
             **{step: task.outputs["findings"] for step, task in {"extract": extracted, **others}.items()},
         )
-        return _Outputs(findings=reported.outputs["findings"], table=reported.outputs["table"])
 
     return dsl.pipeline(name=pipeline.name, description=pipeline.summary)(
-        pipeline_function(pipeline.summary, pipeline.parameters, _Outputs, wire)
+        pipeline_function(pipeline.summary, pipeline.parameters, wire)
     )
 
 

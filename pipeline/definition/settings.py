@@ -12,6 +12,9 @@ from trainer.errors import CombinedInputError, InputError, collected
 from trainer.options import input_errors, invalid
 
 _DAY = 86_400
+LIKE: Mapping[str, str] = {"refit": "train"}
+"""The step whose settings another one has, unless they are given."""
+
 # YAML reads `cpu: 8` and `memory: 16000000` as numbers.
 _Quantity = BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value)
 _SUFFIXES: Mapping[str, int] = {
@@ -183,6 +186,8 @@ def read_settings(path: Path, defaults: Mapping[str, StepSettings]) -> dict[str,
           accelerators: 1
           retries: 2
 
+    A step that does the work of another one has its settings, unless the file gives it settings of its own.
+
     Raises:
         InputError: the file cannot be read, or has steps, settings or values that are unknown or invalid.
     """
@@ -196,10 +201,11 @@ def read_settings(path: Path, defaults: Mapping[str, StepSettings]) -> dict[str,
         for step in steps
         if step not in defaults
     ]
-    settings = {}
+    settings: dict[str, StepSettings] = {}
     for step, default in defaults.items():
         with collected(problems):
-            settings[step] = merged(step, default, steps.get(step, {}))
+            like = settings.get(LIKE.get(step, ""), default)
+            settings[step] = merged(step, like, steps.get(step, {}))
     if problems:
         raise CombinedInputError.of(problems)
     return settings

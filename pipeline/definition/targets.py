@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from pipeline.definition.settings import CustomJob, StepSettings, read_settings
+from pipeline.definition.settings import LIKE, CustomJob, StepSettings, read_settings
 from pipeline.definition.vertex_machines import (
     boot_disk_of,
     job_problems,
@@ -33,6 +33,7 @@ class Target:
         most_cores: cores of the largest machine.
         most_memory: memory of the largest machine in bytes.
         longest_wait: upper bound of the waits between retries, in seconds.
+        run_id: placeholder that the platform replaces by a run's id.
         retries_if: what retries require that only the platform's operator can tell; nothing if empty.
         custom_job: function that makes a component run as a custom job; None if the platform has none.
         give_secrets: function that sets a task's environment variables from secrets; None if the platform
@@ -46,6 +47,7 @@ class Target:
     most_cores: int
     most_memory: int
     longest_wait: int
+    run_id: str
     retries_if: str = ""
     custom_job: Callable[[Any, StepSettings, CustomJob], Any] | None = None
     give_secrets: "Callable[[dsl.PipelineTask, Mapping[str, str]], None] | None" = None
@@ -57,7 +59,9 @@ class Target:
             InputError: the file cannot be used, or this platform does not support a setting.
         """
         steps = read_settings(path, self.steps)
-        problems = [problem for step, settings in steps.items() for problem in self.problems(step, settings)]
+        # A step with the settings of another one has its problems too.
+        own = [step for step in steps if steps[step] != steps.get(LIKE.get(step, ""))]
+        problems = [problem for step in own for problem in self.problems(step, steps[step])]
         if problems:
             raise CombinedInputError.of(problems)
         return dataclasses.replace(self, steps=steps)
@@ -180,7 +184,8 @@ def _vertex_custom_job(component: Any, settings: StepSettings, job: CustomJob) -
     """Return a component that runs another one as a Vertex AI custom job.
 
     Raises:
-        InputError: the component has inputs with the names of a custom job's own, and would override them.
+        InputError: the component has inputs with the names of a custom job's own, and would override them, or
+            it receives the status of the run.
     """
     # Slow to import, and most specs have no custom job.
     from google_cloud_pipeline_components.v1.custom_job import (
@@ -188,6 +193,13 @@ def _vertex_custom_job(component: Any, settings: StepSettings, job: CustomJob) -
         create_custom_training_job_from_component,
     )
 
+    if any(given.type == _FINAL_STATUS for given in component.component_spec.inputs.values()):
+        raise InputError(
+            f"{component.name}.custom_job",
+            job.machine_type,
+            "is not supported for this step, which receives the status of the run",
+            "omit it, and set cpu and memory",
+        )
     clashes = sorted({*component.component_spec.inputs} & {*CustomTrainingJobOp.component_spec.inputs})
     if clashes:
         raise InputError(
@@ -218,6 +230,8 @@ def _vertex_custom_job(component: Any, settings: StepSettings, job: CustomJob) -
     )
 
 
+# kfp's name of the type of the status that an exit handler's task receives.
+_FINAL_STATUS = "PipelineTaskFinalStatus"
 # What Vertex AI replaces at run time. A job without a service account runs as Google's agent for custom code,
 # not as the run's account; without the others it has neither the run's network nor its key.
 _RUNS_SERVICE_ACCOUNT = "{{$.pipeline_service_account}}"
@@ -258,6 +272,11 @@ def _give_kubernetes_secrets(task: "dsl.PipelineTask", secrets: Mapping[str, str
         kubernetes.use_secret_as_env(task, secret_name=name, secret_key_to_env={key: variable})
 
 
+_TRAINS = StepSettings(cpu="8", memory="30G", accelerator="NVIDIA_TESLA_T4", accelerators=1)
+_SMALL = StepSettings(cpu="1", memory="4G")
+# What these steps do depends on more than their inputs, such as the model that serves.
+_SMALL_UNCACHED = StepSettings(cpu="1", memory="4G", cache=False)
+
 VERTEX = Target(
     name="vertex",
     upload_hint="Vertex AI > Pipelines > Create run > Upload file: https://console.cloud.google.com/vertex-ai/pipelines",
@@ -266,16 +285,22 @@ VERTEX = Target(
     steps={
         "extract": StepSettings(cpu="4", memory="16G"),
         "prepare": StepSettings(cpu="8", memory="32G"),
-        "train": StepSettings(cpu="8", memory="30G", accelerator="NVIDIA_TESLA_T4", accelerators=1),
-        "evaluate": StepSettings(cpu="4", memory="16G"),
+        "train": _TRAINS,
+        "evaluate": StepSettings(cpu="4", memory="16G", cache=False),
+        "reject": _SMALL_UNCACHED,
+        "refit": _TRAINS,
         "publish": StepSettings(cpu="4", memory="16G"),
-        "suggest": StepSettings(cpu="1", memory="4G"),
-        "trial": StepSettings(cpu="8", memory="30G", accelerator="NVIDIA_TESLA_T4", accelerators=1),
-        "choose": StepSettings(cpu="1", memory="4G"),
+        "deliver": StepSettings(cpu="2", memory="8G", cache=False),
+        "notify": _SMALL_UNCACHED,
+        "suggest": _SMALL,
+        "trial": _TRAINS,
+        "choose": _SMALL,
     },
     most_cores=vertex_facts().limits.cores,
     most_memory=vertex_facts().limits.memory_gb * 10**9,
     longest_wait=3600,
+    # Runs are called by their names; the uuid is a number that no address contains.
+    run_id="{{$.pipeline_job_name}}",
     custom_job=_vertex_custom_job,
 )
 
@@ -286,12 +311,16 @@ KUBEFLOW = Target(
     accelerators={"nvidia.com/gpu": ()},
     # Kubernetes takes requests from limits, and a pod that requests more than any node has stays pending
     # forever; so the defaults fit a laptop's cluster.
-    steps={step: StepSettings(cpu="1", memory="2G") for step in VERTEX.steps},
+    steps={
+        step: StepSettings(cpu="1", memory="2G", cache=settings.cache)
+        for step, settings in VERTEX.steps.items()
+    },
     # More than any node that a cloud offers.
     most_cores=2048,
     most_memory=32 * 2**40,
     # Not a single wait: Argo retries a step only within this time of its first start, however long it ran.
     longest_wait=7 * 86_400,
+    run_id="{{$.pipeline_job_uuid}}",
     retries_if="whether the server retries steps that fail, which Kubeflow Pipelines' own manifests rule out "
     "(see docs/kind.md)",
     give_secrets=_give_kubernetes_secrets,

@@ -1,20 +1,27 @@
-"""The training pipeline: extract -> prepare -> train -> evaluate -> publish."""
+"""The training pipeline: from a source to a judged model, and from a blessed model to its delivery."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from kfp import dsl
 from kfp.dsl import graph_component
 
-from components.evaluate.component import evaluate
+from components.deliver.component import deliver
+from components.deliver.options import DeliverOptions
+from components.evaluate.component import evaluate, reject
+from components.evaluate.options import BLESSED, FAILED, EvaluateOptions
 from components.extract.component import extract
 from components.extract.options import ExtractOptions
-from components.options import RankingOptions
+from components.images import image_name
+from components.notify.component import notify
+from components.notify.options import NotifyOptions
 from components.prepare.component import prepare
 from components.prepare.options import PrepareOptions
 from components.publish.component import publish
 from components.publish.options import PublishOptions
-from components.train.component import train
+from components.train.component import refit, train
+from components.train.options import RefitOptions
 from pipeline.definition.parameters import pipeline_function
 from pipeline.definition.pipeline import ImageOf, Pipeline
 from pipeline.definition.targets import Target
@@ -24,55 +31,75 @@ Placed = Callable[[Any], Callable[..., dsl.PipelineTask]]
 """Returns a function that creates a component's task for a platform."""
 
 
-class Outputs(NamedTuple):
-    """Outputs of a pipeline that ends with a published model."""
+@dataclass(frozen=True)
+class Interactions:
+    """The tasks that extract and prepare the interactions."""
 
-    training: dsl.Dataset
-    profile: dsl.Dataset
-    profile_report: dsl.HTML
-    model: dsl.Model
-    metrics: dsl.Metrics
-    report: dsl.HTML
-    recommendations: dsl.Dataset
+    extracted: dsl.PipelineTask
+    prepared: dsl.PipelineTask
 
 
-def prepared_interactions(placed: Placed, values: Mapping[str, Any]) -> dsl.PipelineTask:
-    """Extract and prepare, and return the task of the preparation."""
+def placed_on(target: Target, image: ImageOf) -> Placed:
+    """Return the function that creates tasks for a platform, with the images and settings of their steps."""
+    return lambda component: target.placed(component, image(image_name(component.name)))
+
+
+def notified(placed: Placed, values: Mapping[str, Any], pipeline: str) -> dsl.ExitHandler:
+    """Return the context of tasks after which the notification is sent, whatever happens to them."""
+    return dsl.ExitHandler(placed(notify)(pipeline=pipeline, **NotifyOptions.select(values)), name="run")
+
+
+def prepared_interactions(placed: Placed, values: Mapping[str, Any]) -> Interactions:
+    """Extract and prepare, and return the tasks."""
     extracted = placed(extract)(**ExtractOptions.select(values))
-    return placed(prepare)(interactions=extracted.outputs["interactions"], **PrepareOptions.select(values))
-
-
-def trained_model(placed: Placed, values: Mapping[str, Any], prepared: dsl.PipelineTask) -> dsl.PipelineTask:
-    """Train on the prepared interactions, and return the task."""
-    return placed(train)(
-        matrix=prepared.outputs["training"],
-        vocabulary=prepared.outputs["vocabulary"],
-        **TrainConfig.select(values),
+    prepared = placed(prepare)(
+        interactions=extracted.outputs["interactions"], **PrepareOptions.select(values)
     )
+    return Interactions(extracted, prepared)
 
 
-def judged_and_published(
-    placed: Placed, values: Mapping[str, Any], prepared: dsl.PipelineTask, trained: dsl.PipelineTask
-) -> Outputs:
-    """Evaluate and publish a model, and return the pipeline's outputs."""
+def trained_and_delivered(placed: Placed, values: Mapping[str, Any], data: Interactions, run: str) -> None:
+    """Train a model, and deliver it if the evaluation blesses it.
+
+    Args:
+        placed: creates tasks.
+        values: values of all parameters, by name.
+        data: what to train and to judge on.
+        run: placeholder of the run's id.
+    """
+    sets = data.prepared.outputs
+    trained = placed(train)(
+        matrix=sets["training"], vocabulary=sets["vocabulary"], **TrainConfig.select(values)
+    )
+    catalogue = data.extracted.outputs["catalogue"]
     evaluated = placed(evaluate)(
         model=trained.outputs["model"],
-        training=prepared.outputs["training"],
-        holdout=prepared.outputs["holdout"],
-        **RankingOptions.select(values),
+        training=sets["training"],
+        holdout=sets["holdout"],
+        catalogue=catalogue,
+        **EvaluateOptions.select(values),
     )
-    published = placed(publish)(model=trained.outputs["model"], **PublishOptions.select(values))
-    # Publishing waits for the evaluation, so that a model that could not be evaluated is not published.
-    published.after(evaluated)
-    return Outputs(
-        training=prepared.outputs["training"],
-        profile=prepared.outputs["profile"],
-        profile_report=prepared.outputs["profile_report"],
-        model=trained.outputs["model"],
-        metrics=evaluated.outputs["metrics"],
-        report=evaluated.outputs["report"],
-        recommendations=published.outputs["recommendations"],
-    )
+    with dsl.If(evaluated.outputs["Output"] == BLESSED, name=BLESSED):
+        refitted = placed(refit)(
+            judged=trained.outputs["model"],
+            training=sets["training"],
+            holdout=sets["holdout"],
+            vocabulary=sets["vocabulary"],
+            **RefitOptions.select(values),
+        )
+        published = placed(publish)(
+            model=refitted.outputs["model"], catalogue=catalogue, **PublishOptions.select(values)
+        )
+        # By name: a task of a custom job has further outputs.
+        placed(deliver)(
+            **{name: refitted.outputs[name] for name in ("model", "saved_model")},
+            **{name: published.outputs[name] for name in ("recommendations", "similar_items", "embeddings")},
+            **{name: evaluated.outputs[name] for name in ("evaluation", "report")},
+            run=run,
+            **DeliverOptions.select(values),
+        )
+    with dsl.If(evaluated.outputs["Output"] == FAILED, name=FAILED):
+        placed(reject)(evaluation=evaluated.outputs["evaluation"])
 
 
 def training_pipeline(pipeline: Pipeline, image: ImageOf, target: Target) -> graph_component.GraphComponent:
@@ -83,14 +110,12 @@ def training_pipeline(pipeline: Pipeline, image: ImageOf, target: Target) -> gra
         image: function that returns the container image of a step.
         target: the platform to compile for.
     """
+    placed = placed_on(target, image)
 
-    def placed(component: Any) -> Callable[..., dsl.PipelineTask]:
-        return target.placed(component, image(component.name))
-
-    def wire(values: Mapping[str, Any]) -> Outputs:
-        prepared = prepared_interactions(placed, values)
-        return judged_and_published(placed, values, prepared, trained_model(placed, values, prepared))
+    def wire(values: Mapping[str, Any]) -> None:
+        with notified(placed, values, pipeline.name):
+            trained_and_delivered(placed, values, prepared_interactions(placed, values), target.run_id)
 
     return dsl.pipeline(name=pipeline.name, description=pipeline.summary)(
-        pipeline_function(pipeline.summary, pipeline.parameters, Outputs, wire)
+        pipeline_function(pipeline.summary, pipeline.parameters, wire)
     )

@@ -49,6 +49,9 @@ class RunDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        for step in self._state.values():
+            if step.state == "waiting":
+                step.state = "skipped"
         if self._live:
             self._live.stop()
 
@@ -78,12 +81,13 @@ class RunDisplay:
         for name, step in self._state.items():
             marks: dict[str, RenderableType] = {
                 "waiting": plain("·", style="dim"),
+                "skipped": plain("-", style="dim"),
                 "running": self._spinner,
                 "succeeded": plain("✓", style="green"),
                 "failed": plain("✗", style="red"),
             }
             duration = time.monotonic() - step.started if step.state == "running" else step.seconds
-            seconds = "" if step.state == "waiting" else f"{duration:.1f} s"
+            seconds = "" if step.state in ("waiting", "skipped") else f"{duration:.1f} s"
             line = plain(step.line, style="dim", no_wrap=True, overflow="ellipsis")
             table.add_row(marks[step.state], plain(name), plain(seconds, justify="right"), line)
         return table

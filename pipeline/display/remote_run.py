@@ -8,7 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
 from pipeline.display.output import PlainTable, plain, print_line
-from pipeline.platforms.backend import FINAL_STATES, Backend, Run, Step
+from pipeline.platforms.backend import FINAL_STATES, Run, Runs, Step
 from pipeline.platforms.network import AccessError
 from trainer.errors import InputError, WalsError
 
@@ -19,7 +19,7 @@ _SILENCE_SECONDS = 300.0
 _STYLES = {"running": "cyan", "succeeded": "green", "failed": "red", "cancelled": "yellow"}
 
 
-def follow(backend: Backend, run_id: str, console: Console, again: str) -> Run:
+def follow(backend: Runs, run_id: str, console: Console, again: str) -> Run:
     """Show a run until it ends, and return it.
 
     Args:
@@ -93,7 +93,7 @@ def check_succeeded(run: Run) -> None:
         raise WalsError(f"run {run.id} {run.state}{at}{why}; see {run.link}")
 
 
-def _polls(backend: Backend, run_id: str, console: Console) -> Iterator[Run]:
+def _polls(backend: Runs, run_id: str, console: Console) -> Iterator[Run]:
     """Yield a run as it changes, until it has ended; errors are retried for minutes."""
     wait = _FIRST_POLL_SECONDS
     lost_since: float | None = None

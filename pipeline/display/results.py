@@ -1,51 +1,24 @@
 """Tables of a run's results: metrics and recommended titles."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Group
+from rich.console import Group, RenderableType
 
-from components.evaluate.labels import BASELINE_PREFIX, metric_label, model_metrics
+from components.artifacts.evaluation import Decision, Outcome
+from components.evaluate.labels import BASELINE_PREFIX, CHAMPION_PREFIX, metric_label, model_metrics
 from pipeline.display.output import PlainTable, plain
-from trainer.errors import InputError
-from trainer.inputs import open_input
 from trainer.matrix import InteractionMatrix
 from trainer.model import Model
+from trainer.rules import NO_RULES, Rules
 
 Titles = Mapping[str, str]
 
-
-def read_titles(path: Path) -> Titles:
-    """Read a CSV file of items whose first column is the id, with a column ``title``.
-
-    Returns:
-        The title by the id's text.
-
-    Raises:
-        InputError: the file cannot be read or has no such column.
-    """
-    try:
-        with io.TextIOWrapper(
-            open_input("titles", path, "give a CSV file"), encoding="utf-8-sig", newline=""
-        ) as file:
-            rows = csv.reader(file)
-            header = [name.strip().lower() for name in next(rows, [])]
-            if "title" not in header:
-                raise InputError(
-                    "titles",
-                    str(path),
-                    f"has no title column, only {header}",
-                    "give a CSV file with an id and a title column",
-                )
-            column = header.index("title")
-            return {row[0]: row[column] for row in rows if len(row) > column}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError("titles", str(path), f"cannot be read ({error})", "give a CSV file") from error
+# The prefix of a column's metrics, by its title.
+_COLUMNS = {"WALS": "", "champion": CHAMPION_PREFIX, "popularity": BASELINE_PREFIX}
+_STYLES: Mapping[Outcome, str] = {"blessed": "green", "rejected": "yellow"}
 
 
 def named(ids: Sequence[Any], titles: Titles) -> list[str]:
@@ -53,24 +26,37 @@ def named(ids: Sequence[Any], titles: Titles) -> list[str]:
     return [titles.get(str(item), str(item)) for item in ids]
 
 
-def metrics_table(metrics: Mapping[str, float]) -> PlainTable:
-    """Return the model's metrics next to those of the popularity baseline."""
+def metrics_table(metrics: Mapping[str, float], last: Mapping[str, float] | None = None) -> PlainTable:
+    """Return the model's metrics, and beside them the champion's and the popularity baseline's.
+
+    Args:
+        metrics: metrics by name; those of the others have a prefix.
+        last: metrics of an earlier run on the same holdout.
+    """
+    names = model_metrics(metrics)
+    columns = {
+        title: [metrics.get(f"{prefix}{name}") for name in names] for title, prefix in _COLUMNS.items()
+    }
+    columns["last run"] = [(last or {}).get(name) for name in names]
+    shown = {title: values for title, values in columns.items() if any(value is not None for value in values)}
     table = PlainTable(title="Holdout metrics", title_justify="left")
     table.add_column("")
-    table.add_column("WALS", justify="right")
-    table.add_column("popularity", justify="right")
-    for name in model_metrics(metrics):
-        baseline = metrics.get(f"{BASELINE_PREFIX}{name}")
-        table.add_row(
-            metric_label(name), f"{metrics[name]:.4f}", "-" if baseline is None else f"{baseline:.4f}"
-        )
+    for title in shown:
+        table.add_column(title, justify="right")
+    for name, *values in zip(names, *shown.values(), strict=True):
+        table.add_row(metric_label(name), *("-" if value is None else f"{value:.4f}" for value in values))
     return table
 
 
+def decision_line(decision: Decision) -> RenderableType:
+    """Return the decision and its reason in one line."""
+    return plain(f"{decision.outcome}: {decision.reason}", _STYLES[decision.outcome])
+
+
 def recommendations_table(
-    model: Model, training: InteractionMatrix, titles: Titles, shown: int
+    model: Model, training: InteractionMatrix, titles: Titles, shown: int, rules: Rules = NO_RULES
 ) -> PlainTable:
-    """Return what three users rated best in training, and what is recommended to them.
+    """Return what three users rated best in training, and what is recommended to them within the rules.
 
     The users are spread evenly over the vocabulary, so the same data always show the same users.
     """
@@ -80,7 +66,7 @@ def recommendations_table(
     users = len(model.users)
     for user in sorted({users // 6, users // 2, users * 5 // 6}):
         liked = model.items.take(_best_rated(training, user, shown))
-        recommended, _ = model.recommend([user], shown)
+        recommended, _ = model.recommend([user], shown, rules=rules)
         table.add_row(
             str(model.users.take(np.array([user]))[0]),
             _lines(named(liked, titles)),

@@ -16,21 +16,24 @@ from trainer.files import make_writable
 # The client that kfp itself uses.
 docker = docker_task_handler.docker
 
+_PASSED = ("AWS_", "WALS_WEBHOOK")
 _WILDCARDS = frozenset("*?[")
 
 
 @contextlib.contextmanager
-def docker_runner(spec: Path, source: str, profiles: str = "") -> Iterator[local.DockerRunner]:
+def docker_runner(
+    spec: Path, read: Sequence[str], written: Sequence[str] = ()
+) -> Iterator[local.DockerRunner]:
     """Yield the runner with which ``kfp.local`` runs steps in containers; it works only inside the block.
 
     Containers run as this user, who then owns what they write. Of this machine they see only the run's
-    folder, the folder of profiles, the variables for access to an S3 store, and, read-only, the source.
+    folder, what the arguments name, and the variables for access to an S3 store and to a webhook.
 
     Args:
         spec: the compiled pipeline, whose images must be on this machine. None is pulled, because a name
             without a registry would be pulled from a public one, from whoever owns that name there.
-        source: the pipeline's source, as :func:`absolute` returns it.
-        profiles: folder of the profiles of other runs, likewise; "" for none.
+        read: files and folders that the steps only read, as :func:`absolute` returns them; "" is none.
+        written: folders that they also write, likewise; created if missing.
 
     Raises:
         InputError: no container engine answers, or an image is missing.
@@ -38,16 +41,18 @@ def docker_runner(spec: Path, source: str, profiles: str = "") -> Iterator[local
     _check_engine(_images(spec))
     mounts = [
         docker.types.Mount(target=str(path), source=str(path), type="bind", read_only=True)
-        for path in _local_paths(source)
+        for place in read
+        for path in _local_paths(place)
     ]
-    if profiles and "://" not in profiles:
-        make_writable(Path(profiles))
-        mounts.append(docker.types.Mount(target=profiles, source=profiles, type="bind"))
-    store = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    for folder in written:
+        if folder and "://" not in folder:
+            make_writable(Path(folder))
+            mounts.append(docker.types.Mount(target=folder, source=folder, type="bind"))
+    passed = {name: value for name, value in os.environ.items() if name.startswith(_PASSED)}
     kfp_function = docker_task_handler.run_docker_container
     docker_task_handler.run_docker_container = run_docker_container
     try:
-        yield local.DockerRunner(user=f"{os.getuid()}:{os.getgid()}", mounts=mounts, environment=store)
+        yield local.DockerRunner(user=f"{os.getuid()}:{os.getgid()}", mounts=mounts, environment=passed)
     finally:
         docker_task_handler.run_docker_container = kfp_function
 
@@ -59,7 +64,7 @@ def absolute(place: str) -> str:
 
 def _local_paths(source: str) -> list[Path]:
     """Return the path of a local source; none if the source is remote or missing."""
-    if "://" in source:
+    if not source or "://" in source:
         return []
     path = Path(source)
     while _WILDCARDS & set(str(path)):

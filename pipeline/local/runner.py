@@ -6,18 +6,20 @@ import re
 import sys
 import threading
 import warnings
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from kfp import components, dsl, local
+from kfp import components, local
 from kfp.local import DockerRunner, SubprocessRunner
 
 from components.runtime import ERROR_LINE, LOG_MARK
 from pipeline.local.kfp_workarounds import process_state_restored, subprocess_runner
+from pipeline.local.outputs import StepOutputs, has_ended, read_outputs
 from trainer.errors import WalsError
 from trainer.files import make_writable
 
@@ -59,8 +61,11 @@ class _Transcript(io.TextIOBase):
 
     def __init__(self, log: TextIO, on_event: Callable[[StepEvent], None]) -> None:
         self.error: WalsError | None = None
+        self.failed = ""
+        self.succeeded: list[str] = []
         self._log = log
         self._on_event = on_event
+        self._last_lines: defaultdict[str, deque[str]] = defaultdict(partial(deque, maxlen=_LOG_LINES_SHOWN))
         # Each parallel task prints from its own thread, a piece of a line at a time.
         self._printers: defaultdict[int, _Printer] = defaultdict(_Printer)
 
@@ -71,18 +76,30 @@ class _Transcript(io.TextIOBase):
             self._read(printer, _COLOUR.sub("", line).rstrip())
         return len(text)
 
+    def unexplained(self, error: Exception, log: Path) -> WalsError:
+        """Return the error for a step that failed without printing one: a bug, or a killed process."""
+        sys.stderr.writelines(f"{line}\n" for line in self._last_lines[self.failed])
+        return WalsError(f"{_COLOUR.sub('', str(error))} The end of its log is above; the whole log is {log}")
+
     def _read(self, printer: _Printer, line: str) -> None:
         self._log.write(line + "\n")
         self._log.flush()
+        self._last_lines[printer.step].append(line)
         if started := _STARTED.search(line):
             printer.step = started["step"]
             self._on_event(StepEvent(printer.step, "started"))
         elif finished := _FINISHED.search(line):
             succeeded = finished["status"] == "SUCCESS"
+            if succeeded:
+                self.succeeded.append(finished["step"])
+            else:
+                self.failed = self.failed or finished["step"]
             self._on_event(StepEvent(finished["step"], "succeeded" if succeeded else "failed"))
         elif failed := ERROR_LINE.search(line):
-            self.error = WalsError(failed["message"])
-            self.error.exit_code = int(failed["exit_code"])
+            # Later steps, such as that of an exit handler, run after the first error.
+            if not self.error:
+                self.error = WalsError(failed["message"])
+                self.error.exit_code = int(failed["exit_code"])
         elif logged := _LOGGED.match(line):
             self._on_event(StepEvent(printer.step, "logged", logged["line"]))
 
@@ -93,8 +110,8 @@ def run_compiled(
     folder: Path,
     on_event: Callable[[StepEvent], None],
     runner: Callable[[], AbstractContextManager[SubprocessRunner | DockerRunner]] = subprocess_runner,
-) -> dict[str, Any]:
-    """Run a compiled pipeline step by step and return the pipeline's outputs.
+) -> dict[str, StepOutputs]:
+    """Run a compiled pipeline step by step and return what the steps wrote.
 
     Args:
         spec: a compiled pipeline.
@@ -104,13 +121,15 @@ def run_compiled(
         runner: context manager that yields the runner of the steps; by default, each runs in its own process.
 
     Returns:
-        The pipeline's outputs by name: artifacts with ``path`` and ``metadata``, or values.
+        The outputs of the steps that ran, by step; steps in loops are left out.
 
     Raises:
         InputError: the folder cannot be written.
         WalsError: a step failed; has the line and exit code that the step printed.
     """
     make_writable(folder)
+    steps = folder / "steps"
+    earlier = set(steps.glob("*"))
     with (folder / "run.log").open("w", encoding="utf-8") as log:
         transcript = _Transcript(log, on_event)
         try:
@@ -122,25 +141,13 @@ def run_compiled(
             ):
                 # Silence kfp's warnings that subprocesses ignore limits and images.
                 warnings.simplefilter("ignore")
-                local.init(kfp_runner, pipeline_root=str(folder / "steps"))
+                local.init(kfp_runner, pipeline_root=str(steps))
                 pipeline = components.load_component_from_file(str(spec))
-                outputs = dict(pipeline(**arguments).outputs)
+                pipeline(**arguments)
         except RuntimeError as error:
-            raise transcript.error or _unexplained(error, folder / "run.log") from error
-    _check_written(outputs, folder / "run.log")
-    return outputs
-
-
-def _unexplained(error: Exception, log: Path) -> WalsError:
-    """Return the error for a step that failed without printing one: a bug, or a killed process."""
-    sys.stderr.writelines(line + "\n" for line in log.read_text("utf-8").splitlines()[-_LOG_LINES_SHOWN:])
-    return WalsError(f"{_COLOUR.sub('', str(error))} The end of its log is above; the whole log is {log}")
-
-
-def _check_written(outputs: Mapping[str, Any], log: Path) -> None:
-    """Make sure that every output artifact of a reported success exists."""
-    for name, output in outputs.items():
-        # Metrics are in an artifact's metadata and have no file.
-        has_file = isinstance(output, dsl.Artifact) and not isinstance(output, dsl.Metrics)
-        if has_file and not Path(output.path).exists():
-            raise WalsError(f"the run reported success but wrote no {name}; see {log}")
+            raise transcript.error or transcript.unexplained(error, folder / "run.log") from error
+    (ran,) = set(steps.glob("*")) - earlier
+    for step in transcript.succeeded:
+        if not has_ended(ran, step):
+            raise WalsError(f"{step} reported success without its end; see {folder / 'run.log'}")
+    return read_outputs(ran)

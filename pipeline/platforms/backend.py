@@ -83,6 +83,7 @@ class Run:
         error: reason of a failure; empty if there is none.
         steps: steps in the order they started.
         metrics: metrics of the evaluation, if the platform reports them.
+        holdout: checksum of what they were computed on, if it is known.
     """
 
     id: str
@@ -95,6 +96,7 @@ class Run:
     error: str = ""
     steps: Sequence[Step] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
+    holdout: str = ""
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,20 @@ class Uploaded:
     created: bool
 
 
-class Backend(Protocol):
+class Runs(Protocol):
+    """Where runs can be looked up. Methods raise ``WalsError`` with one line."""
+
+    def get(self, run_id: str) -> Run:
+        """Return a run with its steps."""
+
+    def runs(self, limit: int) -> list[Run]:
+        """Return the newest runs, newest first."""
+
+    def report(self, run_id: str) -> bytes:
+        """Return the HTML report of a run's evaluation."""
+
+
+class Backend(Runs, Protocol):
     """A platform that runs pipelines. Methods that send requests raise ``WalsError`` with one line."""
 
     def reach(self) -> None:
@@ -198,20 +213,11 @@ class Backend(Protocol):
     def link(self, run_id: str) -> str:
         """Return the address of a run's page in the platform's console."""
 
-    def get(self, run_id: str) -> Run:
-        """Return a run with its steps."""
-
-    def runs(self, limit: int) -> list[Run]:
-        """Return the newest runs, newest first."""
-
     def cancel(self, run_id: str) -> None:
         """Request that a run stops."""
 
     def logs(self, run_id: str, step: str) -> Iterator[LogLine]:
         """Yield the output of a run's steps, or of one step if ``step`` is not empty."""
-
-    def report(self, run_id: str) -> bytes:
-        """Return the HTML report of a run's evaluation."""
 
     def cron(self, plan: Plan) -> str:
         """Return a plan's cron in the platform's own format."""
@@ -267,6 +273,21 @@ def checked_id(kind: str, name: str) -> str:
 def pipeline_of(spec: Mapping[str, Any]) -> Any:
     """Return the pipeline's own part of a spec, which may also contain settings for Kubernetes."""
     return spec.get("pipeline_spec", spec)
+
+
+def groups_of_tasks(spec: Mapping[str, Any]) -> list[Any]:
+    """Return the tasks by name of each part of a spec: of the pipeline itself, and of the groups in it.
+
+    Exit handlers, conditions and loops have groups.
+    """
+    pipeline = pipeline_of(spec)
+    parts = (pipeline.get("root", {}), *pipeline.get("components", {}).values())
+    return [part["dag"].get("tasks", {}) for part in parts if "dag" in part]
+
+
+def task_named(name: str, spec: Mapping[str, Any]) -> Any:
+    """Return a task of a spec, whatever groups are around it; None if there is no such task."""
+    return next((tasks[name] for tasks in groups_of_tasks(spec) if name in tasks), None)
 
 
 def steps_in_order(steps: Iterable[Step]) -> list[Step]:

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from components.extract.names import ITEM_SOURCES
 from components.times import parse_time
-from pipeline.platforms.backend import Job, pipeline_of
+from pipeline.platforms.backend import Job, groups_of_tasks, task_named
 
 EXTRACT = "extract"
 """Name of the task that extracts the interactions."""
@@ -35,7 +36,7 @@ def submitted_job(job: Job, *, cache: bool) -> Job:
 def extracting_again(job: Job) -> Job:
     """Return a job whose extraction is not cached; later steps run again if it yields other artifacts."""
     spec = copy.deepcopy(dict(job.spec))
-    extract = pipeline_of(spec)["root"]["dag"]["tasks"].get(EXTRACT)
+    extract = task_named(EXTRACT, spec)
     if extract:
         _uncache(extract)
     return dataclasses.replace(job, spec=spec)
@@ -44,9 +45,8 @@ def extracting_again(job: Job) -> Job:
 def without_cache(job: Job) -> Job:
     """Return a job none of whose steps is cached, inside loops too."""
     spec = copy.deepcopy(dict(job.spec))
-    pipeline = pipeline_of(spec)
-    for component in (pipeline["root"], *pipeline.get("components", {}).values()):
-        for task in component.get("dag", {}).get("tasks", {}).values():
+    for tasks in groups_of_tasks(spec):
+        for task in tasks.values():
             _uncache(task)
     return dataclasses.replace(job, spec=spec)
 
@@ -57,6 +57,11 @@ def _uncache(task: dict[str, Any]) -> None:
 
 
 def _determines_rows(parameters: Mapping[str, Any]) -> bool:
-    """Return whether an extraction with these parameters reads the same rows whenever it runs."""
+    """Return whether an extraction with these parameters reads the same rows whenever it runs.
+
+    What is known of the items is read as it is now, so that a new list of blocked items is followed.
+    """
+    if any(parameters.get(name) for name in ITEM_SOURCES):
+        return False
     end = parse_time(parameters.get("window_end", ""))
     return bool(parameters.get("snapshot")) or bool(end and end <= datetime.now(UTC))

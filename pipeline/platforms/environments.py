@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import pydantic
 from pydantic import Field
 
+from components.extract.names import ITEM_SOURCES
 from pipeline.definition.mappings import read_mapping
 from pipeline.definition.pipeline import Pipeline
 from pipeline.definition.settings import (
@@ -239,12 +240,24 @@ def read_parameters(
     return {name: value for name, value in values.items() if name not in bad}, problems
 
 
+def registry_problems(parameters: Mapping[str, Any], platform: Platform) -> list[InputError]:
+    """Return what is wrong with a registry in a folder, which a step's container would lose at its end."""
+    registry = str(parameters.get("registry", ""))
+    # Vertex AI mounts buckets under /gcs.
+    lasts = "://" in registry or (isinstance(platform, Vertex) and registry.startswith("/gcs/"))
+    if not registry or lasts:
+        return []
+    remedy = "give gs://BUCKET/PATH" if isinstance(platform, Vertex) else "give s3:// or gs://BUCKET/PATH"
+    return [InputError("registry", registry, f"is lost with its step on {platform.target}", remedy)]
+
+
 def with_payer(parameters: Mapping[str, Any], platform: Platform) -> dict[str, Any]:
     """Return parameters with the project that pays for BigQuery: the platform's, unless they name another.
 
     A reader of another project's tables rarely may run jobs there.
     """
-    if isinstance(platform, Vertex) and str(parameters.get("source", "")).startswith("bq://"):
+    places = [str(parameters.get(name, "")) for name in ("source", *ITEM_SOURCES)]
+    if isinstance(platform, Vertex) and any(place.startswith("bq://") for place in places):
         return {"project": platform.project, **parameters}
     return dict(parameters)
 

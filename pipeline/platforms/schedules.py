@@ -6,7 +6,7 @@ import json
 
 from kfp import dsl
 
-from pipeline.platforms.backend import Backend, Job, Plan, Schedule, pipeline_of
+from pipeline.platforms.backend import Backend, Job, Plan, Schedule, pipeline_of, task_named
 from pipeline.platforms.caching import EXTRACT, extracting_again
 from trainer.errors import InputError
 
@@ -32,9 +32,8 @@ def scheduled_job(job: Job, window_days: int | None) -> Job:
     scheduled = extracting_again(job)
     if window_days is None:
         return scheduled
-    root = pipeline_of(scheduled.spec)["root"]
-    extract = root["dag"]["tasks"].get(EXTRACT)
-    known = root.get("inputDefinitions", {}).get("parameters", {})
+    extract = task_named(EXTRACT, scheduled.spec)
+    known = pipeline_of(scheduled.spec)["root"].get("inputDefinitions", {}).get("parameters", {})
     if not extract or "window_days" not in known:
         raise InputError(
             "window days",

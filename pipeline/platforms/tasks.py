@@ -1,14 +1,72 @@
 """The steps of a compiled pipeline, including those that a loop repeats."""
 
-import re
 from collections.abc import Iterator, Mapping
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from pipeline.platforms.backend import pipeline_of
+import pydantic
+from pydantic import Field
+
+from pipeline.platforms.backend import groups_of_tasks, pipeline_of
 
 METRICS, HTML = "system.Metrics", "system.HTML"
 EVALUATION = "evaluate"
+
+
+class _Part(pydantic.BaseModel):
+    """The part of a compiled pipeline that is read here; other fields are ignored."""
+
+    model_config = pydantic.ConfigDict(strict=True)
+
+
+class _Reference(_Part):
+    name: str = ""
+
+
+class _Task(_Part):
+    componentRef: _Reference = _Reference()  # noqa: N815 - the spec's names
+    dependentTasks: list[str] = Field(default=[])  # noqa: N815
+
+
+class _Dag(_Part):
+    tasks: dict[str, _Task] = Field(default={})
+
+
+class _ArtifactType(_Part):
+    schemaTitle: str = ""  # noqa: N815
+
+
+class _Artifact(_Part):
+    artifactType: _ArtifactType = _ArtifactType()  # noqa: N815
+
+
+class _Outputs(_Part):
+    artifacts: dict[str, _Artifact] = Field(default={})
+
+
+class _Component(_Part):
+    dag: _Dag = _Dag()
+    outputDefinitions: _Outputs = _Outputs()  # noqa: N815
+
+
+class _Pipeline(_Part):
+    root: _Component = _Component()
+    components: dict[str, _Component] = Field(default={})
+
+
+def check_spec(spec: Any) -> None:
+    """Check what the functions below read of a compiled pipeline that a server has sent; it may be empty.
+
+    Raises:
+        ValueError: it is not a compiled pipeline, or its tasks contain each other or wait for each other.
+    """
+    if not isinstance(spec, Mapping):
+        raise ValueError("it is not an object")
+    _Pipeline.model_validate(pipeline_of(spec))
+    try:
+        steps_with("", spec)
+    except (RecursionError, CycleError) as error:
+        raise ValueError("its tasks form a circle") from error
 
 
 def step_names(spec: Mapping[str, Any]) -> list[str]:
@@ -22,24 +80,14 @@ def repeated_steps(spec: Mapping[str, Any]) -> frozenset[str]:
 
 
 def loop_names(spec: Mapping[str, Any]) -> frozenset[str]:
-    """Return the tasks that contain others: loops and conditions."""
-    pipeline = pipeline_of(spec)
-    components = pipeline.get("components", {})
+    """Return the tasks that contain others: exit handlers, conditions and loops."""
+    components = pipeline_of(spec).get("components", {})
     return frozenset(
         name
-        for part in (pipeline.get("root", {}), *components.values())
-        for name, task in part.get("dag", {}).get("tasks", {}).items()
+        for tasks in groups_of_tasks(spec)
+        for name, task in tasks.items()
         if "dag" in components.get(task.get("componentRef", {}).get("name"), {})
     )
-
-
-def repetition(step: str, number: int) -> str:
-    """Return the name of one of the runs of a step in a loop: ``trial-2.3`` for the third of ``trial-2``.
-
-    kfp names the tasks of a component ``trial``, ``trial-2``, …; the first is ``trial-1`` here.
-    """
-    named = step if re.search(r"-\d+$", step) else f"{step}-1"
-    return f"{named}.{number}"
 
 
 def steps_with(schema: str, spec: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -269,7 +269,7 @@ def bucket(emulators, tmp_path, monkeypatch):
 def _s3_server(emulators, tmp_path_factory):
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    command = [emulators / "bin" / "moto_server", "-H", "127.0.0.1", "-p", port]
+    command = [emulators / "bin" / "python", _EMULATORS / "s3.py", port]
     with Server(command, address, dict(os.environ), tmp_path_factory.mktemp("s3") / "log"):
         yield address
 

@@ -9,11 +9,14 @@ from kfp.dsl.python_component import PythonComponent
 from kfp.dsl.structures import InputSpec
 from pydantic.fields import FieldInfo
 
+from components.deliver.options import DeliverOptions
+from components.evaluate.options import EvaluateOptions
 from components.extract.options import ExtractOptions
-from components.options import RankingOptions
+from components.notify.options import NotifyOptions
 from components.prepare.options import PrepareOptions
 from components.probe.options import ProbeOptions
 from components.publish.options import PublishOptions
+from components.train.options import RefitOptions
 from components.tune.options import ChooseOptions, SuggestOptions, TrialOptions
 from trainer.config import TrainConfig
 from trainer.errors import CombinedInputError
@@ -23,8 +26,12 @@ MODELS: dict[str, type[Options]] = {
     "extract": ExtractOptions,
     "prepare": PrepareOptions,
     "train": TrainConfig,
-    "evaluate": RankingOptions,
+    "refit": RefitOptions,
+    "evaluate": EvaluateOptions,
+    "reject": Options,
     "publish": PublishOptions,
+    "deliver": DeliverOptions,
+    "notify": NotifyOptions,
     "suggest": SuggestOptions,
     "trial": TrialOptions,
     "choose": ChooseOptions,
@@ -38,10 +45,10 @@ MODELS: dict[str, type[Options]] = {
 
 ROOT = Path(__file__).parents[2]
 DATA = {
-    *("first", "second", "third", "candidate", "trials", "item"),
-    *("step", "cores", "memory_bytes", "accelerators"),
+    *("first", "second", "third", "candidate", "trials", "item", "run"),
+    *("step", "cores", "memory_bytes", "accelerators", "status", "pipeline"),
 }
-"""Inputs that are the results of other steps, or a step's own settings, not options."""
+"""Inputs that are the results of other steps, the platform's, or a step's own settings, not options."""
 
 PYTHON_TYPES = {"String": "str", "Integer": "int", "Float": "float", "Boolean": "bool"}
 """Types of a signature, by kfp's names of them."""

@@ -2,14 +2,17 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from components.publish.options import PublishOptions
-from components.runtime import ERROR_MARK, run_step
+from components.runtime import ERROR_FILE, ERROR_MARK, run_step
+from tests.conftest import MountedBucket
+from trainer.errors import InputError
+from trainer.options import Options
 
 
 @pytest.fixture(autouse=True)
@@ -56,3 +59,71 @@ def test_bad_options_end_the_process_with_one_line_and_the_exit_code(
     assert capsys.readouterr().err.splitlines() == [
         f"{ERROR_MARK}[2] top_k 0: is below 1; give an integer of at least 1 and of at most 100000"
     ]
+
+
+@pytest.fixture
+def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that KFP gives to the task that this process is."""
+    outputs = {"outputs": {"outputFile": str(tmp_path / "train" / "executor_output.json")}}
+    monkeypatch.setattr("sys.argv", ["executor_main.py", "--executor_input", json.dumps(outputs)])
+    return tmp_path / "train"
+
+
+def fails(_: object) -> None:
+    raise InputError("alpha", 3, "is\ntoo large", "give a smaller one")
+
+
+def is_defective(_: object) -> None:
+    raise KeyError("https://user:password@example.com\n")
+
+
+@pytest.mark.parametrize(
+    ("step", "line"),
+    [
+        (fails, f"{ERROR_MARK}[2] alpha 3: is too large; give a smaller one"),
+        (is_defective, "KeyError: 'https://***@example.com\\n'"),
+    ],
+)
+def test_a_step_that_fails_leaves_its_line_beside_its_outputs(
+    step: Callable[[object], None], line: str, task: Path
+) -> None:
+    with pytest.raises((SystemExit, KeyError)):
+        run_step(step, Options, {})
+    assert (task / ERROR_FILE).read_text("utf-8") == line
+
+
+def test_a_step_that_is_killed_leaves_an_empty_file_and_one_that_succeeds_none(task: Path) -> None:
+    seen = run_step(lambda _: (task / ERROR_FILE).read_text("utf-8"), Options, {})
+    assert seen == ""
+    assert not (task / ERROR_FILE).exists()
+
+
+def test_an_attempt_that_succeeds_removes_the_line_of_the_one_before(task: Path) -> None:
+    with pytest.raises(SystemExit):
+        run_step(fails, Options, {})
+    run_step(lambda _: None, Options, {})
+    assert not (task / ERROR_FILE).exists()
+
+
+@pytest.mark.parametrize("given", ["", "{}", "[]", '{"outputs": {"outputFile": 3}}', '{"outputs": null}'])
+def test_a_step_without_a_folder_of_its_own_runs(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["main.py", "--executor_input", given])
+    assert run_step(lambda _: 1, Options, {}) == 1
+
+
+def test_a_folder_that_cannot_be_written_does_not_fail_the_step(task: Path) -> None:
+    task.write_text("a file in its place")
+    assert run_step(lambda _: 1, Options, {}) == 1
+
+
+def test_the_line_is_left_and_removed_in_a_mounted_bucket(
+    mounted_bucket: MountedBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = mounted_bucket.folder / "train_-42"
+    outputs = {"outputs": {"outputFile": str(task / "executor_output.json")}}
+    monkeypatch.setattr("sys.argv", ["executor_main.py", "--executor_input", json.dumps(outputs)])
+    with pytest.raises(SystemExit):
+        run_step(fails, Options, {})
+    assert (task / ERROR_FILE).read_text("utf-8").startswith(ERROR_MARK)
+    run_step(lambda _: None, Options, {})
+    assert not (task / ERROR_FILE).exists()

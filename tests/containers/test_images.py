@@ -12,6 +12,7 @@ from components.images import DEFAULT_TAG, image
 from tests.containers.conftest import SOURCE
 from tests.containers.test_requirements import pinned
 from tests.images import STEPS
+from trainer.solvers.levels import best_level
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("images")]
 
@@ -121,6 +122,25 @@ def test_a_step_loads_on_a_read_only_file_system_as_any_user(docker: Run, step: 
     chosen = ("--user", user) if user else ()
     result = docker("run", *LOCKED, *chosen, "--entrypoint", "python3", image(step), "-c", code)
     assert result.returncode == 0, result.stderr
+
+
+# Runs the step on a few interactions, and prints the kernels that were compiled instead of loaded.
+COMPILES = """
+import sys
+from components.miniatures import run_miniature
+run_miniature(sys.argv[1])
+from trainer.solvers.kernels import KERNELS
+print(len(KERNELS), *(kernel.py_func.__name__ for kernel in KERNELS if kernel.stats.cache_misses))
+"""
+
+
+@pytest.mark.skipif(best_level() is None, reason="requires an x86-64-v3 processor")
+@pytest.mark.parametrize("step", [step for step in STEPS if step != "extract"])
+def test_a_step_does_not_compile_kernels(docker: Run, step: str) -> None:
+    result = docker("run", *LOCKED, "--entrypoint", "python3", image(step), "-c", COMPILES, step)
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.split()) == 1, result.stdout
+    assert int(result.stdout) > 0
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -57,6 +57,16 @@ def test_the_lock_has_the_packages_that_the_step_imports(step: str) -> None:
     assert f"components.{step}." in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("part", "step"), [("registry", "evaluate"), ("registry", "publish"), ("deliver", "publish")]
+)
+def test_the_lock_has_the_packages_of_what_else_runs_in_the_image(part: str, step: str) -> None:
+    command = [sys.executable, "-c", PROBE, part, *pinned(step)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert f"components.{part}." in result.stdout
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_the_probe_loads_with_the_packages_of_any_step(step: str) -> None:
     command = [sys.executable, "-c", PROBE, "probe", *pinned(step)]

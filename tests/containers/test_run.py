@@ -162,7 +162,7 @@ def test_a_failing_step_fails_the_run_every_time(exiting: Path, tmp_path: Path) 
                 {"path": "", "code": 1},
                 tmp_path / str(number),
                 events.append,
-                lambda: docker_runner(exiting, "gs://elsewhere"),
+                lambda: docker_runner(exiting, ["gs://elsewhere"]),
             )
         assert [event.kind for event in events if event.kind != "said"] == ["started", "failed"]
 
@@ -175,7 +175,7 @@ def test_the_source_is_mounted_read_only(exiting: Path, tmp_path: Path) -> None:
         {"path": str(source), "code": 0},
         tmp_path / "out",
         lambda event: None,
-        lambda: docker_runner(exiting, str(source)),
+        lambda: docker_runner(exiting, [str(source)]),
     )
     (artifact,) = outputs.values()
     assert Path(artifact.path).read_text("utf-8") == "seen False"
@@ -190,7 +190,7 @@ def test_containers_are_gone_afterwards(exiting: Path, tmp_path: Path, docker) -
             {"path": "", "code": 3},
             tmp_path,
             lambda event: None,
-            lambda: docker_runner(exiting, "gs://elsewhere"),
+            lambda: docker_runner(exiting, ["gs://elsewhere"]),
         )
     assert docker("ps", "--all", "--quiet").stdout == before
 
@@ -198,7 +198,10 @@ def test_containers_are_gone_afterwards(exiting: Path, tmp_path: Path, docker) -
 def test_a_missing_image_is_named_and_not_pulled(exiting: Path, tmp_path: Path) -> None:
     spec = tmp_path / "spec.yaml"
     spec.write_text(exiting.read_text("utf-8").replace(image("publish"), "wals/none:1"), "utf-8")
-    with pytest.raises(InputError, match=r"wals/none:1.*make images"), docker_runner(spec, "gs://elsewhere"):
+    with (
+        pytest.raises(InputError, match=r"wals/none:1.*make images"),
+        docker_runner(spec, ["gs://elsewhere"]),
+    ):
         pass
 
 
@@ -206,5 +209,5 @@ def test_an_absent_engine_is_the_users_error(
     exiting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
-    with pytest.raises(InputError, match="start Docker"), docker_runner(exiting, "gs://elsewhere"):
+    with pytest.raises(InputError, match="start Docker"), docker_runner(exiting, ["gs://elsewhere"]):
         pass

@@ -30,17 +30,25 @@ def test_the_example_trains_saves_and_recommends(tmp_path: Path) -> None:
     objective, for_user, *lines = result.stdout.splitlines()
     first, last = (int(number.replace(",", "")) for number in re.findall(r"[\d,]+", objective))
     assert last < first
-    assert (for_user, lines[5]) == ("user 42 has not rated:", "similar to Toy Story (1995):")
-    recommended, similar = listed(lines[:5]), listed(lines[6:])
+    headings = [for_user, lines[5], lines[11]]
+    assert headings == [
+        "user 42 has not rated:",
+        "similar to item 1:",
+        "for someone who likes 260, 1196, 1210:",
+    ]
+    recommended, similar, varied = listed(lines[:5]), listed(lines[6:11]), listed(lines[12:])
 
     ratings = pd.read_csv(DATA / "ratings.csv")
-    titles = pd.read_csv(DATA / "movies.csv", index_col="movieId")["title"]
-    for items in (recommended, similar):
+    movies = pd.read_csv(DATA / "movies.csv", index_col="movieId")
+    titles = movies["title"]
+    for items in (recommended, similar, varied):
         assert len(set(items["item"])) == 5
         assert items["score"].is_monotonic_decreasing
         assert titles[items["item"]].tolist() == items["title"].tolist()
     assert not set(recommended["item"]) & set(ratings.movieId[ratings.userId == 42])
     assert 1 not in set(similar["item"])
+    assert not {260, 1196, 1210} & set(varied["item"])
+    assert movies["genres"][varied["item"]].str.partition("|")[0].value_counts().max() <= 2
 
     # What was saved recommends the same.
     model = Model.load(folder)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.pipeline.serving import steps_in_order
+from tests.pipeline.serving import Task, tasks_in_order
 
 NAME = "wals-train-x7k2p"
 ITERATIONS = 2
@@ -30,43 +30,65 @@ class Workflow:
 
     Attributes:
         spec: the compiled pipeline, without settings for Kubernetes.
-        begun: number of the root's tasks that have begun; all but the last of them have succeeded.
-        phase: phase of the last of them: ``Running``, ``Succeeded``, ``Failed`` or ``Pending``.
-        failed_driver: whether it is the driver of the last one that failed.
+        phases: phase of the tasks that have begun: ``Running``, ``Succeeded``, ``Failed`` or ``Pending``.
+        failed_driver: whether it is the driver that failed.
         retried: steps whose first attempt fails.
         unbegun: phase of the tasks that have not begun; they have no nodes if it is empty.
     """
 
     spec: dict[str, Any]
-    begun: int = 0
-    phase: str = ""
+    phases: dict[str, str] = field(default_factory=dict)
     failed_driver: bool = False
     retried: frozenset[str] = frozenset()
     unbegun: str = ""
     nodes: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def tasks(self) -> Sequence[str]:
-        """The tasks of the root, in the order in which they run, one after the other."""
-        return steps_in_order(self.spec)
+    def tasks(self) -> Sequence[Task]:
+        """The tasks, in the order in which they run, one after the other."""
+        return tasks_in_order(self.spec)
+
+    @property
+    def current(self) -> str:
+        """Name of the task that began last; "" before any."""
+        return next(reversed(self.phases), "")
+
+    def following(self) -> str:
+        """Return the name of the task that begins next; "" if there is none."""
+        has_failed = "Failed" in self.phases.values()
+        left = [task for task in self.tasks if task.name not in self.phases]
+        return next((task.name for task in left if task.is_exit or not has_failed), "")
 
     def manifest(self) -> dict[str, Any]:
         """Return the workflow as Kubernetes holds it."""
         self.nodes = {}
         root = self._add(NAME, NAME, "DAG", "Running")
         dag = self._attempts(f"{NAME}.root", root["id"], "DAG", "root", "Running")
+        around = {(): dag}
         for number, task in enumerate(self.tasks):
-            if number < self.begun:
-                phase = "Succeeded" if number < self.begun - 1 else self.phase
-                self._task(dag, self.spec["root"]["dag"]["tasks"][task], task, phase, number * 2 + 2)
-            elif self.unbegun:
-                for name in (f"{task}-driver", task):
-                    self._add(f"{dag['name']}.{name}", dag["id"], "Skipped", self.unbegun, 60)
+            phase = self.phases.get(task.name, "")
+            if not (phase or self.unbegun):
+                continue
+            for depth, group in enumerate(task.groups):
+                if task.groups[: depth + 1] not in around:
+                    outer = around[task.groups[:depth]]
+                    around[task.groups[: depth + 1]] = self._group(outer, group, phase or "Running", number)
+            inner = around[task.groups]
+            if phase:
+                self._task(inner, task.spec, task.name, phase, number * 2 + 2)
+            else:
+                for name in (f"{task.name}-driver", task.name):
+                    self._add(f"{inner['name']}.{name}", inner["id"], "Skipped", self.unbegun, 60)
         annotations = {"workflows.argoproj.io/pod-name-format": "v2"}
         return {
             "metadata": {"name": NAME, "namespace": "kubeflow", "annotations": annotations},
             "status": {"nodes": self.nodes},
         }
+
+    def _group(self, dag: dict[str, Any], name: str, phase: str, number: int) -> dict[str, Any]:
+        place, began = f"{dag['name']}.{name}", number * 2 + 1
+        self._attempts(f"{place}-driver", dag["id"], "Pod", "system-dag-driver", "Succeeded", began)
+        return self._attempts(place, dag["id"], "DAG", f"comp-{name}", phase, began)
 
     def _task(self, dag: dict[str, Any], task: dict[str, Any], name: str, phase: str, began: int) -> None:
         component = self.spec["components"][task["componentRef"]["name"]]

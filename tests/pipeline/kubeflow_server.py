@@ -23,7 +23,16 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from pipeline.platforms.kubeflow.metadata import framed, message
 from tests.pipeline import argo
-from tests.pipeline.serving import METRICS, REPORT, Call, Content, RefusedError, Route, serving
+from tests.pipeline.serving import (
+    METRICS,
+    REPORT,
+    Call,
+    Content,
+    RefusedError,
+    Route,
+    serving,
+    steps_in_order,
+)
 
 _NEVER = "1970-01-01T00:00:00Z"
 _RUNNING = ("PENDING", "RUNNING", "CANCELING")
@@ -244,7 +253,7 @@ class KubeflowServer:
         spec = self.workflows[run_id].spec
         written = [
             (step, output)
-            for step in spec["root"]["dag"]["tasks"]
+            for step in steps_in_order(spec)
             for output in spec["components"][f"comp-{step}"].get("outputDefinitions", {}).get("artifacts", {})
             if step in ended
         ]
@@ -348,25 +357,29 @@ class KubeflowServer:
         if run["state"] not in _RUNNING or run["run_id"] in self.deleted:
             return
         if run["state"] == "CANCELING":
-            workflow.phase = "Failed" if workflow.begun else ""
+            if workflow.current:
+                workflow.phases[workflow.current] = "Failed"
             self._end(run, "FAILED")
             return
         _enter(run, "RUNNING")
         workflow.retried = self.retried
-        step = workflow.tasks[workflow.begun - 1] if workflow.begun else ""
-        if step and step in (self.failing_step, self.failing_driver):
-            workflow.phase, workflow.unbegun = "Failed", "Omitted"
-            workflow.failed_driver = step == self.failing_driver
-            self._end(run, "FAILED")
-        elif step and workflow.begun == len(workflow.tasks):
-            workflow.phase = "Succeeded"
-            self._end(run, "SUCCEEDED")
-        else:
+        step = workflow.current
+        if step and step == self.waiting_step:
             # A step whose pod waits keeps the run where it is.
-            workflow.begun += not step or step != self.waiting_step
-            step = workflow.tasks[workflow.begun - 1]
-            workflow.phase = "Pending" if step == self.waiting_step else "Running"
+            workflow.phases[step] = "Pending"
             self._report(run)
+            return
+        if step in (self.failing_step, self.failing_driver) and step:
+            workflow.phases[step], workflow.unbegun = "Failed", "Omitted"
+            workflow.failed_driver = step == self.failing_driver
+        elif step:
+            workflow.phases[step] = "Succeeded"
+        following = workflow.following()
+        if following:
+            workflow.phases[following] = "Pending" if following == self.waiting_step else "Running"
+            self._report(run)
+        else:
+            self._end(run, "FAILED" if "Failed" in workflow.phases.values() else "SUCCEEDED")
 
     def _end(self, run: dict[str, Any], state: str) -> None:
         _enter(run, state)

@@ -41,20 +41,67 @@ class RefusedError(Exception):
 METRICS = {"recall_at_20": 0.31, "ndcg_at_20": 0.25, "popularity_recall_at_20": 0.12}
 """What the evaluation of a run measures."""
 
+STEPS = ["extract", "prepare", "train", "evaluate", "refit", "publish", "deliver", "notify"]
+"""The steps of a training run whose model is blessed, in order."""
+
 REPORT = "<!doctype html><title>Evaluation</title>"
 """The report of the evaluation."""
 
 Route = tuple[str, str, Callable[[Call], Any]]
 
 
+@dataclass(frozen=True)
+class Task:
+    """A task of a compiled pipeline.
+
+    Attributes:
+        name: its name, such as ``train``.
+        groups: names of the groups around it, the outermost first: the exit handler's and conditions.
+        spec: the task in the spec.
+        is_exit: whether it runs after an exit handler's tasks, whatever happened to them.
+    """
+
+    name: str
+    groups: tuple[str, ...]
+    spec: dict[str, Any]
+    is_exit: bool
+
+
+def tasks_in_order(spec: dict[str, Any], decision: str = "blessed") -> list[Task]:
+    """Return the tasks that a run executes, each after those it depends on; a loop is one task.
+
+    Args:
+        spec: a compiled pipeline.
+        decision: what the evaluation decides; conditions on another decision are not met.
+    """
+    return list(_inside(spec, spec["root"]["dag"], (), decision))
+
+
+def _inside(
+    spec: dict[str, Any], dag: dict[str, Any], groups: tuple[str, ...], decision: str
+) -> Iterator[Task]:
+    tasks = dag["tasks"]
+    before = {name: task.get("dependentTasks", []) for name, task in tasks.items()}
+    for name in TopologicalSorter(before).static_order():
+        task, policy = tasks[name], tasks[name].get("triggerPolicy", {})
+        component = spec["components"][task["componentRef"]["name"]]
+        if "condition" in policy and not policy["condition"].endswith(f"== '{decision}'"):
+            continue
+        if "dag" in component and "parameterIterator" not in task:
+            yield from _inside(spec, component["dag"], (*groups, name), decision)
+        else:
+            yield Task(name, groups, task, policy.get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED")
+
+
+def task_of(spec: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a task of a compiled pipeline, whatever groups are around it."""
+    dags = [part["dag"] for part in (spec["root"], *spec["components"].values()) if "dag" in part]
+    return next(dict(dag["tasks"])[name] for dag in dags if name in dag["tasks"])
+
+
 def steps_in_order(spec: dict[str, Any]) -> list[str]:
-    """Return the tasks of a compiled pipeline, each after those it depends on."""
-    tasks = spec["root"]["dag"]["tasks"]
-    return list(
-        TopologicalSorter(
-            {name: task.get("dependentTasks", []) for name, task in tasks.items()}
-        ).static_order()
-    )
+    """Return the names of the tasks that a run of a blessed model executes; see `tasks_in_order`."""
+    return [task.name for task in tasks_in_order(spec)]
 
 
 @contextmanager

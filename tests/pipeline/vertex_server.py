@@ -20,7 +20,7 @@ from google.cloud import aiplatform_v1
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from tests.pipeline.serving import METRICS, Call, RefusedError, Route, serving, steps_in_order
+from tests.pipeline.serving import METRICS, Call, RefusedError, Route, serving, tasks_in_order
 
 PROJECT = "test-project"
 REGION = "europe-west1"
@@ -372,13 +372,15 @@ class VertexServer:
             self.contexts[context] = {"name": context, "schemaTitle": "system.PipelineRun"}
             job["jobDetail"]["pipelineRunContext"] = {"name": context}
             self._end(job, tasks[-1])
-        steps = steps_in_order(job["pipelineSpec"])
-        if _state(job) in _OVER:
+        begun = {task["taskName"] for task in tasks}
+        has_failed = any(task["state"] == "FAILED" for task in tasks)
+        left = [task for task in tasks_in_order(job["pipelineSpec"]) if task.name not in begun]
+        following = next((task for task in left if task.is_exit or not has_failed), None)
+        if following:
+            tasks.append(self._begun(job, following.name, len(tasks)))
             return
-        if len(tasks) > len(steps):
-            job["state"], job["endTime"] = "PIPELINE_STATE_SUCCEEDED", _time(60)
-            return
-        tasks.append(self._begun(job, steps[len(tasks) - 1], len(tasks)))
+        job["state"] = f"PIPELINE_STATE_{'FAILED' if has_failed else 'SUCCEEDED'}"
+        job["endTime"] = _time(60)
 
     def _begun(self, job: dict[str, Any], step: str, number: int) -> dict[str, Any]:
         """Return a step that has begun, after adding the custom jobs that run for it."""
@@ -425,9 +427,8 @@ class VertexServer:
     def _end(self, job: dict[str, Any], task: dict[str, Any]) -> None:
         task["endTime"] = _time(int(task["taskId"]) * 2)
         if task["taskName"] == self.failing_step:
-            task["state"], job["state"] = "FAILED", "PIPELINE_STATE_FAILED"
+            task["state"] = "FAILED"
             job["error"] = {"code": 9, "message": "The replica exited with a non-zero status of 1."}
-            job["endTime"] = _time(60)
             return
         task["state"] = "SUCCEEDED"
         if task["taskName"] == "evaluate":

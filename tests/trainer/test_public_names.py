@@ -22,7 +22,11 @@ def run(program: str, **variables: str) -> str:
 
 def test_the_public_names_are_those_of_their_modules() -> None:
     assert trainer.fit is fit
-    assert set(trainer.__all__) == {"InteractionMatrix", "Model", "TrainConfig", "fit"} <= set(dir(trainer))
+    assert (
+        set(trainer.__all__)
+        == {"InteractionMatrix", "Model", "Recommender", "TrainConfig", "fit"}
+        <= set(dir(trainer))
+    )
     for name in trainer.__all__:
         assert getattr(trainer, name).__module__.startswith("trainer.")
 

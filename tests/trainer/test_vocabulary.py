@@ -48,6 +48,13 @@ def test_ids_of_another_type_are_refused() -> None:
         Vocabulary.of([1]).index_of(["a"])
 
 
+def test_ids_given_as_text_are_found_in_their_usual_form() -> None:
+    texts = pa.array(["-7", "7", "07", "7.0", "x", "99999999999999999999", "-7"])
+    assert Vocabulary.of([7, -7]).index_of_texts(texts).tolist() == [0, 1, -1, -1, -1, -1, 0]
+    assert Vocabulary.of(["7", "07"]).index_of_texts(texts).tolist() == [-1, 1, 0, -1, -1, -1, -1]
+    assert Vocabulary.of([7]).index_of_texts(texts[:0]).tolist() == []
+
+
 def test_artifact_round_trip(tmp_path: Path) -> None:
     save_vocabularies(tmp_path, Vocabulary.of(["a", "b"]), Vocabulary.of([3, 1]))
     users, items = load_vocabularies(tmp_path)

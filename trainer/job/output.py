@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from trainer import extras
+from trainer.arrays import save_array
 from trainer.files import Schema, write_json
 from trainer.job.flags import checkpoint_folder, output_of
 from trainer.job.reading import Interactions
@@ -69,7 +70,7 @@ def write_output(
     files = folder / "model"
     files.mkdir()
     for name, array in sides.items():
-        np.save(files / f"{name}.npy", array, allow_pickle=False)
+        save_array(files / f"{name}.npy", array)
         if with_json:
             _write_array(files / f"{name}.json", (element.tolist() for element in array))
     if with_json:

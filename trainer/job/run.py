@@ -5,7 +5,6 @@ import contextlib
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,13 @@ from trainer import extras
 from trainer.checkpoint import Checkpoints
 from trainer.config import TrainConfig
 from trainer.errors import InputError, translated
-from trainer.files import make_writable
+from trainer.files import held, make_writable
 from trainer.job import flags
 from trainer.job.output import METRICS_FILE, metrics_of, scalars_of, write_output
 from trainer.job.reading import FIELD, Interactions, read_interactions
 from trainer.matrix import InteractionMatrix
 from trainer.model import Iteration, Model
+from trainer.scratch import scratch_folder
 from trainer.splitting import Split
 from trainer.storage import deliver, is_remote, local_copy
 from trainer.training import fit
@@ -52,18 +52,20 @@ def run(given: argparse.Namespace) -> None:
         "%d users, %d items, %d entries to train on and %d held out",
         *(len(data.users), len(data.items), split.train.nnz, split.test.nnz),
     )
-    if not is_remote(output):
-        make_writable(Path(output))
     checkpoints = flags.checkpoints_of(given)
-    with tempfile.TemporaryDirectory() as scratch:
-        scalars = scalars_of(given, Path(scratch))
+    with contextlib.ExitStack() as stack:
+        if not is_remote(output):
+            make_writable(Path(output))
+            stack.enter_context(held(Path(output)))
+        scratch = stack.enter_context(scratch_folder())
+        scalars = scalars_of(given, scratch)
         model = _train(split, data, config, given.warm_start, checkpoints, scalars)
         metrics = metrics_of(model, split)
         with_json = given.data_type == flags.USER_RATINGS
-        write_output(Path(scratch), model, data, metrics, with_json=with_json)
-        deliver(Path(scratch), "--job-dir", output, METRICS_FILE)
-    if checkpoints:
-        shutil.rmtree(flags.checkpoint_folder(given), ignore_errors=True)
+        write_output(scratch, model, data, metrics, with_json=with_json)
+        deliver(scratch, "--job-dir", output, METRICS_FILE)
+        if checkpoints:
+            shutil.rmtree(flags.checkpoint_folder(given), ignore_errors=True)
     if tuner:
         tuner.report_hyperparameter_tuning_metric(
             HYPERPARAMETER_METRIC_TAG, metrics["test_rmse"], global_step=len(model.history)

@@ -2,19 +2,19 @@
 
 As an artifact (schema ``wals.saved_model`` v1) it is a folder that TensorFlow Serving loads directly:
 
-    saved_model.pb          the signatures of `trainer.serving.recommender`
+    saved_model.pb          the signatures of `trainer.serving.module`
     variables/              factors, ids of the items, and each user's training items
     assets/users.txt        one id per line, in the order of the factors
     assets/items.txt        likewise
     _manifest.json          counts, and the SHA-256 of each file; servers ignore it
 """
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from trainer.files import Schema, begin_artifact, finish_artifact, sha256
 from trainer.model import Model
+from trainer.scratch import scratch_folder
 from trainer.storage import copy_file
 
 SCHEMA = Schema("wals.saved_model", 1)
@@ -25,7 +25,7 @@ _GRAPH = "saved_model.pb"
 def export(model: Model, folder: Path) -> dict[str, Any]:
     """Write a model as a SavedModel and return its manifest.
 
-    The signatures and their limits are those of `trainer.serving.recommender.Recommender`. Exporting needs
+    The signatures and their limits are those of `trainer.serving.module.ServingModule`. Exporting needs
     memory for a second copy of the factors, and room for a third in the temporary folder.
 
     Args:
@@ -35,12 +35,12 @@ def export(model: Model, folder: Path) -> dict[str, Any]:
     Raises:
         InputError: TensorFlow is not installed, the folder cannot be written to, or an id has a line break.
     """
-    from trainer.serving.recommender import Recommender
+    from trainer.serving.module import ServingModule
 
-    with tempfile.TemporaryDirectory() as scratch:
-        assets, complete = Path(scratch, "assets"), Path(scratch, "complete")
+    with scratch_folder() as scratch:
+        assets, complete = scratch / "assets", scratch / "complete"
         assets.mkdir()
-        Recommender(model, assets).save(complete)
+        ServingModule(model, assets).save(complete)
         begin_artifact(folder)
         (folder / _GRAPH).unlink(missing_ok=True)
         files = sorted(path.relative_to(complete) for path in complete.rglob("*") if path.is_file())

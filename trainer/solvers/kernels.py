@@ -9,19 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.matrix import Shard
-from trainer.solvers.cache import compiled_kernels
+from trainer.solvers.cache import compiled_kernels, prebuilt_level
 from trainer.solvers.simd import LANES, ROWS, add_rows, dot_rows, prefetch_row
 from trainer.weighting import HalfProblem
 
 # Numba sets its attributes at run time, unseen by type checkers.
 config: Any = numba.config
-config.CACHE_DIR = compiled_kernels()
+_level = prebuilt_level()
+if _level:
+    config.CPU_NAME, config.CPU_FEATURES = _level.cpu, _level.features
+config.CACHE_DIR = compiled_kernels(_level)
+
+KERNELS: list[Any] = []
+"""All kernels of the modules that have been imported, without the parts that are inlined into them."""
 
 _FAST = {"nnan", "ninf", "nsz", "arcp", "contract", "afn", "reassoc"}
 _ORDERED = {"nnan", "nsz", "reassoc"}
 
 
-def compiled(*, inlined: bool = False, infinities: bool = False) -> Callable[[Any], Any]:
+def compiled(*, inlined: bool = False, infinities: bool = False, exact: bool = False) -> Callable[[Any], Any]:
     """Return a decorator that compiles a kernel, or a part of kernels, once and caches it on disk.
 
     Args:
@@ -29,15 +35,24 @@ def compiled(*, inlined: bool = False, infinities: bool = False) -> Callable[[An
             optimised again for each kernel that calls it, and the process that compiles a kernel would run
             another version than later ones that load it from disk: results would differ by rounding.
         infinities: whether the kernel has to handle infinite numbers, which the fastest arithmetic rules out.
+        exact: whether operations on numbers keep their order and rounding.
     """
-    decorator: Callable[[Any], Any] = numba.njit(
-        fastmath=_ORDERED if infinities else _FAST,
+    fast = _ORDERED if infinities else _FAST
+    jit: Callable[[Any], Any] = numba.njit(
+        fastmath=False if exact else fast,
         cache=True,
         error_model="numpy",
         nogil=True,
         forceinline=inlined,
     )
-    return decorator
+
+    def decorate(function: Any) -> Any:
+        kernel = jit(function)
+        if not inlined:
+            KERNELS.append(kernel)
+        return kernel
+
+    return decorate
 
 
 def in_threads(threads: int, kernel: Callable[..., None], *arguments: Any) -> None:

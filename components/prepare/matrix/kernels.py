@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from components.prepare.options import PRIME
+from trainer.solvers.kernels import compiled
 
 INTERACTION = np.dtype([("row", np.int32), ("column", np.int32), ("value", np.float32), ("part", np.int8)])
 """An encoded interaction: dense indices, value, and part of the split."""
@@ -28,7 +28,7 @@ def load() -> None:
     count(np.zeros(0, np.int32), 0, np.zeros(0, np.int64))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(exact=True)
 def fill_slots(ids: NDArray[np.int64], slots: NDArray[np.int32], shift: int) -> None:
     """Fill a hash table with linear probing.
 
@@ -44,7 +44,7 @@ def fill_slots(ids: NDArray[np.int64], slots: NDArray[np.int32], shift: int) -> 
         slots[slot] = place
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(exact=True)
 def find(
     keys: NDArray[np.int64],
     ids: NDArray[np.int64],
@@ -68,12 +68,12 @@ def find(
         places[i] = place
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(inlined=True, exact=True)
 def _slot(id_: int, shift: int) -> Any:
     return np.int64((np.uint64(id_) * _GOLDEN) >> np.uint64(shift))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(exact=True)
 def divide(
     interactions: NDArray[Any],
     of_users: NDArray[np.int32],
@@ -104,7 +104,7 @@ def divide(
         parts[i] = part if of_users[row, 0] < held_out else 0
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(exact=True)
 def deal(
     interactions: NDArray[Any],
     block_of: NDArray[np.int32],
@@ -129,7 +129,7 @@ def deal(
         ends[block] += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(exact=True)
 def deal_entries(
     first: int,
     indptr: NDArray[np.int64],
@@ -164,7 +164,7 @@ def deal_entries(
             ends[block] += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(inlined=True, exact=True)
 def _start(sizes: NDArray[np.int64]) -> None:
     """Replace the sizes of blocks with their starts."""
     start = 0
@@ -172,14 +172,14 @@ def _start(sizes: NDArray[np.int64]) -> None:
         start, sizes[block] = start + sizes[block], start
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(exact=True)
 def count(keys: NDArray[np.int32], first: int, counts: NDArray[np.int64]) -> None:
     """Add the number of occurrences of each key, from ``first`` on, to ``counts``."""
     for key in keys:
         counts[key - first] += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(exact=True)
 def place(
     interactions: NDArray[Any],
     keys: NDArray[np.int32],
@@ -202,7 +202,7 @@ def place(
         places[key] += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(exact=True)
 def place_entries(
     entries: NDArray[Any],
     first: int,
@@ -218,7 +218,7 @@ def place_entries(
         places[column] += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(exact=True)
 def keep_last(interactions: NDArray[Any]) -> int:
     """Keep, in place, only the last interactions of each pair in its lowest part.
 
@@ -246,12 +246,12 @@ def keep_last(interactions: NDArray[Any]) -> int:
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(inlined=True, exact=True)
 def _same_pair(one: Any, other: Any) -> bool:
     return bool(one.row == other.row and one.column == other.column)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(exact=True)
 def compress(
     interactions: NDArray[Any],
     rule: int,
@@ -293,7 +293,7 @@ def compress(
         start = end
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(inlined=True, exact=True)
 def _merged(parts: NDArray[np.int8], values: NDArray[np.float32], rule: int) -> Any:
     """Return the part and the value of the interactions of one pair."""
     lowest, total, highest, count = parts[0], np.float64(values[0]), values[0], 1

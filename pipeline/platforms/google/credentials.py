@@ -5,7 +5,8 @@ from google.auth import credentials as auth_credentials
 from google.auth import exceptions
 from google.auth.transport.requests import Request
 
-from pipeline.platforms.network import CONNECT_SECONDS, AccessError, within
+from components.limits import within
+from pipeline.platforms.network import CONNECT_SECONDS, AccessError
 from trainer.errors import WalsError, translated
 
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)

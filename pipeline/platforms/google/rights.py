@@ -11,6 +11,7 @@ from google.api_core.exceptions import BadRequest, Forbidden, GoogleAPICallError
 from google.auth.credentials import Credentials
 from google.auth.exceptions import GoogleAuthError
 
+from components.extract.names import ITEM_SOURCES, table_of
 from pipeline.platforms.environments import Vertex
 from pipeline.platforms.findings import Findings
 from pipeline.platforms.network import REQUEST_SECONDS
@@ -46,19 +47,39 @@ def look_for_root(platform: Vertex, credentials: Credentials, findings: Findings
 
 
 def look_for_data(credentials: Credentials, parameters: Mapping[str, Any], findings: Findings) -> None:
-    """Note if the source, the staging dataset or a permission on them is missing.
+    """Note if a source, the staging dataset or a permission on them is missing.
 
     Args:
         credentials: credentials of the user.
         parameters: parameters of the pipeline, without those that are known to be invalid.
         findings: findings to add to.
     """
-    source = parameters.get("source", "")
-    if source.startswith("gs://"):
-        with findings.noted(), _google_errors("source", source, _READERS["gs"]):
-            _find_objects(credentials, source)
-    elif source.startswith("bq://"):
-        _look_in_bigquery(credentials, source, parameters, findings)
+    for field in ("source", *ITEM_SOURCES):
+        place = parameters.get(field, "")
+        if place.startswith("gs://"):
+            with findings.noted(), _google_errors(field, place, _READERS["gs"]):
+                _find_objects(credentials, field, place)
+        elif place.startswith("bq://") and field == "source":
+            _look_in_bigquery(credentials, place, parameters, findings)
+        elif place.startswith("bq://"):
+            client, name = _bigquery(credentials, place, "", parameters)
+            with findings.noted(), _google_errors(field, place, _READERS["bq"]):
+                _find_table(client, field, place, name)
+
+
+def _bigquery(
+    credentials: Credentials, place: str, data_type: str, parameters: Mapping[str, Any]
+) -> tuple[Any, str]:
+    """Return a client for a table's project, or the one that pays, and the table's name."""
+    from google.cloud import bigquery
+
+    owner, name = table_of(place, data_type)
+    client = bigquery.Client(
+        project=parameters.get("project") or owner,
+        location=parameters.get("location") or None,
+        credentials=credentials,
+    )
+    return client, name
 
 
 def _look_in_bigquery(
@@ -66,14 +87,7 @@ def _look_in_bigquery(
 ) -> None:
     from google.cloud import bigquery
 
-    from components.extract.names import table_of
-
-    owner, name = table_of(source, parameters.get("data_type", ""))
-    client = bigquery.Client(
-        project=parameters.get("project") or owner,
-        location=parameters.get("location") or None,
-        credentials=credentials,
-    )
+    client, name = _bigquery(credentials, source, parameters.get("data_type", ""), parameters)
     query, staging = parameters.get("query"), parameters.get("staging_dataset")
     location = ""
     with findings.noted():
@@ -83,7 +97,7 @@ def _look_in_bigquery(
                 location = client.query(query, config, job_retry=None, **_ONCE).location
         else:
             with _google_errors("source", source, _READERS["bq"]):
-                location = _find_table(client, source, name)
+                location = _find_table(client, "source", source, name)
     if staging:
         with findings.noted(), _google_errors("staging_dataset", staging, "roles/bigquery.dataEditor"):
             there = client.get_dataset(staging, **_ONCE).location
@@ -96,17 +110,17 @@ def _look_in_bigquery(
                 )
 
 
-def _find_table(client: Any, source: str, name: str) -> str:
+def _find_table(client: Any, field: str, source: str, name: str) -> str:
     """Return the location of a table, or of those that match a wildcard."""
     if not name.endswith("*"):
         return client.get_table(name, **_ONCE).location or ""
     dataset, _, prefix = name.rstrip("*").rpartition(".")
     if not any(table.table_id.startswith(prefix) for table in client.list_tables(dataset, **_ONCE)):
-        raise InputError("source", source, "matches no table", f"give a pattern of tables in {dataset}")
+        raise InputError(field, source, "matches no table", f"give a pattern of tables in {dataset}")
     return client.get_dataset(dataset, **_ONCE).location or ""
 
 
-def _find_objects(credentials: Credentials, source: str) -> None:
+def _find_objects(credentials: Credentials, field: str, source: str) -> None:
     from google.cloud import storage
 
     client = storage.Client(project="", credentials=credentials)
@@ -120,7 +134,7 @@ def _find_objects(credentials: Credentials, source: str) -> None:
         found = bool(path) and client.bucket(name).blob(path).exists(**_ONCE)
         found = found or any(client.list_blobs(name, prefix=folder, max_results=1, **_ONCE))
     if not found:
-        raise InputError("source", source, "has no objects", "check the path")
+        raise InputError(field, source, "has no objects", "check the path")
 
 
 def _google_errors(field: str, value: str, roles: str) -> contextlib.AbstractContextManager[None]:

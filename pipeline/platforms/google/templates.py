@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import requests
+import urllib3
 import yaml
 from google.auth.credentials import Credentials
 
+from components.limits import within
 from pipeline.platforms.backend import Uploaded
 from pipeline.platforms.google.credentials import REFUSED
-from pipeline.platforms.network import CONNECT_SECONDS, REQUEST_SECONDS, TIMEOUT, within
+from pipeline.platforms.network import CONNECT_SECONDS, LARGEST_ANSWER, REQUEST_SECONDS, TIMEOUT
 from trainer.errors import InputError, WalsError, translated
 from trainer.files import sha256
 
 REGISTRY_TEMPLATE = re.compile(r"https?://\S+/[\w.-]+/sha256:[0-9a-f]{64}")
 """Address of a version in Artifact Registry."""
 
+_MAX_DEPTH = 100
 _BUCKET_TEMPLATE = re.compile(r"gs://([^/]+)/(.+)")
 
 
@@ -114,15 +117,27 @@ def read_template(location: str, credentials: Credentials) -> Mapping[str, Any]:
                 if bucket
                 else _read_registry(location, credentials)
             )
-    try:
-        spec = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError):
-        spec = None
+    spec = _spec(text)
     if not isinstance(spec, dict) or "root" not in spec:
         raise InputError(
             "template", location, "is not a compiled pipeline", "give a location that `wals upload` printed"
         )
     return spec
+
+
+def _spec(text: bytes) -> Any:
+    """Return what a compiled pipeline contains; None if no compiler writes such a text."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    depth = 0
+    try:
+        # Before it is loaded, since aliases stand for any number of values, and levels use up the stack.
+        for event in yaml.parse(text, loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MAX_DEPTH or isinstance(event, yaml.AliasEvent):
+                return None
+        return yaml.load(text, loader)  # noqa: S506 - a safe loader
+    except (yaml.YAMLError, ValueError):
+        return None
 
 
 def read_object(uri: str, credentials: Credentials) -> bytes:
@@ -144,19 +159,34 @@ def _read_bucket(bucket: str, path: str, credentials: Credentials) -> bytes:
     from google.cloud import storage
 
     blob = storage.Client(project="", credentials=credentials).bucket(bucket).blob(path)
-    content: bytes = blob.download_as_bytes(timeout=TIMEOUT, retry=None)
-    return content
+    content: bytes = within(
+        REQUEST_SECONDS,
+        partial(blob.download_as_bytes, end=LARGEST_ANSWER, timeout=TIMEOUT, retry=None),
+        f"gs://{bucket}: {_SILENT}",
+    )
+    return _small_enough(content, f"gs://{bucket}/{path}")
 
 
 def _read_registry(location: str, credentials: Credentials) -> bytes:
     from google.api_core.exceptions import NotFound
 
     headers = {"Authorization": f"Bearer {credentials.token}"} if credentials.token else {}
-    answer = requests.get(location, headers=headers, timeout=TIMEOUT)
-    if answer.status_code == requests.codes.not_found:
-        raise NotFound(location)  # type: ignore[no-untyped-call]
-    answer.raise_for_status()
-    return answer.content
+
+    def get() -> bytes:
+        with requests.get(location, headers=headers, timeout=TIMEOUT, stream=True) as answer:
+            if answer.status_code == requests.codes.not_found:
+                raise NotFound(location)  # type: ignore[no-untyped-call]
+            answer.raise_for_status()
+            content: bytes = answer.raw.read(LARGEST_ANSWER + 1, decode_content=True)
+            return content
+
+    return _small_enough(within(REQUEST_SECONDS, get, f"{location}: {_SILENT}"), location)
+
+
+def _small_enough(content: bytes, place: str) -> bytes:
+    if len(content) > LARGEST_ANSWER:
+        raise WalsError(f"{place}: is larger than {LARGEST_ANSWER:,} bytes")
+    return content
 
 
 def _exists(get: Callable[[str, str], Any], package: str, part: str) -> bool:
@@ -182,6 +212,7 @@ def _upload_errors(place: str) -> contextlib.AbstractContextManager[None]:
 
     return translated(
         (requests.HTTPError, answered),
+        (urllib3.exceptions.HTTPError, lambda _: WalsError(f"{place}: cannot be read; try again")),
         (requests.JSONDecodeError, lambda _: WalsError(f"{place}: is not a template repository")),
         (
             requests.RequestException,

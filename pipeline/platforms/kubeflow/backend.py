@@ -12,6 +12,9 @@ from typing import Any
 
 import kfp_server_api
 
+from components.extract.names import ITEM_SOURCES
+from components.limits import within
+from components.workflow import pods, step_of
 from pipeline.platforms.backend import (
     FINAL_STATES,
     Gpus,
@@ -29,13 +32,20 @@ from pipeline.platforms.backend import (
 from pipeline.platforms.cron import with_seconds
 from pipeline.platforms.environments import Kubeflow
 from pipeline.platforms.findings import Findings
-from pipeline.platforms.kubeflow.client import Client, given_id, pages
+from pipeline.platforms.kubeflow.client import Client, ForeignError, given_id, pages
 from pipeline.platforms.kubeflow.logs import failure, step_lines
 from pipeline.platforms.kubeflow.metadata import read_artifact, run_artifacts
 from pipeline.platforms.kubeflow.records import FINGERPRINT, run_of, schedule_of
-from pipeline.platforms.kubeflow.workflow import pods, step_of
-from pipeline.platforms.network import CONNECT_SECONDS, TIMEOUT, within
-from pipeline.platforms.tasks import EVALUATION, HTML, METRICS, repeated_steps, step_names, steps_with
+from pipeline.platforms.network import CONNECT_SECONDS, TIMEOUT
+from pipeline.platforms.tasks import (
+    EVALUATION,
+    HTML,
+    METRICS,
+    check_spec,
+    repeated_steps,
+    step_names,
+    steps_with,
+)
 from trainer.errors import InputError, WalsError
 from trainer.files import sha256
 
@@ -94,7 +104,7 @@ class KubeflowBackend:
         # Slow to import, and many servers read their data elsewhere.
         from pipeline.platforms.google.rights import is_on_google_cloud, look_for_data
 
-        if is_on_google_cloud(parameters.get("source", "")):
+        if any(is_on_google_cloud(parameters.get(name, "")) for name in ("source", *ITEM_SOURCES)):
             from pipeline.platforms.google.credentials import google_credentials
 
             look_for_data(google_credentials(""), parameters, findings)
@@ -130,7 +140,8 @@ class KubeflowBackend:
             children = [child.pod_name for child in task.child_tasks or []]
             return step_of(task.display_name, children, workflow)
 
-        run = run_of(found, spec, self.link(run_id), named)
+        with self._client.errors(f"run {run_id}"):
+            run = run_of(found, spec, self.link(run_id), named)
         if run.state == "failed" and not run.error:
             with contextlib.suppress(NoWorkflowError):
                 reason = failure(self._client, run_id, workflow or self._workflow(run_id))
@@ -416,19 +427,29 @@ class KubeflowBackend:
         if place not in self._specs:
             pipelines = kfp_server_api.PipelineServiceApi(self._client)
             version = pipelines.pipeline_service_get_pipeline_version(*place, _request_timeout=TIMEOUT)
-            self._specs[place] = version.pipeline_spec or {}
+            self._specs[place] = _checked_spec(version.pipeline_spec)
         return self._specs[place]
 
     def _spec(self, run: Any) -> Mapping[str, Any]:
         """Return the compiled pipeline of a run; empty if it was an uploaded one that has been deleted."""
         if run.pipeline_spec or not run.pipeline_version_reference:
-            return run.pipeline_spec or {}
+            return _checked_spec(run.pipeline_spec)
         try:
             return self._version_spec(run.pipeline_version_reference)
         except kfp_server_api.ApiException as error:
             if error.status == 404:
                 return {}
             raise
+
+
+def _checked_spec(spec: Any) -> Mapping[str, Any]:
+    """Return a compiled pipeline that the server has sent; empty if it has sent none."""
+    try:
+        check_spec(spec or {})
+    except ValueError as error:
+        raise ForeignError from error
+    found: Mapping[str, Any] = spec or {}
+    return found
 
 
 def _outputs(schema: str, spec: Mapping[str, Any], steps: Sequence[str]) -> set[str]:

@@ -1,6 +1,7 @@
 """The client of a Kubeflow Pipelines server, and its errors as one line."""
 
 import contextlib
+import io
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -9,7 +10,8 @@ from typing import Any
 import kfp_server_api
 import urllib3
 
-from pipeline.platforms.network import CONNECT_SECONDS, TIMEOUT, AccessError
+from components.limits import within
+from pipeline.platforms.network import CONNECT_SECONDS, LARGEST_ANSWER, TIMEOUT, AccessError
 from trainer.errors import InputError, WalsError, translated
 
 _TOKEN = "KUBEFLOW_TOKEN"  # noqa: S105 - the variable's name
@@ -17,12 +19,52 @@ _FOREIGN = (
     "the answer does not come from Kubeflow Pipelines; give the address of its UI, "
     f"and put a token into {_TOKEN} if it is behind a login page"
 )
-_PAGE = 100
+_PAGE, _MOST_PAGES = 100, 1000
+# A log may take longer than other answers.
+_ANSWER_SECONDS = 120.0
 _HEALTH = ("/apis/v1beta1/healthz", "/apis/v2beta1/healthz")  # servers after 2.17 have only the second
 
 
 class ForeignError(Exception):
     """An answer that does not come from Kubeflow Pipelines, such as a login page."""
+
+
+class _Bounded:
+    """Connections whose answers have a largest size, and a longest time from request to end."""
+
+    def __init__(self, pools: urllib3.PoolManager, host: str) -> None:
+        self._pools, self._host = pools, host
+
+    def request(self, method: str, url: str, **options: Any) -> urllib3.HTTPResponse:
+        """Return the answer to a request, with its body.
+
+        Raises:
+            WalsError: it is too large or takes too long.
+        """
+        failure = f"{self._host}: did not answer in {_ANSWER_SECONDS:g} s"
+        return within(_ANSWER_SECONDS, lambda: self._answer(method, url, **options), failure)
+
+    def _answer(self, method: str, url: str, **options: Any) -> urllib3.HTTPResponse:
+        answer = self._pools.request(method, url, **{**options, "preload_content": False})
+        body = io.BytesIO()
+        try:
+            while part := answer.read1(1 << 16, decode_content=True):
+                body.write(part)
+                if body.tell() > LARGEST_ANSWER:
+                    raise WalsError(f"{self._host}: sends more than {LARGEST_ANSWER:,} bytes")
+        except BaseException:
+            answer.close()
+            raise
+        answer.release_conn()
+        body.seek(0)
+        return urllib3.HTTPResponse(
+            body,
+            answer.headers,
+            answer.status,
+            reason=answer.reason,
+            decode_content=False,
+            enforce_content_length=False,
+        )
 
 
 class Client(kfp_server_api.ApiClient):  # type: ignore[misc]
@@ -42,12 +84,18 @@ class Client(kfp_server_api.ApiClient):  # type: ignore[misc]
             configuration.api_key = {"authorization": token}
             configuration.api_key_prefix = {"authorization": "Bearer"}
         super().__init__(configuration)
+        self.rest_client.pool_manager = _Bounded(self.rest_client.pool_manager, host)
         self.host = host
 
     def deserialize(self, response: Any, response_type: Any) -> Any:
         """Return an answer as an object of the API."""
         _json_object(response.data)
-        return super().deserialize(response, response_type)
+        try:
+            answer = super().deserialize(response, response_type)
+            _check_lists(answer)
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+            raise ForeignError from error
+        return answer
 
     def read(self, path: str, query: Mapping[str, str] | None = None) -> str:
         """Return the text that the server has at a path that the published client has no method for."""
@@ -115,7 +163,11 @@ def pages(call: Callable[..., Any], *place: str, **where: str) -> Iterator[Any]:
         call: the client's method.
         place: positional arguments of the method.
         where: keyword arguments of the method.
+
+    Raises:
+        ForeignError: the list does not end.
     """
+    tokens = {""}
     token = ""
     while True:
         page = call(*place, **where, page_size=_PAGE, page_token=token, _request_timeout=TIMEOUT)
@@ -123,6 +175,9 @@ def pages(call: Callable[..., Any], *place: str, **where: str) -> Iterator[Any]:
         token = page.next_page_token
         if not token:
             return
+        if token in tokens or len(tokens) == _MOST_PAGES:
+            raise ForeignError
+        tokens.add(token)
 
 
 def given_id(value: str | None) -> str:
@@ -136,10 +191,26 @@ def given_id(value: str | None) -> str:
     return value
 
 
+def _check_lists(model: Any) -> None:
+    """Check what the published models take for granted: lists contain objects, and states are text.
+
+    Raises:
+        ValueError: a value is neither missing nor of its type.
+    """
+    for name, kind in getattr(model, "openapi_types", {}).items():
+        value = getattr(model, name)
+        if kind.endswith("State") and not isinstance(value, str | None):
+            raise ValueError(f"{name} is not a state")
+        if kind.startswith("list[") and value is not None and not (isinstance(value, list) and all(value)):
+            raise ValueError(f"{name} is not a list of {kind}")
+        for part in value if isinstance(value, list) else [value]:
+            _check_lists(part)
+
+
 def _json_object(text: str) -> Mapping[str, Any]:
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ForeignError from error
     if not isinstance(content, dict):
         raise ForeignError

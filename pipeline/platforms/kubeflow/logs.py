@@ -10,9 +10,9 @@ from typing import Any
 import kfp_server_api
 
 from components.runtime import ERROR_LINE
+from components.workflow import Pod, failed_pod
 from pipeline.platforms.backend import LogLine
 from pipeline.platforms.kubeflow.client import Client
-from pipeline.platforms.kubeflow.workflow import Pod, failed_pod
 from trainer.errors import WalsError
 
 logger = logging.getLogger(__name__)

@@ -16,6 +16,8 @@ from google.auth import credentials as auth_credentials
 from google.auth import exceptions as auth_exceptions
 from google.protobuf import json_format
 
+from components.extract.names import ITEM_SOURCES
+from components.limits import within
 from pipeline.platforms.backend import (
     Gpus,
     Job,
@@ -39,7 +41,7 @@ from pipeline.platforms.google.templates import (
     upload_to_bucket,
     upload_to_registry,
 )
-from pipeline.platforms.network import CONNECT_SECONDS, REQUEST_SECONDS, TIMEOUT, AccessError, within
+from pipeline.platforms.network import CONNECT_SECONDS, REQUEST_SECONDS, TIMEOUT, AccessError
 from pipeline.platforms.vertex.experiments import add_to_experiment, ensure_experiment
 from pipeline.platforms.vertex.job_requests import cron_of, parent_of, pipeline_job_request, schedule_request
 from pipeline.platforms.vertex.logs import JobLine, job_lines
@@ -108,15 +110,14 @@ class VertexBackend:
             within(CONNECT_SECONDS, ask, failure)
 
     def check(self, parameters: Mapping[str, Any], gpus: Sequence[Gpus], findings: Findings) -> None:
-        """Note if the bucket, the source, the staging dataset, a permission on them or a quota is missing."""
-        source = parameters.get("source", "")
+        """Note if the bucket, a source, the staging dataset, a permission on them or a quota is missing."""
         # Vertex AI mounts buckets under /gcs.
-        if source and not (is_on_google_cloud(source) or source.startswith("/gcs/")):
-            findings.problems.append(
-                InputError(
-                    "source", source, "cannot be reached from Vertex AI", "give gs://BUCKET/PATH or bq://"
-                )
-            )
+        findings.problems += [
+            InputError(name, place, "cannot be reached from Vertex AI", "give gs://BUCKET/PATH or bq://")
+            for name in ("source", *ITEM_SOURCES)
+            if (place := parameters.get(name, ""))
+            and not (is_on_google_cloud(place) or place.startswith("/gcs/"))
+        ]
         look_for_root(self._platform, self._credentials, findings)
         look_for_data(self._credentials, parameters, findings)
         look_for_quotas(self._platform, self._credentials, gpus, findings)

@@ -10,17 +10,40 @@ import requests
 from google.auth import exceptions as auth_exceptions
 from google.auth.credentials import Credentials
 from google.auth.transport.requests import AuthorizedSession
+from pydantic import Field
 
+from pipeline.platforms.google.answers import Answer, typed, whole_answer
 from pipeline.platforms.google.credentials import REFUSED
 from pipeline.platforms.network import REQUEST_SECONDS
 from trainer.errors import WalsError, translated
 
+_NAME = "Cloud Logging"
 _ENDPOINT = "https://logging.googleapis.com"
 # The variable that gcloud uses for this purpose.
 _OTHER_ENDPOINT = "CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING"
 _PAGE = 1000
 # gcloud reads the number of a trial from either.
 _TRIAL_LABELS = ("trial_id", "ml.googleapis.com/trial_id")
+
+
+class _ResourceLabels(Answer):
+    job_id: str
+
+
+class _Resource(Answer):
+    labels: _ResourceLabels
+
+
+class _Entry(Answer):
+    resource: _Resource
+    labels: dict[str, str] = Field(default={})
+    text_payload: str = Field(default="", alias="textPayload")
+    json_payload: dict[str, Any] = Field(default={}, alias="jsonPayload")
+
+
+class _Page(Answer):
+    entries: list[_Entry] = Field(default=[])
+    next_page_token: str = Field(default="", alias="nextPageToken")
 
 
 @dataclass(frozen=True)
@@ -61,33 +84,42 @@ def job_lines(
         "pageSize": _PAGE,
     }
     session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
+    tokens = set[str]()
     while True:
         page = _listed(session, project, request)
-        for entry in page.get("entries", []):
-            job, labels = entry["resource"]["labels"]["job_id"], entry.get("labels", {})
-            trial = next(filter(None, (labels.get(name) for name in _TRIAL_LABELS)), "")
-            text = entry.get("textPayload") or entry.get("jsonPayload", {}).get("message", "")
+        for entry in page.entries:
+            trial = next(filter(None, (entry.labels.get(name) for name in _TRIAL_LABELS)), "")
+            text = entry.text_payload or entry.json_payload.get("message", "")
             for line in str(text).splitlines():
-                yield JobLine(job, trial, line)
+                yield JobLine(entry.resource.labels.job_id, trial, line)
         # An empty page is not always the last one.
-        if not page.get("nextPageToken"):
+        token = page.next_page_token
+        if not token:
             return
-        request["pageToken"] = page["nextPageToken"]
+        if token in tokens:
+            raise WalsError(f"{_NAME} lists the same page again; try again")
+        tokens.add(token)
+        request["pageToken"] = token
 
 
-def _listed(session: AuthorizedSession, project: str, request: dict[str, Any]) -> dict[str, Any]:
+def _listed(session: AuthorizedSession, project: str, request: dict[str, Any]) -> _Page:
     endpoint = os.environ.get(_OTHER_ENDPOINT, _ENDPOINT).rstrip("/")
-    unreachable = "Cloud Logging cannot be reached; check the network and try again"
+    unreachable = f"{_NAME} cannot be reached; check the network and try again"
+
+    def ask() -> requests.Response:
+        address = f"{endpoint}/v2/entries:list"
+        answer: requests.Response = session.post(address, json=request, timeout=REQUEST_SECONDS, stream=True)
+        return answer
+
     with translated(
         ((requests.RequestException, auth_exceptions.TransportError), lambda _: WalsError(unreachable)),
         (auth_exceptions.GoogleAuthError, lambda _: WalsError(REFUSED)),
     ):
-        answer = session.post(f"{endpoint}/v2/entries:list", json=request, timeout=REQUEST_SECONDS)
+        answer, body = whole_answer(ask, _NAME)
     if answer.status_code == requests.codes.forbidden:
         raise WalsError(f"access to the logs of {project} is denied; ask for roles/logging.viewer on it")
     if answer.status_code == requests.codes.unauthorized:
         raise WalsError(REFUSED)
     if not answer.ok:
-        raise WalsError(f"Cloud Logging answers {answer.status_code} {answer.reason}")
-    content: dict[str, Any] = answer.json()
-    return content
+        raise WalsError(f"{_NAME} answers {answer.status_code} {answer.reason}")
+    return typed(body, _Page, _NAME)

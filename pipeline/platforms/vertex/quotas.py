@@ -6,17 +6,18 @@ The quotas come from the Service Usage API: users of Vertex AI with their own cr
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 from urllib.parse import quote
 
 import requests
 from google.auth import exceptions as auth_exceptions
 from google.auth.credentials import Credentials
 from google.auth.transport.requests import AuthorizedSession
+from pydantic import Field
 
 from pipeline.platforms.backend import Gpus
 from pipeline.platforms.environments import Vertex
 from pipeline.platforms.findings import Findings
+from pipeline.platforms.google.answers import Answer, typed, whole_answer
 from pipeline.platforms.google.credentials import REFUSED
 from pipeline.platforms.network import TIMEOUT
 from trainer.errors import InputError, WalsError, translated
@@ -26,6 +27,25 @@ _ENDPOINT = "https://serviceusage.googleapis.com"
 _OTHER_ENDPOINT = "CLOUDSDK_API_ENDPOINT_OVERRIDES_SERVICEUSAGE"
 _SERVICE = "aiplatform.googleapis.com"
 _UNLIMITED = -1
+
+_INTERFACE = "Service Usage"
+
+
+class _Bucket(Answer):
+    dimensions: dict[str, str] = Field(default={})
+    # Omitted if it is 0, like every zero.
+    limit: int = Field(default=0, alias="effectiveLimit")
+
+
+class _Limit(Answer):
+    buckets: list[_Bucket] = Field(default=[], alias="quotaBuckets")
+
+
+class _Metric(Answer):
+    """A ``ConsumerQuotaMetric``."""
+
+    limits: list[_Limit] = Field(default=[], alias="consumerQuotaLimits")
+
 
 # Quotas have other names for GPUs than machines do.
 _NAMES: Mapping[str, str] = {
@@ -99,7 +119,12 @@ def _limit(platform: Vertex, credentials: Credentials, metric: str) -> int:
         (auth_exceptions.GoogleAuthError, lambda _: WalsError(REFUSED)),
     ):
         session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
-        answer = session.get(address, timeout=TIMEOUT)
+
+        def ask() -> requests.Response:
+            asked: requests.Response = session.get(address, timeout=TIMEOUT, stream=True)
+            return asked
+
+        answer, body = whole_answer(ask, _INTERFACE)
         if answer.status_code == requests.codes.forbidden:
             raise WalsError(
                 f"{unread}: access is denied; ask for roles/serviceusage.serviceUsageConsumer on "
@@ -107,23 +132,14 @@ def _limit(platform: Vertex, credentials: Credentials, metric: str) -> int:
             )
         if not answer.ok:
             raise WalsError(f"{unread}: Service Usage answers {answer.status_code} {answer.reason}")
-        limits = [*_limits(answer.json(), platform.region)]
+        limits = [*_limits(typed(body, _Metric, _INTERFACE), platform.region)]
     return min((limit for limit in limits if limit != _UNLIMITED), default=_UNLIMITED)
 
 
-def _limits(metric: Mapping[str, Any], region: str) -> Iterator[int]:
-    """Yield every limit of a ``ConsumerQuotaMetric`` that applies to a region.
-
-    Args:
-        metric: the metric as the API returns it, where a limit of 0 is omitted like every zero.
-        region: a region of Vertex AI.
-    """
-    for limit in metric.get("consumerQuotaLimits", []):
+def _limits(metric: _Metric, region: str) -> Iterator[int]:
+    """Yield every limit of a metric that applies to a region."""
+    for limit in metric.limits:
         # The buckets that are for all dimensions come first, those for a region later.
-        applicable = [
-            bucket
-            for bucket in limit.get("quotaBuckets", [])
-            if bucket.get("dimensions", {}) in ({}, {"region": region})
-        ]
+        applicable = [bucket for bucket in limit.buckets if bucket.dimensions in ({}, {"region": region})]
         if applicable:
-            yield int(applicable[-1].get("effectiveLimit", 0))
+            yield applicable[-1].limit

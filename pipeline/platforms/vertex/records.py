@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pipeline.platforms.backend import Run, Schedule, Step, steps_in_order
+from components.workflow import repetition
+from pipeline.platforms.backend import Run, Schedule, Step, groups_of_tasks, steps_in_order
 from pipeline.platforms.environments import Vertex
-from pipeline.platforms.tasks import EVALUATION, HTML, loop_names, repeated_steps, repetition, steps_with
+from pipeline.platforms.tasks import EVALUATION, HTML, loop_names, repeated_steps, steps_with
 from pipeline.platforms.vertex.job_requests import FINGERPRINT_LABEL
 
 RUN_LABEL = "vertex-ai-pipelines-run-billing-id"
@@ -183,10 +184,9 @@ def launches(job: Any) -> dict[str, str]:
     """
     spec = job.pipeline_spec or {}
     components = spec.get("components", {})
-    dags = [part["dag"]["tasks"] for part in (spec.get("root", {}), *components.values()) if "dag" in part]
     inputs = {
         name: components[task["componentRef"]["name"]].get("inputDefinitions", {}).get("parameters", {})
-        for tasks in dags
+        for tasks in groups_of_tasks(spec)
         for name, task in tasks.items()
     }
     return {

@@ -12,7 +12,7 @@ from pipeline.definition.vertex_machines import region_problems, vertex_facts
 from pipeline.platforms.vertex.quotas import quota_metric
 from tests.pipeline.conftest import Wals, service_account
 from tests.pipeline.kubeflow_server import KubeflowServer
-from tests.pipeline.serving import serving
+from tests.pipeline.serving import serving, task_of
 from tests.pipeline.vertex_server import BUCKET, PROJECT, REGION, RUN_LABEL, VertexServer
 
 ROOT = Path(__file__).parents[3]
@@ -376,6 +376,32 @@ def test_a_local_file_cannot_be_reached_from_vertex(
     assert "source 'ratings.csv': cannot be reached from Vertex AI" in result.stderr
 
 
+def test_the_sources_of_items_are_checked_like_the_source(
+    wals: Wals, vertex_config: Path, vertex_google: VertexServer, bucket: Any, warehouse: Any
+) -> None:
+    bucket.blob("ratings.csv").upload_from_string("userId,movieId,rating\n")
+    warehouse.client.create_table(f"{warehouse.dataset}.available")
+    source = ("-p", "source=gs://test-bucket/ratings.csv")
+    given = {
+        "items": "items.csv",
+        "blocked_items": "gs://test-bucket/blocked.csv",
+        "available_items": f"bq://{warehouse.dataset}.nothing",
+    }
+    arguments = [text for name, place in given.items() for text in ("-p", f"{name}={place}")]
+    found = wals("check", "--config", vertex_config, *source, *arguments, "--json").json["problems"]
+    problems = [problem for problem in found if not problem.startswith("pipeline_root")]
+    for problem, (name, place), expected in zip(
+        problems,
+        given.items(),
+        ("cannot be reached from Vertex AI", "has no objects", "does not exist"),
+        strict=True,
+    ):
+        assert problem.startswith(f"{name} '{place}': {expected}")
+    there = ("-p", f"available_items=bq://{warehouse.dataset}.available")
+    found = wals("check", "--config", vertex_config, *source, *there, "--json").json["problems"]
+    assert all(problem.startswith("pipeline_root") for problem in found)
+
+
 def test_a_query_is_tried_without_running_it(wals: Wals, vertex_config: Path, warehouse: Any) -> None:
     table = f"{warehouse.dataset}.ratings"
     warehouse.client.query_and_wait(f"CREATE TABLE `{table}` AS SELECT 1 AS user, 2 AS item, 3 AS rating")
@@ -591,7 +617,7 @@ def test_everything_can_be_given_by_flag(wals: Wals, vertex: VertexServer, tmp_p
     # Vertex AI adds one of its own.
     assert job["labels"].pop(RUN_LABEL)
     assert job["labels"] == {"team": "shop", "cost": "42"}
-    assert job["pipelineSpec"]["root"]["dag"]["tasks"]["train"]["retryPolicy"]["maxRetryCount"] == 3
+    assert task_of(job["pipelineSpec"], "train")["retryPolicy"]["maxRetryCount"] == 3
     assert wals("schedule", "set", "nightly", *flags, "--cron", "0 1 * * *", "--yes").exit_code == 0
     (schedule,) = vertex.schedules.values()
     scheduled = schedule["createPipelineJobRequest"]["pipelineJob"]

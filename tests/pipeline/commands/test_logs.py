@@ -6,6 +6,7 @@ import pytest
 
 from tests.pipeline.conftest import Wals
 from tests.pipeline.kubeflow_server import KubeflowServer
+from tests.pipeline.serving import STEPS
 from tests.pipeline.vertex_server import PARENT, VertexServer
 
 DATA = ("--train-file", "gs://test-bucket/ratings.csv", "--data-type", "user_ratings")
@@ -44,14 +45,12 @@ def write(server: VertexServer | KubeflowServer, step: str, *lines: str) -> None
 def test_the_output_of_all_steps_is_shown_in_order(
     wals: Wals, config: Path, server: VertexServer | KubeflowServer, ended: str
 ) -> None:
-    for step in ("extract", "prepare", "train", "evaluate", "publish"):
+    for step in STEPS:
         write(server, step, f"{step} begins", "ends")
     result = wals("logs", ended, "--config", config)
     assert result.exit_code == 0, result.stderr
     assert result.stdout.splitlines() == [
-        line
-        for step in ("extract", "prepare", "train", "evaluate", "publish")
-        for line in (f"{step}: {step} begins", f"{step}: ends")
+        line for step in STEPS for line in (f"{step}: {step} begins", f"{step}: ends")
     ]
 
 
@@ -157,7 +156,7 @@ def test_a_log_that_is_gone_does_not_hide_the_others(
     result = wals("logs", run_id, "--config", kubeflow_config)
     assert result.stdout == "prepare: sorted\npublish: written\n"
     assert result.exit_code == 1
-    assert "the log of extract, train, evaluate cannot be read" in result.stderr
+    assert "the log of extract, train, evaluate, refit, deliver, notify cannot be read" in result.stderr
     assert result.stderr.count("\n") == 1
 
 

@@ -87,7 +87,7 @@ def test_the_last_step_has_the_whole_table_in_its_log_and_as_html(finished: tupl
     assert all(f"wals: {row}" in log for row in rows)
     assert f"wals: {total(rows)}" in log
     (html,) = folder.glob("steps/*/report/table")
-    assert html.read_text("utf-8").count("<tr>") == len(rows) + 1
+    assert html.read_text("utf-8").count("<tr role") == len(rows) + 1
 
 
 def test_a_missing_or_wrong_parameter_is_one_line(

@@ -9,6 +9,7 @@ from pipeline.platforms.backend import Job
 from pipeline.platforms.schedules import scheduled_job
 from tests.pipeline.conftest import Result, Wals
 from tests.pipeline.kubeflow_server import KubeflowServer
+from tests.pipeline.serving import task_of
 from tests.pipeline.vertex_server import VertexServer
 from trainer.errors import InputError
 
@@ -63,9 +64,9 @@ def test_every_run_extracts_again(
     wals: Wals, config: Path, server: VertexServer | KubeflowServer, pipeline: str
 ) -> None:
     assert put(wals, config, "--pipeline", pipeline).exit_code == 0
-    tasks = carried(server)[0]["root"]["dag"]["tasks"]
-    assert "enableCache" not in tasks["extract"]["cachingOptions"]
-    assert tasks["train"]["cachingOptions"]["enableCache"] is True
+    spec, _ = carried(server)
+    assert "enableCache" not in task_of(spec, "extract")["cachingOptions"]
+    assert task_of(spec, "train")["cachingOptions"]["enableCache"] is True
 
 
 def test_the_window_ends_at_the_scheduled_time(
@@ -74,7 +75,7 @@ def test_the_window_ends_at_the_scheduled_time(
     result = put(wals, config, "--window-days", "90")
     assert result.exit_code == 0, result.stderr
     spec, parameters = carried(server)
-    given = spec["root"]["dag"]["tasks"]["extract"]["inputs"]["parameters"]
+    given = task_of(spec, "extract")["inputs"]["parameters"]
     # What kfp writes for dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER; both platforms put the time there.
     assert given["window_end"] == {"runtimeValue": {"constant": "{{$.pipeline_job_schedule_time_utc}}"}}
     assert parameters["window_days"] == 90
@@ -119,7 +120,7 @@ def test_the_running_run_of_a_schedule_continues(
         assert "Updated" in put(wals, kubeflow_config, "--cron", "5 5 * * *").stdout
     else:
         assert wals("schedule", "delete", "nightly", "--config", kubeflow_config).exit_code == 0
-    states = [wals("runs", run_id, "--config", kubeflow_config, "--json").json["state"] for _ in range(8)]
+    states = [wals("runs", run_id, "--config", kubeflow_config, "--json").json["state"] for _ in range(12)]
     assert states[-1] == "succeeded"
 
 

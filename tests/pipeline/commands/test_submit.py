@@ -18,11 +18,11 @@ from pipeline.platforms.vertex import backend
 from pipeline.platforms.vertex.backend import VertexBackend
 from tests.pipeline.conftest import Wals, service_account
 from tests.pipeline.kubeflow_server import KubeflowServer
-from tests.pipeline.serving import Call, RefusedError, serving
+from tests.pipeline.serving import STEPS, Call, RefusedError, serving
 from tests.pipeline.vertex_server import BUCKET, METRICS, PARENT, PROJECT, REGION, VertexServer
 from trainer.errors import WalsError
 
-STEPS = ["extract", "prepare", "train", "evaluate", "publish"]
+CACHED = {"extract", "prepare", "train", "refit", "publish"}
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +100,12 @@ def test_steps_that_never_ran_are_skipped_in_order(
     assert [(step["name"], step["state"], bool(step["started"])) for step in result.json["steps"]] == [
         ("extract", "succeeded", True),
         ("prepare", "failed", True),
-        *((name, "skipped", False) for name in ("train", "evaluate", "publish")),
+        # The notification is told.
+        ("notify", "succeeded", True),
+        *(
+            (name, "skipped", False)
+            for name in ("train", "evaluate", "refit", "publish", "deliver", "reject")
+        ),
     ]
 
 
@@ -186,6 +191,7 @@ def test_the_dry_run_is_the_request_that_is_sent(
         (["source=bq://other-project.shop.ratings"], "test-project"),
         (["source=bq://other-project.shop.ratings", "project=third-project"], "third-project"),
         (["source=gs://test-bucket/ratings.csv"], None),
+        (["source=gs://test-bucket/ratings.csv", "items=bq://other-project.shop.items"], "test-project"),
     ],
 )
 def test_the_project_of_the_environment_pays_for_bigquery(
@@ -305,6 +311,8 @@ def cached(request: dict[str, Any]) -> set[str]:
         (("-p", "window_end=2199-01-01"), True),
         (("-p", "window_end=2026-01-01"), False),
         (("-p", "snapshot=2026-01-01T08:00"), False),
+        # What is blocked is read as it is now.
+        (("-p", "snapshot=2026-01-01T08:00", "-p", "blocked_items=gs://test-bucket/blocked.csv"), True),
     ],
 )
 def test_the_extraction_is_repeated_unless_the_parameters_determine_its_rows(
@@ -312,7 +320,7 @@ def test_the_extraction_is_repeated_unless_the_parameters_determine_its_rows(
 ) -> None:
     source = ("-p", f"source=bq://{PROJECT}.shop.ratings")
     request = wals("submit", "--config", config, *source, *arguments, "--dry-run").json
-    assert cached(request) == set(STEPS) - ({"extract"} if extracts_again else set())
+    assert cached(request) == CACHED - ({"extract"} if extracts_again else set())
 
 
 @pytest.mark.parametrize("pipeline", ["wals-train", "wals-tune"])
@@ -357,7 +365,7 @@ def test_runs_are_listed_newest_first_and_shown_one_by_one(wals: Wals, config: P
     assert ids[0] in wals("runs", "--config", config).stdout
     shown = wals("runs", ids[0], "--config", config, "--wait", "--json").json
     assert shown["state"] == "succeeded"
-    assert [step["name"] for step in shown["steps"]] == STEPS
+    assert [step["name"] for step in shown["steps"] if step["state"] == "succeeded"] == STEPS
     assert shown["parameters"]["latent_factors"] == 16
 
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import sparse
 
+from components.artifacts.catalogue import CatalogueTables, no_items, write_catalogue
 from components.artifacts.holdout import SCHEMA
 from pipeline.definition.pipelines import PIPELINES
 from tests.components.steps import evaluate, publish
@@ -53,7 +54,8 @@ def folders(tmp_path: Path) -> dict[str, Path]:
     Model(TrainConfig(latent_factors=3), *factors, users, items, seen_of(seen.by_row)).save(
         tmp_path / "model"
     )
-    return {name: tmp_path / name for name in ("model", "training", "holdout")}
+    write_catalogue(tmp_path / "catalogue", CatalogueTables(no_items()))
+    return {name: tmp_path / name for name in ("model", "training", "holdout", "catalogue")}
 
 
 def test_lists_longer_than_the_items_are_those_of_all_items(
@@ -61,18 +63,21 @@ def test_lists_longer_than_the_items_are_those_of_all_items(
 ) -> None:
     caplog.set_level(logging.WARNING)
     for k in (4, 100_000):
-        publish(model=folders["model"], recommendations=tmp_path / f"top{k}", top_k=k)
-    assert pq.read_table(tmp_path / "top4") == pq.read_table(tmp_path / "top100000")
-    assert pq.read_table(tmp_path / "top4").num_rows == 9
-    reports = (tmp_path / "a.html", tmp_path / "b.html")
+        outputs = {
+            name: tmp_path / f"{name}{k}" for name in ("recommendations", "similar_items", "embeddings")
+        }
+        publish(model=folders["model"], catalogue=folders["catalogue"], **outputs, top_k=k, similar_k=k)
+    assert pq.read_table(tmp_path / "recommendations4") == pq.read_table(tmp_path / "recommendations100000")
+    assert pq.read_table(tmp_path / "recommendations4").num_rows == 9
     short, long = (
-        evaluate(**folders, report=r, eval_k=k) for r, k in zip(reports, (4, 100_000), strict=True)
+        evaluate(**folders, evaluation=tmp_path / f"e{k}", report=tmp_path / f"{k}.html", eval_k=k).metrics
+        for k in (4, 100_000)
     )
     assert long["ndcg_at_100000"] == short["ndcg_at_4"]
     assert long["recall_at_100000"] == short["recall_at_4"] == 1
     assert caplog.messages == [
         f"{name} 100000 is above the number of items, 4, which is used instead"
-        for name in ("top_k", "eval_k")
+        for name in ("top_k", "similar_k", "eval_k")
     ]
 
 
@@ -80,7 +85,7 @@ def test_lists_longer_than_the_items_are_those_of_all_items(
 def test_an_id_of_many_digits_is_refused_in_one_line(user: str, folders: dict[str, Path], wals: Wals) -> None:
     result = wals("recommend", "--model", folders["model"], f"--user={user}")
     assert result.exit_code == 2
-    assert result.stderr.startswith("wals: error: id ")
+    assert result.stderr.startswith("wals: error: user ")
     assert result.stderr.count("\n") == 1
     with pytest.raises(InputError):
         Vocabulary(pa.array([1, 2])).index_of([10**20])

@@ -17,6 +17,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from components.images import image
 from pipeline.definition.targets import VERTEX
 from tests.pipeline.conftest import Wals, compile_py
+from tests.pipeline.serving import task_of
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -75,7 +76,7 @@ def test_the_job_runs_the_step_in_its_own_image(defaults: dict[str, Any]) -> Non
 
 def test_the_pipeline_around_it_is_the_same(spec: dict[str, Any]) -> None:
     plain = yaml.safe_load((GOLDEN / "wals-train.vertex.yaml").read_text("utf-8"))
-    task, plain_task = (document["root"]["dag"]["tasks"]["train"] for document in (spec, plain))
+    task, plain_task = (task_of(document, "train") for document in (spec, plain))
     assert task["inputs"] == plain_task["inputs"]
     assert task["dependentTasks"] == plain_task["dependentTasks"]
     assert "enableCache" not in task["cachingOptions"]
@@ -83,7 +84,7 @@ def test_the_pipeline_around_it_is_the_same(spec: dict[str, Any]) -> None:
         document["components"]["comp-train"]["outputDefinitions"]["artifacts"] for document in (spec, plain)
     )
     assert outputs == plain_outputs
-    for step in ("extract", "prepare", "evaluate", "publish"):
+    for step in ("extract", "prepare", "evaluate", "publish", "deliver"):
         assert (
             spec["deploymentSpec"]["executors"][f"exec-{step}"]
             == plain["deploymentSpec"]["executors"][f"exec-{step}"]
@@ -94,7 +95,7 @@ def test_the_pipeline_around_it_is_the_same(spec: dict[str, Any]) -> None:
     ("pipeline", "step"),
     [
         *(("wals-train", step) for step in ("prepare", "train", "evaluate", "publish")),
-        *(("wals-tune", step) for step in VERTEX.steps if step != "extract"),
+        *(("wals-tune", step) for step in VERTEX.steps if step not in ("extract", "notify")),
         *(("wals-probe", step) for step in ("prepare", "train", "trial")),
     ],
 )
@@ -109,7 +110,9 @@ def test_every_step_may_be_a_job(pipeline: str, step: str, tmp_path: Path) -> No
         for name, component in spec["components"].items()
     }
     jobs = {name: given for name, given in parameters.items() if "worker_pool_specs" in given}
-    assert {re.sub(r"-\d$", "", name) for name in jobs} == {step}
+    assert {re.sub(r"-\d$", "", name) for name in jobs} == {step} | (
+        {"refit"} if "exec-refit" in spec["deploymentSpec"]["executors"] and step == "train" else set()
+    )
     for given in jobs.values():
         (pool,) = given["worker_pool_specs"]["defaultValue"]
         assert pool["machine_spec"].get("accelerator_type", "") == VERTEX.steps[step].accelerator
@@ -117,6 +120,16 @@ def test_every_step_may_be_a_job(pipeline: str, step: str, tmp_path: Path) -> No
     # Vertex AI does not resolve these.
     assert "IfPresent" not in text
     assert "null" not in text
+
+
+def test_the_notification_is_not_a_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A job of Google's package has no input for the status of the run."""
+    (tmp_path / "settings.yaml").write_text("notify: {custom_job: {machine_type: n1-standard-8}}", "utf-8")
+    arguments = ("--pipeline", "wals-train", "--target", "vertex", "--output-dir", tmp_path)
+    assert compile_py(*arguments, "--settings", f"{tmp_path}/settings.yaml") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("compile.py: error: notify.custom_job 'n1-standard-8': is not supported")
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("pipeline", ["wals-train", "wals-tune"])

@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.pipeline.serving import task_of
+
 GOLDEN = Path(__file__).parent / "golden"
 SPECS = {
     str(path.relative_to(GOLDEN)): spec
     for path in sorted(GOLDEN.rglob("*.yaml"))
     if "root" in (spec := yaml.load(path.read_text("utf-8"), yaml.CSafeLoader))
 }
-_KINDS = {"NUMBER_DOUBLE": "number", "NUMBER_INTEGER": "number"}
+_KINDS = {"NUMBER_DOUBLE": "number", "NUMBER_INTEGER": "number", "TASK_FINAL_STATUS": "STRUCT"}
 _CONSTANTS: tuple[tuple[type, str], ...] = (
     (bool, "BOOLEAN"),
     (int | float, "number"),  # type: ignore[arg-type]
@@ -79,6 +81,8 @@ def _kind_of(
             return "LIST"
         outputs = spec["components"][producer["componentRef"]["name"]]["outputDefinitions"]["parameters"]
         return _kind(outputs[output["outputParameterKey"]])
+    if "taskFinalStatus" in source:
+        return "STRUCT"
     constant = source["runtimeValue"]["constant"]
     return next(kind for python_type, kind in _CONSTANTS if isinstance(constant, python_type))
 
@@ -122,7 +126,7 @@ def _output(spec: Any) -> None:
 
 
 def _constant(spec: Any) -> None:
-    inputs = spec["root"]["dag"]["tasks"]["suggest"]["inputs"]["parameters"]
+    inputs = task_of(spec, "suggest")["inputs"]["parameters"]
     inputs["width"] = {"runtimeValue": {"constant": "four"}}
 
 
@@ -132,7 +136,7 @@ def _collected(spec: Any) -> None:
 
 
 def _missing(spec: Any) -> None:
-    del spec["root"]["dag"]["tasks"]["choose"]["inputs"]["parameters"]["first"]
+    del task_of(spec, "choose")["inputs"]["parameters"]["first"]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +147,10 @@ def _missing(spec: Any) -> None:
             _loop_items,
             ["root.for-loop-1: pipelinechannel--suggest-Output is not a list to iterate over"],
         ),
-        (_output, ["root.train: latent_factors expects number, gets STRING"]),
+        (
+            _output,
+            ["root.exit-handler-4: pipelinechannel--choose-latent_factors expects number, gets STRING"],
+        ),
         (_constant, ["root.suggest: width expects number, gets STRING"]),
         (_collected, ["root.suggest-2: first expects STRUCT, gets LIST"]),
         (_missing, ["root.choose: first gets nothing"]),

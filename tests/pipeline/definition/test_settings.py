@@ -8,11 +8,13 @@ import pytest
 import yaml
 from google.cloud.aiplatform_v1.types import AcceleratorType
 
+from components.images import image_name
 from pipeline.definition.pipelines import TRAINING
 from pipeline.definition.settings import StepSettings
 from pipeline.definition.targets import KUBEFLOW, TARGETS, VERTEX
 from tests.pipeline.conftest import Wals, compile_py
 from tests.pipeline.kubeflow_server import KubeflowServer
+from tests.pipeline.serving import task_of
 from trainer.errors import InputError
 
 
@@ -72,27 +74,38 @@ def test_kubeflow_takes_the_resource_name_of_kubernetes(tmp_path: Path) -> None:
 # Argo counts from a step's first start: an hour would be no retry at all for one that fails later.
 @pytest.mark.parametrize(("target", "longest"), [("vertex", "3600s"), ("kubeflow", "604800s")])
 def test_retries_back_off(target: str, longest: str, tmp_path: Path) -> None:
-    tasks = compiled(tmp_path, target, "train: {retries: 3, retry_seconds: 30}")["root"]["dag"]["tasks"]
-    assert tasks["train"]["retryPolicy"] == {
+    spec = compiled(tmp_path, target, "train: {retries: 3, retry_seconds: 30}")
+    assert task_of(spec, "train")["retryPolicy"] == {
         "backoffDuration": "30s",
         "backoffFactor": 2.0,
         "backoffMaxDuration": longest,
         "maxRetryCount": 3,
     }
-    assert "retryPolicy" not in tasks["extract"]
+    assert "retryPolicy" not in task_of(spec, "extract")
 
 
 def test_caching_is_by_step(tmp_path: Path) -> None:
-    tasks = compiled(tmp_path, "kubeflow", "extract: {cache: false}")["root"]["dag"]["tasks"]
-    assert "enableCache" not in tasks["extract"]["cachingOptions"]
-    assert all(tasks[step]["cachingOptions"]["enableCache"] for step in TRAINING.steps if step != "extract")
+    spec = compiled(tmp_path, "kubeflow", "extract: {cache: false}")
+    cached = [step for step in TRAINING.steps if "enableCache" in task_of(spec, step)["cachingOptions"]]
+    # The last four decide by the model that serves, or change what serves.
+    assert cached == ["prepare", "train", "refit", "publish"]
+
+
+def test_the_refit_has_the_settings_of_the_training_unless_it_has_its_own(tmp_path: Path) -> None:
+    settings = "train: {cpu: 16, accelerator: '', accelerators: 0}\nrefit: {memory: 64G}"
+    spec = compiled(tmp_path, "vertex", settings)
+    assert container(spec, "refit")["resources"] == {
+        **container(spec, "train")["resources"],
+        "memoryLimit": 64.0,
+        "resourceMemoryLimit": "64G",
+    }
 
 
 TOO_NEW = {"NVIDIA_B200": 8, "NVIDIA_RTX_PRO_6000": 4}
 
 
 @pytest.mark.parametrize("name", TOO_NEW)
-@pytest.mark.parametrize("step", ["train", "trial"])
+@pytest.mark.parametrize("step", ["train", "refit", "trial"])
 def test_accelerators_without_kernels_in_tensorflow_are_refused(step: str, name: str, tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text(f"{step}: {{{gpus(name, TOO_NEW[name])}}}", "utf-8")
@@ -360,12 +373,13 @@ def images_file(folder: Path, content: object) -> Path:
     return path
 
 
-DIGESTS = {step: f"eu.example.dev/p/wals/{step}@sha256:{'0' * 64}" for step in TRAINING.steps}
+IMAGES = {image_name(step) for step in TRAINING.steps}
+DIGESTS = {name: f"eu.example.dev/p/wals/{name}@sha256:{'0' * 64}" for name in IMAGES}
 PUSHED = {
     "schema": "wals.images",
     "schema_version": 1,
     "images": DIGESTS,
-    "accelerators": {**dict.fromkeys(TRAINING.steps, "cpu"), "train": "gpu"},
+    "accelerators": {**dict.fromkeys(IMAGES, "cpu"), "train": "gpu"},
 }
 
 
@@ -378,13 +392,15 @@ def compile_with(images: Path, folder: Path, target: str, *more: str) -> int:
 def test_digests_are_pinned_into_the_spec(target: str, tmp_path: Path) -> None:
     assert compile_with(images_file(tmp_path, PUSHED), tmp_path, target) == 0
     spec = yaml.safe_load((tmp_path / f"wals-train.{target}.yaml").read_text("utf-8"))
-    assert {step: container(spec, step)["image"] for step in TRAINING.steps} == DIGESTS
+    assert {step: container(spec, step)["image"] for step in TRAINING.steps} == {
+        step: DIGESTS[image_name(step)] for step in TRAINING.steps
+    }
 
 
 def test_a_gpu_is_not_given_to_an_image_that_cannot_use_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    images = images_file(tmp_path, {**PUSHED, "accelerators": dict.fromkeys(TRAINING.steps, "cpu")})
+    images = images_file(tmp_path, {**PUSHED, "accelerators": dict.fromkeys(IMAGES, "cpu")})
     assert compile_with(images, tmp_path, "vertex") == 2
     assert "has an image for train without CUDA" in capsys.readouterr().err
     assert compile_with(images, tmp_path, "kubeflow") == 0

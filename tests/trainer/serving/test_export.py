@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from tests.saved_models import Serve, assert_agrees, serving
 from trainer.config import TrainConfig
 from trainer.errors import InputError
 from trainer.files import MANIFEST, sha256
@@ -30,57 +29,11 @@ CONFIGS = {
     ),
 }  # fmt: skip
 
-# Serves requests with TensorFlow alone: this project is not on the path.
-SERVER = """
-import json, sys
-import tensorflow as tf
-
-assert not any(name.split(".")[0] == "trainer" for name in sys.modules)
-models = {}
-for line in sys.stdin:
-    request = json.loads(line)
-    folder = request["folder"]
-    models[folder] = models.get(folder) or tf.saved_model.load(folder)
-    inputs = {name: tf.constant(value, tf.int32 if name == "k" else tf.string)
-              for name, value in request["inputs"].items()}
-    try:
-        answer = models[folder].signatures[request["signature"]](**inputs)
-        answer = {"item_ids": [[i.decode() for i in row] for row in answer["item_ids"].numpy()],
-                  "scores": answer["scores"].numpy().tolist()}
-    except tf.errors.InvalidArgumentError as error:
-        answer = {"error": error.message}
-    print(json.dumps(answer), flush=True)
-"""
-
-Serve = Callable[..., list[dict[str, Any]]]
-
 
 @pytest.fixture(scope="module")
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    """Load SavedModels in a separate process and return what their signatures answer."""
-    errors = tmp_path_factory.mktemp("server") / "stderr"
-    command = [sys.executable, "-I", "-c", SERVER]
-    with (
-        errors.open("w") as stderr,
-        subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, cwd="/", text=True
-        ) as process,
-    ):
-        assert process.stdin
-        assert process.stdout
-        requests, responses = process.stdin, process.stdout
-
-        def answer(folder: Path, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
-            request = {"folder": str(folder), "signature": name, "inputs": inputs}
-            print(json.dumps(request), file=requests, flush=True)
-            line = responses.readline()
-            assert line, errors.read_text("utf-8")
-            response: dict[str, Any] = json.loads(line)
-            return response
-
-        yield lambda *requests: [answer(*request) for request in requests]
-        requests.close()
-    assert process.returncode == 0, errors.read_text("utf-8")
+    with serving(tmp_path_factory.mktemp("server")) as server:
+        yield server
 
 
 def trained(config: TrainConfig) -> Model:
@@ -106,21 +59,6 @@ def folders(models: dict[str, Model], tmp_path_factory: pytest.TempPathFactory) 
     for name, folder in folders.items():
         export(models[name], folder)
     return folders
-
-
-def expected(model: Model, best: tuple[np.ndarray, np.ndarray]) -> tuple[list[list[str]], np.ndarray]:
-    """Return the model's items and scores in the form of a SavedModel's answer."""
-    indices, scores = best
-    names = model.items.ids.to_pylist()
-    listed = indices >= 0
-    ids = [[names[i] if i >= 0 else "" for i in row] for row in indices]
-    return ids, np.where(listed, scores, 0)
-
-
-def assert_agrees(answer: dict[str, Any], model: Model, best: tuple[np.ndarray, np.ndarray]) -> None:
-    ids, scores = expected(model, best)
-    assert answer["item_ids"] == ids
-    np.testing.assert_allclose(answer["scores"], scores, rtol=1e-4, atol=1e-5)
 
 
 def test_serves_what_the_model_recommends(

@@ -90,12 +90,20 @@ def test_the_picture_labels_ratings_with_round_numbers(run):
 
 
 def test_the_picture_of_many_bins_has_few_labels(run, tmp_path):
-    sizes = {str(size): 1 for size in range(11)}
+    sizes = {str(size): 1 for size in range(31)}
     profile = Profile.load(str(run("first") / "profile"))
     write_report(replace(profile, per_user=sizes, per_item=sizes), None, [], tmp_path / "many.html")
-    # Every other one of 1, 2, 4 ... 512, 1,024, for users and for items.
+    # Every fourth one of 1, 2, 4 ... 2**30, for users and for items.
     texts = labels((tmp_path / "many.html").read_text())
-    assert [texts.count(label) for label in ("16", "32", "64", "512", "1K")] == [2, 0, 2, 0, 2]
+    assert [texts.count(label) for label in ("16", "32", "64", "128", "256", "4K", "256M")] == [
+        2,
+        0,
+        0,
+        0,
+        2,
+        2,
+        2,
+    ]
 
 
 def test_other_filters_are_not_drift(run):

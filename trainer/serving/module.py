@@ -19,7 +19,7 @@ tf: Any = tensorflow()
 _UNKNOWN = -1
 
 
-class Recommender:
+class ServingModule:
     """The signatures of a model's SavedModel.
 
     Ids are strings in every signature; integer ids are passed as decimal text, so that no client loses

@@ -1,11 +1,9 @@
-"""A run's Argo Workflow: the pods of its steps, and which of them failed."""
+"""The steps of a run on Kubeflow Pipelines: the pods in its Argo Workflow, and which of them failed."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-from pipeline.platforms.tasks import repetition
 
 # Suffix of the templates whose pods run a step's own container, and not what prepares it.
 _EXECUTOR = "system-container-impl"
@@ -64,6 +62,15 @@ def step_of(task: str, children: list[str], workflow: Mapping[str, Any]) -> str:
     """
     nodes = _nodes(workflow)
     return next((_step(task, nodes[child]) for child in children if child in nodes), task)
+
+
+def repetition(step: str, number: int) -> str:
+    """Return the name of one of the runs of a step in a loop: ``trial-2.3`` for the third of ``trial-2``.
+
+    kfp names the tasks of a component ``trial``, ``trial-2``, …; the first is ``trial-1`` here.
+    """
+    named = step if re.search(r"-\d+$", step) else f"{step}-1"
+    return f"{named}.{number}"
 
 
 def _pod(workflow: Mapping[str, Any], node: Mapping[str, Any]) -> Pod:

@@ -1,0 +1,1 @@
+"""Delivering: a model that deserves it goes where applications read it."""

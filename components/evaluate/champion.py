@@ -1,0 +1,139 @@
+"""The champion, the model that the registry calls so, in the indices of the new model."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.evaluate.recommenders import ByFactors, renumbered
+from components.registry import open_registry
+from trainer.baselines import Popularity
+from trainer.errors import InputError, collected
+from trainer.matrix import InteractionMatrix, Shard
+from trainer.model import Model
+
+_REMEDY = "go back to the version before with wals models rollback, or give another registry folder"
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The model that serves.
+
+    Attributes:
+        version: its name in the registry.
+        promoted: time since which it serves, ISO 8601 in UTC.
+        model: the model.
+        rows: (users,) int64, its index of each user of the new model; -1 for one that it does not know.
+        numbers: (its items,) int64, the new model's index of each of its items; -1 for one that is gone.
+        items: number of items of the new model.
+    """
+
+    version: str
+    promoted: str
+    model: Model
+    rows: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+    items: int
+
+    def seen(self, users: NDArray[np.int64]) -> Shard:
+        """Return the items that it was trained on of each user, by the new model's indices.
+
+        Args:
+            users: (n,) the new model's indices of users.
+
+        Returns:
+            n rows; empty for a user that it does not know.
+        """
+        rows = self.rows[users]
+        seen = renumbered(self.model.seen.rows(np.maximum(rows, 0)), self.numbers)
+        if (rows >= 0).all():
+            return seen
+        known = np.repeat(rows >= 0, np.diff(seen.indptr))
+        indptr = np.concatenate([[0], np.cumsum(known)])[seen.indptr]
+        return Shard(0, indptr, seen.indices[known], seen.values[known])
+
+    @property
+    def unknown_items(self) -> NDArray[np.bool_]:
+        """Which items of the new model it does not know, (items,)."""
+        unknown = np.ones(self.items, bool)
+        unknown[self._columns] = False
+        return unknown
+
+    def recommender(self, popularity: Popularity, history: InteractionMatrix | None) -> ByFactors:
+        """Return it as a recommender of the items that both models know.
+
+        Args:
+            popularity: baseline that answers for users that it knows nothing about.
+            history: interactions of users held out whole, for whom it gets factors by fold-in, as the new
+                model does; None if users are not held out whole.
+        """
+        if history is None:
+            trained = np.diff(self.model.seen.indptr) > 0
+            rows = np.where((self.rows >= 0) & trained[self.rows], self.rows, -1)
+            factors = self.model.user_factors
+        else:
+            rows, factors = self._folded_in(history)
+        # The items that both know, in ascending order of either index.
+        common = self.model.item_factors[self.numbers >= 0]
+        return ByFactors(rows, self._columns, factors, common, popularity, self.items)
+
+    @cached_property
+    def _columns(self) -> NDArray[np.int64]:
+        return self.numbers[self.numbers >= 0]
+
+    def _folded_in(self, history: InteractionMatrix) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        own = np.full(self.items, -1, np.int64)
+        own[self._columns] = np.flatnonzero(self.numbers >= 0)
+        rows = np.full(history.rows, -1, np.int64)
+        factors = np.zeros((history.rows, self.model.config.latent_factors), np.float32)
+        for shard in history.by_row:
+            known = renumbered(shard, own)
+            users = slice(shard.first, shard.first + shard.rows)
+            factors[users] = self.model.fold_in(known)
+            rows[users] = np.where(np.diff(known.indptr) > 0, np.arange(users.start, users.stop), -1)
+        return rows, factors
+
+
+@contextlib.contextmanager
+def champion_of(address: str, new: Model) -> Iterator[Champion | None]:
+    """Yield the champion of a registry; None if there is no registry, or no champion in it yet.
+
+    Args:
+        address: folder of the registry; empty for none.
+        new: model whose indices the champion is to have.
+
+    Raises:
+        InputError: the registry cannot be used; the champion is damaged or of another schema, its ids have
+            other types, or it knows none of the items.
+        WalsError: the registry cannot be reached.
+    """
+    registry = open_registry(address) if address else None
+    pointer = registry.champion() if registry else None
+    if registry is None or pointer is None:
+        yield None
+        return
+
+    def refused(problem: str, remedy: str = _REMEDY) -> InputError:
+        return InputError("registry", address, f"the champion, {pointer.version}, {problem}", remedy)
+
+    with contextlib.ExitStack() as stack:
+        problems: list[InputError] = []
+        with collected(problems):
+            model = Model.load(stack.enter_context(registry.local(pointer.version, "model")))
+        if problems:
+            found = ", ".join(str(problem).removesuffix(f"; {problem.remedy}") for problem in problems)
+            raise refused(f"cannot be used: {found}") from problems[0]
+        for side, theirs, ours in (("user", model.users, new.users), ("item", model.items, new.items)):
+            if theirs.ids.type != ours.ids.type:
+                raise refused(
+                    f"has {side} ids of type {theirs.ids.type}, and the new model {ours.ids.type}",
+                    "give the registry of these data",
+                )
+        numbers = new.items.index_of(model.items.ids)
+        if not (numbers >= 0).any():
+            raise refused(f"knows none of the {len(new.items):,} items", "give the registry of these data")
+        rows = model.users.index_of(new.users.ids)
+        yield Champion(pointer.version, pointer.promoted, model, rows, numbers, len(new.items))

@@ -1,0 +1,52 @@
+"""Options of the evaluation step."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from components.options import RankingOptions, RegistryOptions
+from trainer.options import group
+
+BLESSED, REJECTED, FAILED = "blessed", "rejected", "failed"
+"""What the step returns: a model is delivered, is not, or is not and the run is to fail."""
+
+_DECISION = group("Decision")
+
+
+class EvaluateOptions(RegistryOptions, RankingOptions):
+    """How a model is judged, and what it takes to be delivered."""
+
+    gate_metric: Literal["recall", "ndcg", "map", "mrr", "hit_rate"] = Field(
+        default="ndcg",
+        description="Metric at eval_k that decides whether the model is delivered.",
+        json_schema_extra=_DECISION,
+    )
+    min_gain: float = Field(
+        default=0.0,
+        ge=-1,
+        description="Relative gain over the champion that is required; a negative one allows a loss.",
+        json_schema_extra=_DECISION,
+    )
+    require_significance: bool = Field(
+        default=False,
+        description="Require the whole 95 % interval of the gain over the champion to reach min_gain.",
+        json_schema_extra=_DECISION,
+    )
+    max_segment_loss: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Relative loss against the champion that is allowed in a segment of at least 100 users.",
+        json_schema_extra=_DECISION,
+    )
+    min_over_popularity: float = Field(
+        default=0.0,
+        ge=-1,
+        description="Relative gain over the popularity baseline that is required.",
+        json_schema_extra=_DECISION,
+    )
+    on_rejection: Literal["keep", "fail"] = Field(
+        default="keep",
+        description="What a rejected model does to the run: keep the champion and succeed, or fail.",
+        json_schema_extra=_DECISION,
+    )

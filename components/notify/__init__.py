@@ -1,0 +1,1 @@
+"""Notification: reporting to a channel how a run ended."""

@@ -1,0 +1,176 @@
+"""A registry in S3 or a store like it, with conditional writes (``If-Match``, ``If-None-Match``)."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+from boto3.exceptions import Boto3Error
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from components.registry.stores import LARGEST_DOCUMENT, ChangedError, Stored, too_large
+from components.s3 import endpoint
+from components.threads import ordered_map
+from trainer.errors import InputError, WalsError, translated
+
+# The signature covers the bytes anyway, and older stores reject the trailers of the newer checksums.
+_CONFIG = Config(
+    connect_timeout=10,
+    read_timeout=60,
+    retries={"mode": "standard", "max_attempts": 4},
+    request_checksum_calculation="when_required",
+    response_checksum_validation="when_required",
+)
+_MISSING = {"NoSuchKey", "404"}
+_NO_BUCKET = {"NoSuchBucket"}
+_CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
+_DENIED = {
+    *("AccessDenied", "AllAccessDisabled", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken"),
+    *("SignatureDoesNotMatch", "401", "403"),
+}
+_NO_ETAG = '"00000000000000000000000000000000"'
+_PROBE = ".conditions"
+
+
+class S3:
+    """A folder of a bucket; see `components.registry.stores.Store` for the methods."""
+
+    folder = None
+
+    def __init__(self, address: str, bucket: str, prefix: str) -> None:
+        """Connect with the credentials that AWS' tools find: variables, profiles, and roles of the machine.
+
+        Args:
+            address: address of the registry, for errors.
+            bucket: name of the bucket.
+            prefix: path of the folder in it; "" for the bucket itself.
+        """
+        self._address, self._bucket, self._prefix = address, bucket, f"{prefix}/" if prefix else ""
+        with self._errors():
+            session = boto3.session.Session()
+            self._client = session.client("s3", endpoint_url=endpoint() or None, config=_CONFIG)
+
+    def read(self, path: str) -> Stored | None:
+        """See `Store.read`."""
+        with self._errors():
+            try:
+                answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + path)
+            except ClientError as error:
+                if _code(error) in _MISSING:
+                    return None
+                raise
+            with answer["Body"] as body:
+                if answer["ContentLength"] > LARGEST_DOCUMENT:
+                    raise too_large(f"{self._address}/{path}")
+                return Stored(body.read(), answer["ETag"])
+
+    def write(self, path: str, content: bytes, expected: str | None) -> str:
+        """See `Store.write`."""
+        self._check_conditions()
+        try:
+            return self._write(path, content, {"IfMatch": expected} if expected else {"IfNoneMatch": "*"})
+        except _RefusedError as error:
+            raise ChangedError from error
+
+    def _check_conditions(self) -> None:
+        """Refuse a store that ignores conditions, and would let two runs replace the same champion."""
+        with contextlib.suppress(_RefusedError):
+            self._write(_PROBE, b"", {"IfMatch": _NO_ETAG})
+            raise InputError(
+                "registry",
+                self._address,
+                "is in a store that ignores If-Match, so that runs could overwrite each other's champion",
+                "use a store with conditional writes",
+            )
+
+    def _write(self, path: str, content: bytes, condition: dict[str, str]) -> str:
+        with self._errors():
+            try:
+                answer = self._client.put_object(
+                    Bucket=self._bucket,
+                    Key=self._prefix + path,
+                    Body=content,
+                    ContentType="application/json",
+                    CacheControl="no-store",
+                    **condition,
+                )
+            except ClientError as error:
+                if _code(error) in _CHANGED | _MISSING:
+                    raise _RefusedError from error
+                raise
+            return str(answer["ETag"])
+
+    def folders(self, path: str) -> list[str]:
+        """See `Store.folders`."""
+        with self._errors():
+            return [
+                entry["Prefix"].split("/")[-2]
+                for page in self._pages(f"{path}/", Delimiter="/")
+                for entry in page.get("CommonPrefixes", ())
+            ]
+
+    def put(self, file: Path, path: str) -> None:
+        """See `Store.put`."""
+        with self._errors():
+            self._client.upload_file(str(file), self._bucket, self._prefix + path)
+
+    def get(self, path: str, target: Path) -> None:
+        """See `Store.get`."""
+        with self._errors():
+            self._client.download_file(self._bucket, self._prefix + path, str(target))
+
+    def remove(self, path: str) -> None:
+        """See `Store.remove`."""
+
+        def delete(key: str) -> None:
+            self._client.delete_object(Bucket=self._bucket, Key=key)
+
+        with self._errors():
+            delete(self._prefix + path)
+            keys = [entry["Key"] for page in self._pages(f"{path}/") for entry in page.get("Contents", ())]
+            for _ in ordered_map(delete, keys):
+                pass
+
+    def _pages(self, path: str, **options: str) -> Iterator[Any]:
+        pages = self._client.get_paginator("list_objects_v2")
+        yield from pages.paginate(Bucket=self._bucket, Prefix=self._prefix + path, **options)
+
+    def _errors(self) -> contextlib.AbstractContextManager[None]:
+        place = self._address
+
+        def answered(error: ClientError) -> WalsError:
+            code = _code(error)
+            if code in _NO_BUCKET:
+                return InputError("registry", place, "does not exist", "check the bucket")
+            if code in _MISSING:
+                return InputError("registry", place, "lacks a file", "promote another version")
+            if code in _DENIED:
+                remedy = (
+                    "allow s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject and s3:DeleteObject"
+                )
+                return InputError("registry", place, f"denies you access ({code})", remedy)
+            return WalsError(f"registry {place!r}: answers {error}")
+
+        def failed(error: Exception) -> WalsError:
+            # The error of an upload hides the store's own.
+            cause = error.__context__
+            return (
+                answered(cause)
+                if isinstance(cause, ClientError)
+                else WalsError(f"registry {place!r}: {error}")
+            )
+
+        return translated(
+            (ClientError, answered),
+            ((BotoCoreError, Boto3Error, OSError), failed),
+        )
+
+
+class _RefusedError(Exception):
+    """The condition of a write does not hold."""
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))

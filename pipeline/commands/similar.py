@@ -1,0 +1,21 @@
+"""``wals similar``: the items that are similar to an item, from a trained model."""
+
+from pathlib import Path
+
+import rich_click as click
+
+from pipeline.commands.options import CONTEXT
+from pipeline.commands.ranking import model_options, open_model, print_ranked
+
+
+@click.command(context_settings=CONTEXT)
+@click.option("--item", required=True, help="Id of an item, as in the interactions.")
+@model_options
+def command(item: str, folder: Path, k: int, catalogue: Path | None, as_json: bool) -> None:
+    """Show the items nearest to an item by cosine similarity of their factors.
+
+    \b
+    wals similar --model runs/latest/model --item 260
+    """
+    ranked = open_model(folder, catalogue).similar(item, k)
+    print_ranked(ranked, "similar_item_id", as_json)

@@ -1,0 +1,194 @@
+"""Recommendations by ids: a trained model with titles and business rules.
+
+    recommender = Recommender.load("runs/latest/model")
+    recommender.recommend(42, k=5)
+    recommender.for_basket(["sku-1", "sku-2"])
+    recommender.similar("sku-1")
+
+All of them return Arrow tables; ``.to_pandas()`` makes data frames of them, and ``.to_pylist()`` lists of
+dictionaries.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from trainer.errors import InputError, translated
+from trainer.matrix import Shard
+from trainer.model import Model
+from trainer.rules import NO_RULES, Rules
+from trainer.vocabulary import Vocabulary
+
+Id = int | str
+
+
+@dataclass(frozen=True)
+class Recommender:
+    """Recommends by the ids of the interactions, which may also be given as text.
+
+    Attributes:
+        model: the model.
+        rules: what may be recommended.
+        titles: (items,) strings, the title of each of the model's items, null where it is unknown; None if
+            all are.
+    """
+
+    model: Model
+    rules: Rules = NO_RULES
+    titles: "pa.Array[Any] | pa.ChunkedArray[Any] | None" = None
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        items: "pa.Table | None" = None,
+        blocked: "pa.Array[Any] | None" = None,
+        available: "pa.Array[Any] | None" = None,
+        max_per_category: int = 0,
+        min_score: float = -np.inf,
+    ) -> Self:
+        """Open the model in ``folder``; `components.artifacts.catalogue.read_catalogue` reads the others.
+
+        Args:
+            folder: folder of a ``wals.model`` artifact.
+            items: item_id, title and category of items, all strings, each id at most once; None if nothing
+                is known of them. Items that the model does not know are ignored, as in the lists.
+            blocked: string ids of items that are never recommended; None for none.
+            available: string ids of the only items that are recommended; None for all.
+            max_per_category: largest number of items of one category in a list; 0 for any number.
+            min_score: lowest score of a recommended item.
+
+        Raises:
+            InputError: there is no complete model, no item is left to recommend, or ``max_per_category`` is
+                given but no category.
+        """
+        model = Model.load(folder)
+        described = None if items is None else items.take(model.items.places_in(items["item_id"]))
+        rules = Rules.of(
+            model.items,
+            blocked=blocked,
+            available=available,
+            categories=None if described is None else described["category"],
+            max_per_category=max_per_category,
+            min_score=min_score,
+        )
+        return cls(model, rules, None if described is None else described["title"])
+
+    def recommend(self, users: Any, k: int = 10) -> pa.Table:
+        """Return the k items with the highest scores for each user, without those of the user's training.
+
+        Args:
+            users: id of a user, or a sequence or an array of ids.
+            k: number of items, at least 1.
+
+        Returns:
+            A row for each recommendation, in the order of the users and best first: user_id, item_id, title
+            (if titles are known), score (float32) and rank (int32, from 1). A user has fewer than k rows if
+            fewer items are left, and none if the training had no interactions of the user.
+
+        Raises:
+            InputError: an id is unknown to the model, or k is below 1.
+        """
+        remedy = "give a user of the interactions that it was trained on, or a basket of items"
+        indices = _indices("user", self.model.users, users, remedy)
+        indices = indices[np.diff(self.model.seen.indptr)[indices] > 0]
+        ranked = self.model.recommend(indices, self._length(k), rules=self.rules)
+        return self._table({"user_id": self.model.users.ids.take(indices)}, *ranked)
+
+    def for_basket(self, items: Any, k: int = 10) -> pa.Table:
+        """Return the k best items for someone who was not in training, from some items of interest.
+
+        The user's factor is solved for exactly, as in training, with the value 1 for each of the items.
+
+        Args:
+            items: id of an item, or a sequence or an array of ids; repeats count once.
+            k: number of items, at least 1.
+
+        Returns:
+            As `recommend`, without user_id, and without the items of the basket.
+
+        Raises:
+            InputError: an id is unknown to the model, there is none, or k is below 1.
+        """
+        indices = np.unique(self._items(items))
+        if not len(indices):
+            raise InputError("items", "", "is an empty basket", "give at least one item")
+        basket = Shard(0, np.array([0, len(indices)]), indices, np.ones(len(indices), np.float32))
+        return self._table({}, *self.model.recommend_for(basket, self._length(k), rules=self.rules))
+
+    def similar(self, items: Any, k: int = 10) -> pa.Table:
+        """Return the k items nearest to each item by cosine similarity of factors, without the item itself.
+
+        Only items that may be recommended are returned; rules on scores and categories do not matter here.
+
+        Args:
+            items: id of an item, or a sequence or an array of ids.
+            k: number of items, at least 1.
+
+        Returns:
+            A row for each neighbour, in the order of the items and nearest first: item_id, similar_item_id,
+            title of the neighbour (if titles are known), score (float32, the cosine) and rank (int32, from
+            1). An item has no rows if the training had no interactions with it.
+
+        Raises:
+            InputError: an id is unknown to the model, or k is below 1.
+        """
+        indices = self._items(items)
+        indices = indices[self.model.item_factors[indices].any(axis=1)]
+        ranked = self.model.similar_items(indices, self._length(k), rules=self.rules)
+        return self._table({"item_id": self.model.items.ids.take(indices)}, *ranked)
+
+    def _items(self, items: Any) -> NDArray[np.int64]:
+        remedy = "give an item of the interactions that it was trained on"
+        return _indices("item", self.model.items, items, remedy)
+
+    def _length(self, k: int) -> int:
+        """Return the length of lists that have at most all items."""
+        return min(k, len(self.model.items))
+
+    def _table(
+        self,
+        owners: "dict[str, pa.Array[Any]]",
+        indices: NDArray[np.int32],
+        scores: NDArray[np.float32],
+    ) -> pa.Table:
+        """Return ranked lists as a table.
+
+        Args:
+            owners: name of the column and (n,) ids of those that the lists are for; empty for one list.
+            indices: (n, k) indices of items, -1 where there is none.
+            scores: (n, k).
+        """
+        there = indices >= 0
+        listed = indices[there]
+        rows = np.repeat(np.arange(len(indices)), there.sum(axis=1))
+        columns: dict[str, Any] = {name: ids.take(rows) for name, ids in owners.items()}
+        columns["similar_item_id" if "item_id" in owners else "item_id"] = self.model.items.ids.take(listed)
+        if self.titles is not None:
+            columns["title"] = self.titles.take(listed)
+        ranks = np.broadcast_to(np.arange(1, indices.shape[1] + 1, dtype=np.int32), indices.shape)
+        return pa.table({**columns, "score": pa.array(scores[there]), "rank": pa.array(ranks[there])})
+
+
+def _indices(side: str, vocabulary: Vocabulary, ids: Any, remedy: str) -> NDArray[np.int64]:
+    """Return the indices of ids, all of which the vocabulary must have."""
+    one = isinstance(ids, int | str | np.integer)
+
+    def unusable(_: Exception) -> InputError:
+        return InputError(side, ids, "are not ids of one type", "give integers, or text")
+
+    with translated(((pa.ArrowException, TypeError), unusable)):
+        array = ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array([ids] if one else ids)
+        # Integers may be given as text, and text as integers.
+        is_own = array.type == vocabulary.ids.type
+        indices = vocabulary.index_of(array) if is_own else vocabulary.index_of_texts(array.cast(pa.string()))
+    unknown = np.flatnonzero(indices < 0)
+    if len(unknown):
+        more = f", and so are {len(unknown) - 1:,} others" if len(unknown) > 1 else ""
+        raise InputError(side, array[unknown[0].item()].as_py(), f"is unknown to the model{more}", remedy)
+    return indices
