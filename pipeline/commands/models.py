@@ -236,19 +236,18 @@ def _summary(version: Version, champion: Champion | None) -> dict[str, Any]:
 
 
 def _list_table(versions: list[Version], champion: Champion | None) -> PlainTable:
-    table = PlainTable("version", "serves", "run")
+    table = PlainTable()
+    table.add_column("version", no_wrap=True)
+    table.add_column("serves", no_wrap=True)
     table.add_column("metric")
     table.add_column("value", justify="right")
-    table.add_column("MB", justify="right")
     for version in versions:
         value = version.metrics.get(version.decision.metric)
         table.add_row(
             version.name,
             _service(version.name, champion),
-            version.run,
             version.decision.metric,
             "-" if value is None else f"{value:.4f}",
-            f"{version.bytes / 1e6:.1f}",
         )
     return table
 
