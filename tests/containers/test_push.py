@@ -12,7 +12,7 @@ from subprocess import CompletedProcess
 import pytest
 import yaml
 
-from components.images import image
+from components.images import image, image_name
 from pipeline.cli import run_command
 from pipeline.commands.compile import command
 from tests.images import STEPS
@@ -93,9 +93,10 @@ def test_the_pushed_digests_are_compiled_into_the_spec(
     assert run_command(command, arguments, "compile.py") == 0
     spec = yaml.safe_load((tmp_path / "wals-train.vertex.yaml").read_text("utf-8"))
     executors = spec["deploymentSpec"]["executors"]
-    assert {
-        name.removeprefix("exec-"): executor["container"]["image"] for name, executor in executors.items()
-    } == {step: pinned[step] for step in ("extract", "prepare", "train", "evaluate", "publish")}
+    steps = [name.removeprefix("exec-") for name in executors]
+    assert {step: executors[f"exec-{step}"]["container"]["image"] for step in steps} == {
+        step: pinned[image_name(step)] for step in steps
+    }
 
 
 def test_no_file_is_written_if_the_registry_is_unreachable(

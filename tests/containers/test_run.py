@@ -177,8 +177,8 @@ def test_the_source_is_mounted_read_only(exiting: Path, tmp_path: Path) -> None:
         lambda event: None,
         lambda: docker_runner(exiting, [str(source)]),
     )
-    (artifact,) = outputs.values()
-    assert Path(artifact.path).read_text("utf-8") == "seen False"
+    (written,) = outputs.values()
+    assert written.path("done").read_text("utf-8") == "seen False"
     assert "about to exit, für immer" in (tmp_path / "out" / "run.log").read_text("utf-8")
 
 
