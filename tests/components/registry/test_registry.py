@@ -74,6 +74,25 @@ def test_rolling_back_twice_does_not_return_to_the_version_that_was_left(filled)
         registry.rollback()
 
 
+def test_a_version_that_was_left_stays_left_after_another_promotion(filled):
+    registry, (first, second, third) = filled
+    registry.promote(second, registry.promote(first, None))
+    # Back to the first, forth to the third, and back again.
+    assert registry.rollback().version == first
+    assert registry.promote(third, registry.champion()).previous == first
+    champion = registry.rollback()
+    assert (champion.version, champion.previous) == (first, None)
+
+
+def test_the_claim_of_a_killed_delivery_can_be_taken_over(filled):
+    registry, (first, second, _) = filled
+    with registry.claimed(first):
+        with pytest.raises(WalsError, match=r"is delivering .* --force"), registry.claimed(second):
+            pass
+        with registry.claimed(second, force=True):
+            assert registry.champion() is None
+
+
 def test_a_champion_that_changed_meanwhile_is_not_replaced(filled):
     registry, (first, second, third) = filled
     with pytest.raises(WalsError, match="another run has changed the champion meanwhile") as caught:
