@@ -67,6 +67,17 @@ class _MatrixManifest(Manifest):
     by_column: tuple[_ShardEntry, ...]
 
 
+def kept_offsets(indptr: NDArray[Any], kept: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the offsets of rows of which only some entries are kept.
+
+    Args:
+        indptr: (rows + 1,) offsets of all entries.
+        kept: (entries,) whether an entry is kept.
+    """
+    offsets: NDArray[np.int64] = np.concatenate([[0], np.cumsum(kept)])[indptr]
+    return offsets
+
+
 @dataclass(frozen=True)
 class Shard:
     """Consecutive rows of a compressed sparse matrix.
@@ -92,6 +103,14 @@ class Shard:
     def entries(self) -> int:
         """Number of entries."""
         return len(self.indices)
+
+    def only(self, kept: NDArray[np.bool_]) -> Self:
+        """Return the same rows with some of their entries.
+
+        Args:
+            kept: (entries,) whether to keep an entry.
+        """
+        return type(self)(self.first, kept_offsets(self.indptr, kept), self.indices[kept], self.values[kept])
 
     def check(self, columns: int) -> None:
         """Check that solvers can trust the arrays.
@@ -225,6 +244,12 @@ class InteractionMatrix:
         if training and self.checksum and training != self.checksum:
             problem = f"is not from the run of the training matrix {str(self.folder)!r}"
             raise InputError(artifact, str(folder), problem, "give artifacts of one run")
+
+    def row(self, row: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Return the columns and the values of a row's entries."""
+        shard = next(shard for shard in self.by_row if shard.first <= row < shard.first + shard.rows)
+        entries = slice(*shard.indptr[row - shard.first : row - shard.first + 2])
+        return shard.indices[entries], shard.values[entries]
 
     def to_scipy(self) -> "sparse.csr_array[np.float32]":
         """Return the matrix as one CSR array in memory."""

@@ -9,6 +9,7 @@ All of them return Arrow tables; ``.to_pandas()`` makes data frames of them, and
 dictionaries.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -164,15 +165,33 @@ class Recommender:
             indices: (n, k) indices of items, -1 where there is none.
             scores: (n, k).
         """
-        there = indices >= 0
-        listed = indices[there]
-        rows = np.repeat(np.arange(len(indices)), there.sum(axis=1))
-        columns: dict[str, Any] = {name: ids.take(rows) for name, ids in owners.items()}
-        columns["similar_item_id" if "item_id" in owners else "item_id"] = self.model.items.ids.take(listed)
+        listed: dict[str, pa.Array[Any] | pa.ChunkedArray[Any]]
+        listed = {"similar_item_id" if "item_id" in owners else "item_id": self.model.items.ids}
         if self.titles is not None:
-            columns["title"] = self.titles.take(listed)
-        ranks = np.broadcast_to(np.arange(1, indices.shape[1] + 1, dtype=np.int32), indices.shape)
-        return pa.table({**columns, "score": pa.array(scores[there]), "rank": pa.array(ranks[there])})
+            listed["title"] = self.titles
+        return ranked_table(owners, listed, indices, scores)
+
+
+def ranked_table(
+    owners: "Mapping[str, pa.Array[Any]]",
+    listed: "Mapping[str, pa.Array[Any] | pa.ChunkedArray[Any]]",
+    indices: NDArray[np.int32],
+    scores: NDArray[np.float32],
+) -> pa.Table:
+    """Return ranked lists as a table with a row for each entry: owners, what is listed, score and rank.
+
+    Args:
+        owners: name of the column and (n,) ids of those that the lists are for; empty for one list.
+        listed: names of columns and what they have for each index.
+        indices: (n, k) indices, best first, -1 where there is none.
+        scores: (n, k).
+    """
+    there = indices >= 0
+    rows = np.repeat(np.arange(len(indices)), there.sum(axis=1))
+    ranks = np.broadcast_to(np.arange(1, indices.shape[1] + 1, dtype=np.int32), indices.shape)
+    columns: dict[str, Any] = {name: ids.take(rows) for name, ids in owners.items()}
+    columns |= {name: values.take(indices[there]) for name, values in listed.items()}
+    return pa.table({**columns, "score": pa.array(scores[there]), "rank": pa.array(ranks[there])})
 
 
 def _indices(side: str, vocabulary: Vocabulary, ids: Any, remedy: str) -> NDArray[np.int64]:

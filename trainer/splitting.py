@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from trainer.matrix import kept_offsets
+
 
 @dataclass(frozen=True)
 class Split:
@@ -46,5 +48,5 @@ class Split:
 
 
 def _entries(matrix: sparse.csr_array[np.float32], chosen: NDArray[np.bool_]) -> sparse.csr_array[np.float32]:
-    indptr = np.concatenate([[0], np.cumsum(chosen)])[matrix.indptr]
+    indptr = kept_offsets(matrix.indptr, chosen)
     return sparse.csr_array((matrix.data[chosen], matrix.indices[chosen], indptr), shape=matrix.shape)

@@ -80,11 +80,6 @@ class CatalogueTables:
     blocked: "pa.Array[Any] | None" = None
     available: "pa.Array[Any] | None" = None
 
-    def titles(self) -> dict[str, str]:
-        """Return the title of each item that has one, by its id."""
-        known = self.items.filter(pc.is_valid(self.items["title"]))
-        return {row["item_id"]: row["title"] for row in known.select(["item_id", "title"]).to_pylist()}
-
     def described(self, vocabulary: Vocabulary) -> pa.Table:
         """Return title and category of each item of a model.
 

@@ -186,7 +186,7 @@ def _add(registry: Registry, name: str, judged: Evaluation, parts: Mapping[Part,
 
 
 def _metrics_schema(version: Version) -> dict[str, Any]:
-    """Return the OpenAPI schema of a version's metrics, which Vertex AI wants with them."""
+    """Return the OpenAPI schema of a version's metrics, which Vertex AI requires with them."""
     properties = {name: {"type": "number"} for name in sorted(version.metrics)}
     return {"title": "Ranking metrics on a holdout", "type": "object", "properties": properties}
 

@@ -9,21 +9,19 @@ import os
 import time
 from typing import Any
 
-import google.auth
 import requests
 from google.auth.exceptions import GoogleAuthError
-from google.auth.transport.requests import AuthorizedSession
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
 from components.deliver.vertex_names import model_of
+from components.google_rest import google_session
 from components.registry import Version
 from trainer.errors import InputError, WalsError, translated
 
 ALIAS = "champion"
 
-_SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
-# As gcloud's setting api_endpoint_overrides/aiplatform. Addresses with http:// get no credentials.
+# As gcloud's setting api_endpoint_overrides/aiplatform.
 _OTHER_ENDPOINT = "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM"
 # The newest of Google's prebuilt images; multi-regional copies of it begin with the name of a continent.
 _IMAGE = "docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest"
@@ -58,7 +56,7 @@ class VertexRegistry:
         )
         self._endpoint = f"{endpoint.rstrip('/')}/v1"
         with self._errors():
-            self._session = requests.Session() if endpoint.startswith("http://") else _authorized()
+            self._session = google_session(endpoint)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=_REPEATED))
 
@@ -174,12 +172,6 @@ class VertexRegistry:
 
 class _InvalidError(WalsError):
     """Vertex AI found a request invalid."""
-
-
-def _authorized() -> requests.Session:
-    credentials, _ = google.auth.default(scopes=_SCOPES)
-    session: requests.Session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
-    return session
 
 
 def _message(answer: requests.Response) -> str:

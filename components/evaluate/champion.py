@@ -51,9 +51,7 @@ class Champion:
         seen = renumbered(self.model.seen.rows(np.maximum(rows, 0)), self.numbers)
         if (rows >= 0).all():
             return seen
-        known = np.repeat(rows >= 0, np.diff(seen.indptr))
-        indptr = np.concatenate([[0], np.cumsum(known)])[seen.indptr]
-        return Shard(0, indptr, seen.indices[known], seen.values[known])
+        return seen.only(np.repeat(rows >= 0, np.diff(seen.indptr)))
 
     @property
     def unknown_items(self) -> NDArray[np.bool_]:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from trainer.matrix import InteractionMatrix, Shard
+from trainer.matrix import InteractionMatrix
 from trainer.model import Model
 
 _USERS = 6
@@ -148,7 +148,7 @@ def _spread(known: InteractionMatrix, held_out: HeldOut) -> NDArray[np.int64]:
 def _user(model: Model, known: InteractionMatrix, held_out: HeldOut, items: _Items, place: int) -> User:
     user = int(held_out.users[place])
     wanted = held_out.items[held_out.indptr[place] : held_out.indptr[place + 1]]
-    liked, values = _row(known, user)
+    liked, values = known.row(user)
     best = np.argsort(-values, kind="stable")[:_LIKED]
     recommended = model.recommend([user], min(_RECOMMENDED, len(model.items)))[0][0]
     recommended = recommended[recommended >= 0]
@@ -171,10 +171,3 @@ def _neighbourhoods(model: Model, items: _Items) -> tuple[Neighbourhood, ...]:
     return tuple(
         Neighbourhood(item, items.take(row)) for item, row in zip(items.take(popular), similar, strict=True)
     )
-
-
-def _row(matrix: InteractionMatrix, row: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
-    """Return the columns and the values of a row."""
-    shard: Shard = next(shard for shard in matrix.by_row if shard.first <= row < shard.first + shard.rows)
-    entries = slice(*shard.indptr[row - shard.first : row - shard.first + 2])
-    return shard.indices[entries], shard.values[entries]

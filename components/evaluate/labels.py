@@ -20,9 +20,19 @@ _LABELS = {
 }
 
 
+def metric_kind(name: str) -> str:
+    """Return a metric's name without the length of the lists, such as ``ndcg``."""
+    return name.partition("_at_")[0]
+
+
+def metric_length(name: str) -> str:
+    """Return the length of a metric's lists as its name has it, such as ``20``; "" if it has none."""
+    return name.partition("_at_")[2]
+
+
 def metric_label(name: str) -> str:
     """Return the display name of a metric, such as ``Recall@20``; an unknown metric keeps its name."""
-    kind, _, k = name.partition("_at_")
+    kind, k = metric_kind(name), metric_length(name)
     return _LABELS[kind] + (f"@{k}" if k else "") if kind in _LABELS else name
 
 
@@ -33,7 +43,7 @@ def model_metrics(names: Iterable[str]) -> list[str]:
     """
     order = {kind: place for place, kind in enumerate(_LABELS)}
     own = (name for name in names if not _is_of_another(name))
-    return sorted(own, key=lambda name: order.get(name.partition("_at_")[0], len(order)))
+    return sorted(own, key=lambda name: order.get(metric_kind(name), len(order)))
 
 
 def _is_of_another(name: str) -> bool:

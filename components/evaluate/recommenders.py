@@ -1,5 +1,6 @@
 """The judged models as recommenders, in the indices of the new model whatever their own are."""
 
+import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -110,5 +111,4 @@ def renumbered(rows: Shard, number_of: NDArray[np.int64]) -> Shard:
     """
     numbers = number_of[rows.indices]
     kept = numbers >= 0
-    indptr = np.concatenate([[0], np.cumsum(kept)])[rows.indptr]
-    return Shard(rows.first, indptr, numbers[kept].astype(np.int32), rows.values[kept])
+    return dataclasses.replace(rows.only(kept), indices=numbers[kept].astype(np.int32))

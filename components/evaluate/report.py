@@ -7,7 +7,7 @@ from pathlib import Path
 
 from components.artifacts.evaluation import Estimate, Evaluation, Recommender, Segment
 from components.evaluate.examples import Examples
-from components.evaluate.labels import metric_label
+from components.evaluate.labels import metric_kind, metric_label, metric_length
 from components.evaluate.palette import Palette
 from components.reports.charts import Chart, Point, Series, chart
 from components.reports.page import Cell, Table, write_page
@@ -43,7 +43,7 @@ def write_report(evaluation: Evaluation, examples: Examples, path: Path) -> None
     """
     recommenders = [name for name in _NAMES if name in evaluation.metrics]
     names = _by_kind(evaluation.metrics["model"])
-    k = evaluation.decision.metric.rpartition("_at_")[2]
+    k = metric_length(evaluation.decision.metric)
     write_page(
         "components.evaluate",
         path,
@@ -53,14 +53,21 @@ def write_report(evaluation: Evaluation, examples: Examples, path: Path) -> None
         headline=_metrics_table(
             evaluation,
             recommenders,
-            [name for name in names if _kind(name) in _ERRORS or (_kind(name) in _RANKING and _k(name) == k)],
+            [
+                name
+                for name in names
+                if metric_kind(name) in _ERRORS
+                or (metric_kind(name) in _RANKING and metric_length(name) == k)
+            ],
             "Metrics on the holdout, with 95 % intervals from a bootstrap over users",
         ),
         everything=_metrics_table(evaluation, recommenders, names, "All metrics"),
         curves=_curves(evaluation, recommenders, names),
         divisions=_divisions(evaluation),
         segments=_segments(evaluation, recommenders),
-        long_tail=_long_tail(evaluation, recommenders, [name for name in names if _k(name) in ("", k)]),
+        long_tail=_long_tail(
+            evaluation, recommenders, [name for name in names if metric_length(name) in ("", k)]
+        ),
         training=_training(evaluation.history),
         iterations=_iterations(evaluation.history),
         examples=examples,
@@ -70,19 +77,14 @@ def write_report(evaluation: Evaluation, examples: Examples, path: Path) -> None
     )
 
 
-def _kind(name: str) -> str:
-    return name.partition("_at_")[0]
-
-
-def _k(name: str) -> str:
-    return name.partition("_at_")[2]
-
-
 def _by_kind(names: Iterable[str]) -> list[str]:
     """Return the names of metrics in display order; unknown ones come last."""
     order = [*_RANKING, *_ERRORS, *_LONG_TAIL]
     places = {kind: place for place, kind in enumerate(order)}
-    return sorted(names, key=lambda name: (places.get(_kind(name), len(order)), int(_k(name) or 0), name))
+    return sorted(
+        names,
+        key=lambda name: (places.get(metric_kind(name), len(order)), int(metric_length(name) or 0), name),
+    )
 
 
 def _figure(value: float) -> str:
@@ -123,10 +125,10 @@ def _metrics_table(
 
 def _curves(evaluation: Evaluation, recommenders: Sequence[Recommender], names: Sequence[str]) -> list[Chart]:
     """Return a chart by list length of recall, and of the metric that decides if that is another one."""
-    decides = _kind(evaluation.decision.metric)
+    decides = metric_kind(evaluation.decision.metric)
     charts = []
     for kind in dict.fromkeys(("recall", decides)):
-        at = [name for name in names if _kind(name) == kind]
+        at = [name for name in names if metric_kind(name) == kind]
         if len(at) > 1:
             series = [
                 Series(
@@ -138,7 +140,9 @@ def _curves(evaluation: Evaluation, recommenders: Sequence[Recommender], names: 
                 for recommender in recommenders
             ]
             title = f"{metric_label(kind)} by length of the list"
-            charts.append(chart(title, [_k(name) for name in at], series, x_title="k", as_text=_figure))
+            charts.append(
+                chart(title, [metric_length(name) for name in at], series, x_title="k", as_text=_figure)
+            )
     return charts
 
 
@@ -185,11 +189,11 @@ def _of_segment(segment: Segment, recommender: Recommender, metric: str) -> Esti
 def _long_tail(evaluation: Evaluation, recommenders: Sequence[Recommender], names: Sequence[str]) -> Table:
     rows = tuple(
         (
-            Cell(metric_label(name), _LONG_TAIL[_kind(name)]),
+            Cell(metric_label(name), _LONG_TAIL[metric_kind(name)]),
             *(_cell(evaluation.metrics[recommender].get(name)) for recommender in recommenders),
         )
         for name in names
-        if _kind(name) in _LONG_TAIL
+        if metric_kind(name) in _LONG_TAIL
     )
     head = ("metric", *(_NAMES[recommender] for recommender in recommenders))
     return Table("What the lists of all judged users contain", head, rows)

@@ -10,7 +10,7 @@ from components.artifacts.evaluation import PER_USER_FILE, SCHEMA, Estimate, Rec
 from components.evaluate.champion import champion_of
 from components.evaluate.examples import examples_of
 from components.evaluate.judge import Case, Judge
-from components.evaluate.labels import BASELINE_PREFIX, CHAMPION_PREFIX
+from components.evaluate.labels import BASELINE_PREFIX, CHAMPION_PREFIX, metric_length
 from components.evaluate.options import FAILED, REJECTED, EvaluateOptions
 from components.evaluate.report import write_report
 from components.options import at_most_items
@@ -106,5 +106,5 @@ def _figures(metrics: Mapping[Recommender, Mapping[str, Estimate]], eval_k: int)
         f"{prefix}{name}": estimate.value
         for recommender, prefix in _PREFIXES.items()
         for name, estimate in metrics.get(recommender, {}).items()
-        if "_at_" not in name or name.endswith(f"_at_{eval_k}")
+        if metric_length(name) in ("", str(eval_k))
     }

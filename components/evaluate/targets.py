@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.matrix import InteractionMatrix, Shard
+from trainer.matrix import InteractionMatrix, Shard, kept_offsets
 from trainer.model import seen_of
 
 _HEAD_SHARE = 0.5
@@ -65,7 +65,7 @@ class Targets:
         Args:
             kept: (entries,) whether to keep an entry.
         """
-        offsets = np.concatenate([[0], np.cumsum(kept)])[self.indptr]
+        offsets = kept_offsets(self.indptr, kept)
         positions = np.flatnonzero(np.diff(offsets))
         left = type(self)(
             self.users[positions],

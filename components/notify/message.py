@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from components.artifacts.evaluation import Decision, Estimate, Evaluation, Recommender
-from components.evaluate.labels import metric_label
+from components.evaluate.labels import metric_label, metric_length
 from components.notify.facts import Facts, State
 
 # Slack refuses a message with a header of more than 150 characters, a text of more than 3,000 or more than 50
@@ -114,8 +114,8 @@ def _table(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _deciding(decision: Decision, names: Sequence[str]) -> list[str]:
-    _, _, length = decision.metric.partition("_at_")
-    others = [name for name in names if name.partition("_at_")[2] in ("", length) and name != decision.metric]
+    lengths = ("", metric_length(decision.metric))
+    others = [name for name in names if metric_length(name) in lengths and name != decision.metric]
     return [*(name for name in names if name == decision.metric), *others][:_ROWS]
 
 

@@ -12,12 +12,11 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-import google.auth
 import requests
 import urllib3
 from google.auth import exceptions
-from google.auth.transport.requests import AuthorizedSession
 
+from components.google_rest import google_session
 from components.limits import within
 from trainer.errors import WalsError, translated
 
@@ -154,7 +153,7 @@ def _secret(name: str) -> str:
         (exceptions.GoogleAuthError, lambda _: WalsError(f"{unread}: there are no valid credentials")),
         ((ValueError, KeyError, TypeError), lambda _: WalsError(f"{unread}: the answer is not a secret")),
     ):
-        with _session(endpoint).get(
+        with google_session(endpoint).get(
             f"{endpoint}/v1/{name}:access", timeout=_TIMEOUT, stream=True, allow_redirects=False
         ) as answer:
             if answer.status_code == requests.codes.forbidden:
@@ -168,11 +167,3 @@ def _secret(name: str) -> str:
         if len(body) > _LARGEST_SECRET:
             raise WalsError(f"{unread}: it is larger than a secret can be")
         return base64.b64decode(json.loads(body)["payload"]["data"], validate=True).decode("ascii")
-
-
-def _session(endpoint: str) -> requests.Session:
-    if endpoint.startswith("http://"):
-        return requests.Session()
-    credentials, _ = google.auth.default(scopes=_SCOPES)
-    session: requests.Session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
-    return session

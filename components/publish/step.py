@@ -19,6 +19,7 @@ from components.publish.options import PublishOptions
 from trainer.errors import InputError
 from trainer.files import begin_artifact, finish_artifact, identity, make_writable, replacing, sha256
 from trainer.model import Model
+from trainer.recommender import ranked_table
 from trainer.rules import Rules
 from trainer.vocabulary import Vocabulary
 
@@ -96,7 +97,7 @@ def _write_recommendations(
 
     def lists(block: NDArray[np.int64]) -> pa.Table:
         ranked = model.recommend(block, top_k, rules=rules)
-        return _ranked(("user_id", model.users, block), ("item_id", model.items), *ranked)
+        return ranked_table({"user_id": model.users.ids.take(block)}, {"item_id": model.items.ids}, *ranked)
 
     shards = _write_shards(folder, "part", users, _ROWS_PER_SHARD // top_k, lists)
     counts = {"rows": _rows(shards), "users": len(users), "top_k": top_k}
@@ -114,7 +115,8 @@ def _write_similar_items(options: PublishOptions, model: Model, rules: Rules, fo
 
     def lists(block: NDArray[np.int64]) -> pa.Table:
         ranked = model.similar_items(block, similar_k, rules=rules)
-        return _ranked(("item_id", model.items, block), ("similar_item_id", model.items), *ranked)
+        owners, listed = {"item_id": model.items.ids.take(block)}, {"similar_item_id": model.items.ids}
+        return ranked_table(owners, listed, *ranked)
 
     shards = _write_shards(folder, "part", items, _ROWS_PER_SHARD // similar_k, lists)
     counts = {"rows": _rows(shards), "items": len(items), "similar_k": similar_k}
@@ -226,31 +228,3 @@ def _write_shards(
 
 def _rows(shards: list[dict[str, Any]]) -> int:
     return sum(shard["rows"] for shard in shards)
-
-
-def _ranked(
-    of: tuple[str, Vocabulary, NDArray[np.int64]],
-    listed: tuple[str, Vocabulary],
-    indices: NDArray[np.int32],
-    scores: NDArray[np.float32],
-) -> pa.Table:
-    """Return ranked lists as a table with a row for each entry.
-
-    Args:
-        of: name of the column, ids and indices of those that the lists are of.
-        listed: name of the column and ids of what the lists hold.
-        indices: (n, k) indices, -1 where there is none.
-        scores: (n, k).
-    """
-    owner, owners, owner_indices = of
-    column, vocabulary = listed
-    there = indices >= 0
-    ranks = np.broadcast_to(np.arange(1, indices.shape[1] + 1, dtype=np.int32), indices.shape)
-    return pa.table(
-        {
-            owner: owners.ids.take(np.repeat(owner_indices, there.sum(axis=1))),
-            column: vocabulary.ids.take(indices[there]),
-            "score": pa.array(scores[there]),
-            "rank": pa.array(ranks[there]),
-        }
-    )

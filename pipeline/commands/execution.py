@@ -126,7 +126,6 @@ def run_here(
     """
     parameters = checked(pipeline, parameters)
     # Slow to import, which should not delay the error of a bad parameter.
-    from components.artifacts.catalogue import read_catalogue
     from components.artifacts.evaluation import SCHEMA, Evaluation
     from pipeline.display.results import decision_line, metrics_table, recommendations_table
     from pipeline.local.runs import LocalRuns, link_latest
@@ -154,10 +153,9 @@ def run_here(
     earlier = LocalRuns().earlier(LocalRuns().get(str(folder.absolute())))
     console.print(metrics_table(metrics, earlier.metrics if earlier else None))
     training = InteractionMatrix.open(outputs["prepare"].path("training"))
-    titles = read_catalogue(results["catalogue"]).titles()
     rules = {name: parameters[name] for name in ("max_per_category", "min_score")}
     known = open_model(results["model"], results["catalogue"], **rules)
-    console.print(recommendations_table(known.model, training, titles, _SHOWN, known.rules))
+    console.print(recommendations_table(known, training, _SHOWN))
     console.print(decision_line(evaluation.decision), soft_wrap=True)
     for name, path in results.items():
         print_line(console, f"{name:<16} {path}")

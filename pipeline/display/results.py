@@ -1,9 +1,10 @@
 """Tables of a run's results: metrics and recommended titles."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 
@@ -11,19 +12,11 @@ from components.artifacts.evaluation import Decision, Outcome
 from components.evaluate.labels import BASELINE_PREFIX, CHAMPION_PREFIX, metric_label, model_metrics
 from pipeline.display.output import PlainTable, plain
 from trainer.matrix import InteractionMatrix
-from trainer.model import Model
-from trainer.rules import NO_RULES, Rules
-
-Titles = Mapping[str, str]
+from trainer.recommender import Recommender
 
 # The prefix of a column's metrics, by its title.
 _COLUMNS = {"WALS": "", "champion": CHAMPION_PREFIX, "popularity": BASELINE_PREFIX}
 _STYLES: Mapping[Outcome, str] = {"blessed": "green", "rejected": "yellow"}
-
-
-def named(ids: Sequence[Any], titles: Titles) -> list[str]:
-    """Return the title of each id, or the id's text where it has none."""
-    return [titles.get(str(item), str(item)) for item in ids]
 
 
 def metrics_table(metrics: Mapping[str, float], last: Mapping[str, float] | None = None) -> PlainTable:
@@ -53,35 +46,31 @@ def decision_line(decision: Decision) -> RenderableType:
     return plain(f"{decision.outcome}: {decision.reason}", _STYLES[decision.outcome])
 
 
-def recommendations_table(
-    model: Model, training: InteractionMatrix, titles: Titles, shown: int, rules: Rules = NO_RULES
-) -> PlainTable:
-    """Return what three users rated best in training, and what is recommended to them within the rules.
+def recommendations_table(known: Recommender, training: InteractionMatrix, shown: int) -> PlainTable:
+    """Return what three users rated best in training, and what is recommended to them.
 
     The users are spread evenly over the vocabulary, so the same data always show the same users.
     """
     table = PlainTable(title="Recommendations", title_justify="left", show_lines=True)
     for column in ("user", "liked most", "recommended"):
         table.add_column(column)
+    model = known.model
     users = len(model.users)
     for user in sorted({users // 6, users // 2, users * 5 // 6}):
-        liked = model.items.take(_best_rated(training, user, shown))
-        recommended, _ = model.recommend([user], shown, rules=rules)
+        items, values = training.row(user)
+        liked = items[np.argsort(-values, kind="stable")[:shown]]
+        (recommended,), _ = model.recommend([user], shown, rules=known.rules)
         table.add_row(
             str(model.users.take(np.array([user]))[0]),
-            _lines(named(liked, titles)),
-            _lines(named(model.items.take(recommended[0][recommended[0] >= 0]), titles)),
+            _names(known, liked),
+            _names(known, recommended[recommended >= 0]),
         )
     return table
 
 
-def _lines(names: Sequence[str]) -> Group:
+def _names(known: Recommender, items: NDArray[Any]) -> Group:
+    """Return a line for each item: its title, or its id where that is unknown."""
+    ids = map(str, known.model.items.take(items))
+    titles = [None] * len(items) if known.titles is None else known.titles.take(pa.array(items)).to_pylist()
+    names = (item if title is None else title for item, title in zip(ids, titles, strict=True))
     return Group(*(plain(name, no_wrap=True, overflow="ellipsis") for name in names))
-
-
-def _best_rated(training: InteractionMatrix, user: int, shown: int) -> NDArray[Any]:
-    """Return the items that a user gave the highest values, best first."""
-    shard = next(shard for shard in training.by_row if shard.first <= user < shard.first + shard.rows)
-    entries = slice(*shard.indptr[user - shard.first : user - shard.first + 2])
-    best = np.argsort(-shard.values[entries], kind="stable")[:shown]
-    return shard.indices[entries][best]

@@ -47,7 +47,7 @@ def rewritten(folder: Path, part: str, table: pa.Table, rows: int | None = None)
 def test_what_is_written_is_read_in_the_order_of_the_ids(folder: Path) -> None:
     read = read_catalogue(folder)
     assert read.items.equals(ITEMS.take([1, 0, 2]))
-    assert read.titles() == {"7": "Seven", "é": "<b>E</b>"}
+    assert read.described(Vocabulary.of(["7", "é"]))["title"].to_pylist() == ["Seven", "<b>E</b>"]
     assert read.blocked is not None
     assert read.available is not None
     assert read.blocked.to_pylist() == ["10", "9"]

@@ -195,10 +195,10 @@ def crash(*_):
     raise KeyboardInterrupt
 
 
+# A registry on a file system is not copied.
+@pytest.mark.parametrize("address", ["gs", "s3"], indirect=True)
 def test_a_copy_is_checked_against_the_manifest(filled):
     registry, names = filled
-    if registry._store.folder:
-        pytest.skip("nothing is copied")
     source = registry._store
     source.remove(f"versions/{names[0]}/report.html")
     with pytest.raises(InputError, match="lacks a file"), registry.local(names[0], "report.html"):

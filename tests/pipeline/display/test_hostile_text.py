@@ -29,6 +29,7 @@ from trainer import task
 from trainer.config import TrainConfig
 from trainer.matrix import InteractionMatrix
 from trainer.model import Model, seen_of
+from trainer.recommender import Recommender
 from trainer.terminal import visible
 from trainer.vocabulary import Vocabulary
 
@@ -84,8 +85,9 @@ def test_ids_and_titles_are_shown_as_text(text: str, shown: str, wals: Wals, tmp
     assert not CONTROL.search(result.stdout)
     as_json = wals("recommend", "--model", tmp_path / "model", "--user", "other", "--json").json
     assert text in [row["item"] for row in as_json]
+    titles = pa.array([text if item == "other" else None for item in sorted([text, "other", "~third"])])
     console = terminal()
-    console.print(recommendations_table(model, training, {"other": text}, 2))
+    console.print(recommendations_table(Recommender(model, titles=titles), training, 2))
     assert written(console).count(shown) >= 2
     assert not CONTROL.search(written(console))
 
