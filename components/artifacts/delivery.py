@@ -17,6 +17,7 @@ class Delivery(Manifest):
         destination: BigQuery dataset whose tables have the rows of this version; "" if none.
         rows: rows that were loaded, by table; none if the dataset already had this version.
         vertex_model: version in Vertex AI's Model Registry, ``projects/…/models/ID@NUMBER``; "" if none.
+        vertex_endpoint: endpoint in Vertex AI that it is deployed to; "" if none.
         deleted_versions: versions that the registry no longer keeps.
     """
 
@@ -26,4 +27,5 @@ class Delivery(Manifest):
     destination: str
     rows: Mapping[str, Count]
     vertex_model: str
+    vertex_endpoint: str
     deleted_versions: tuple[str, ...]

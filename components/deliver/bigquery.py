@@ -87,7 +87,7 @@ def deliver_to_bigquery(
     version: str,
     *,
     expiration_days: int = 0,
-) -> dict[str, Any]:
+) -> Mapping[str, int]:
     """Replace the rows of a dataset's tables by those of a model, all at once.
 
     The files are loaded into staging tables, whose names come from the version, and one transaction replaces
@@ -103,8 +103,7 @@ def deliver_to_bigquery(
         expiration_days: days after which rows that no other delivery has replaced are deleted; 0 for never.
 
     Returns:
-        destination, version, rows (by table; empty if the dataset already had the version), bytes_billed and
-        slot_milliseconds.
+        The loaded rows by table; none if the dataset already had the version.
 
     Raises:
         InputError: an artifact is damaged, the dataset does not exist, or a table in it has other columns.
@@ -140,7 +139,7 @@ def deliver_to_bigquery(
         engine.keep(content.table.name, expiration_days)
         for name in content.staged:
             engine.drop(name)
-    return {"destination": destination, "version": version, "rows": rows, **engine.cost()}
+    return rows
 
 
 _DELIVERIES_LAYOUT = Layout(

@@ -3,24 +3,8 @@
 from typing import Any
 
 from components.artifacts.evaluation import Evaluation
+from components.artifacts.model_card import INTENDED_USE, LIMITS, SCHEMA
 from components.registry import Version
-from trainer.files import Schema
-
-SCHEMA = Schema("wals.model_card", 1)
-
-INTENDED_USE = (
-    "Lists of items for users from their past interactions, items similar to an item, and embeddings.",
-    "Scores order the items of one user; they are not probabilities.",
-    "It is not made for decisions about people.",
-)
-LIMITS = (
-    "Users and items without interactions in the training data are unknown to the model.",
-    "The metrics come from past interactions, which depend on what users were shown; they do not replace a "
-    "test with users.",
-    "Items with few interactions are estimated worse than popular ones; the segments of the evaluation show "
-    "how much.",
-    "The model contains the ids of users and their items, and needs the same protection as the interactions.",
-)
 
 
 def model_card(version: Version, evaluation: Evaluation, facts: dict[str, int]) -> dict[str, Any]:

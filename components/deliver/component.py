@@ -20,6 +20,10 @@ def deliver(
     delivery_expiration_days: int = 0,
     keep_versions: int = 10,
     vertex_model: str = "",
+    vertex_endpoint: str = "",
+    vertex_traffic: int = 100,
+    vertex_machine_type: str = "n1-standard-2",
+    vertex_max_replicas: int = 1,
     run: str = "",
 ) -> None:
     """Bring a blessed model to the registry, BigQuery and Vertex AI, and make it the champion."""

@@ -13,6 +13,8 @@ from trainer.errors import InputError
 
 _TABLES: tuple[Part, ...] = ("recommendations", "similar_items", "embeddings")
 
+_ALL_TRAFFIC = 100
+
 logger = logging.getLogger(__name__)
 
 
@@ -67,7 +69,8 @@ def _switch(
     with registry.claimed(name, force=force), contextlib.ExitStack() as copies:
         wanted = _TABLES if options.destination else ()
         parts = {part: copies.enter_context(registry.local(name, part)) for part in wanted}
-        return serve(options, registry, name, parts, replace)
+        # Whoever chooses a version wants that one to answer, not a share of its answers.
+        return serve(options, registry, name, parts, replace, _ALL_TRAFFIC)
 
 
 def serve(
@@ -76,8 +79,12 @@ def serve(
     name: str,
     parts: Mapping[Part, Path],
     replace: Callable[[], Champion],
+    traffic: int,
 ) -> Served:
-    """Make a version serve; the registry's pointer and the alias in Vertex AI are moved last.
+    """Make a version serve.
+
+    What takes minutes, may fail and changes nothing that serves comes first: the upload to Vertex AI and the
+    deployment without traffic. Then the tables, the registry's pointer, the alias and the traffic change.
 
     Args:
         options: where to deliver to.
@@ -85,12 +92,14 @@ def serve(
         name: name of the version.
         parts: the folders that the tables are made of.
         replace: moves the pointer to the version.
+        traffic: percent of the endpoint's traffic that the version gets.
     """
     if not options.vertex_model:
         rows = to_bigquery(options, name, parts)
         return Served(_logged(replace()), rows, "")
     # Slow to import, and few deliveries go there.
     from components.deliver.vertex import VertexRegistry
+    from components.deliver.vertex_endpoint import VertexEndpoint
 
     version = registry.version(name)
     if "saved_model" not in version.parts:
@@ -98,11 +107,16 @@ def serve(
             "vertex_model", options.vertex_model, f"requires a SavedModel, which {name} lacks", "omit it"
         )
     vertex = VertexRegistry(options.vertex_model)
-    # First, since it takes minutes, may fail, and changes nothing that serves.
     uploaded = vertex.upload(version, registry.folder(name))
+    endpoint = None
+    if options.vertex_endpoint:
+        endpoint = VertexEndpoint(options.vertex_endpoint, options.vertex_model)
+        endpoint.deploy(uploaded, name, options.vertex_machine_type, options.vertex_max_replicas)
     rows = to_bigquery(options, name, parts)
     champion = _logged(replace())
     vertex.move_alias(uploaded)
+    if endpoint:
+        endpoint.route(uploaded, traffic)
     return Served(champion, rows, uploaded)
 
 
@@ -113,7 +127,7 @@ def to_bigquery(options: DeliverOptions, version: str, parts: Mapping[Part, Path
     # Slow to import, and few deliveries go there.
     from components.deliver.bigquery import deliver_to_bigquery
 
-    delivered = deliver_to_bigquery(
+    return deliver_to_bigquery(
         options.destination,
         parts["recommendations"],
         parts["similar_items"],
@@ -121,8 +135,6 @@ def to_bigquery(options: DeliverOptions, version: str, parts: Mapping[Part, Path
         version,
         expiration_days=options.delivery_expiration_days,
     )
-    rows: Mapping[str, int] = delivered["rows"]
-    return rows
 
 
 def _logged(champion: Champion) -> Champion:

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from trainer.files import (
 from trainer.model import SCHEMA as MODEL_SCHEMA
 from trainer.model import Iteration
 from trainer.scratch import scratch_folder
+
+_SHOWN = ("version", "champion_before", "destination", "vertex_model", "vertex_endpoint")
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +62,12 @@ def deliver(
 ) -> dict[str, Any]:
     """Bring a model and what was made of it to where applications read it.
 
-    In this order: the files of the version into the registry, its manifest last; the tables of BigQuery,
-    replaced together; a version in Vertex AI's Model Registry; the pointer to the champion, if it is still
-    the model that this one was compared with; the alias ``champion`` in Vertex AI; and old versions are
-    deleted. Whatever interrupts it, the pointer names a complete version. Delivering the same artifacts again
-    is the same version, and completes what is missing.
+    In this order: the files of the version into the registry, its manifest last; a version in Vertex AI's
+    Model Registry, deployed to the endpoint without traffic; the tables of BigQuery, replaced together; the
+    pointer to the champion, if it is still the model that this one was compared with; the alias ``champion``
+    in Vertex AI; the traffic of the endpoint; and old versions are deleted. Whatever interrupts it, the
+    pointer names a complete version. Delivering the same artifacts again is the same version, and completes
+    what is missing.
 
     Args:
         options: where to deliver to; without a registry and a destination nothing is delivered.
@@ -78,8 +82,8 @@ def deliver(
         run: name of the run.
 
     Returns:
-        The artifact's metadata: version, champion_before, destination, vertex_model, checksum and
-        schema_version.
+        The artifact's metadata: version, champion_before, destination, vertex_model, vertex_endpoint,
+        checksum and schema_version.
 
     Raises:
         InputError: a folder is not the expected artifact, the evaluation rejected the model, or a place
@@ -107,8 +111,7 @@ def deliver(
     outcome = _deliver(options, judged, parts, digest, run)
     content = outcome.model_dump(mode="json")
     finish_artifact(delivery, SCHEMA, content)
-    shown = {name: content[name] for name in ("version", "champion_before", "destination", "vertex_model")}
-    return {**shown, **identity(SCHEMA, content)}
+    return {**{name: content[name] for name in _SHOWN}, **identity(SCHEMA, content)}
 
 
 def _deliver(
@@ -124,6 +127,7 @@ def _deliver(
             destination=options.destination,
             rows=to_bigquery(options, digest[:16], parts),
             vertex_model="",
+            vertex_endpoint="",
             deleted_versions=(),
         )
     registry = open_registry(options.registry)
@@ -134,7 +138,8 @@ def _deliver(
         _check_champion(registry, champion, version, judged)
         _add(registry, version, judged, parts, run)
         logger.info("version %s is in %s", version, registry.address)
-        served = serve(options, registry, version, parts, lambda: registry.promote(version, champion))
+        replace = partial(registry.promote, version, champion)
+        served = serve(options, registry, version, parts, replace, options.vertex_traffic)
         deleted = registry.retain(options.keep_versions)
     # A repeated delivery finds its own version.
     before = champion and (champion.previous if champion.version == version else champion.version)
@@ -145,6 +150,7 @@ def _deliver(
         destination=options.destination,
         rows=served.rows,
         vertex_model=served.vertex_model,
+        vertex_endpoint=options.vertex_endpoint,
         deleted_versions=tuple(deleted),
     )
 

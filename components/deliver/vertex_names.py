@@ -1,21 +1,20 @@
-"""Names of models in Vertex AI's Model Registry, checked before any request is made."""
+"""Names of models and endpoints in Vertex AI, checked before any request is made."""
 
 import re
 from typing import NamedTuple
 
 from trainer.errors import InputError
 
-_MODEL = re.compile(
-    r"(?P<parent>projects/(?P<project>[a-z0-9.:-]+)/locations/(?P<region>[a-z]+-[a-z]+\d+))"
-    r"/models/(?P<id>[a-z0-9_][a-z0-9_-]{0,62})"
-)
+_PARENT = r"(?P<parent>projects/[a-z0-9.:-]+/locations/(?P<region>[a-z]+-[a-z]+\d+))"
+_MODEL = re.compile(rf"{_PARENT}/models/(?P<id>[a-z0-9_][a-z0-9_-]{{0,62}})")
+_ENDPOINT = re.compile(rf"{_PARENT}/endpoints/(?P<id>[a-z0-9][a-z0-9-]{{0,62}})")
 
 
-class VertexModel(NamedTuple):
-    """A model in Vertex AI's Model Registry.
+class Resource(NamedTuple):
+    """A model or an endpoint in Vertex AI.
 
     Attributes:
-        name: ``projects/PROJECT/locations/REGION/models/ID``.
+        name: ``projects/PROJECT/locations/REGION/KIND/ID``.
         parent: ``projects/PROJECT/locations/REGION``.
         region: region of Vertex AI.
         id: the last part of the name.
@@ -33,7 +32,13 @@ def check_model(name: str) -> None:
         model_of(name)
 
 
-def model_of(name: str) -> VertexModel:
+def check_endpoint(name: str) -> None:
+    """Refuse a text that is neither the resource name of an endpoint nor ""."""
+    if name:
+        endpoint_of(name)
+
+
+def model_of(name: str) -> Resource:
     """Return the model with a resource name.
 
     Raises:
@@ -47,4 +52,21 @@ def model_of(name: str) -> VertexModel:
             "is not the name of a model in Vertex AI",
             "give projects/PROJECT/locations/REGION/models/ID, with an ID of a-z, 0-9, _ and -",
         )
-    return VertexModel(name, match["parent"], match["region"], match["id"])
+    return Resource(name, **match.groupdict())
+
+
+def endpoint_of(name: str) -> Resource:
+    """Return the endpoint with a resource name.
+
+    Raises:
+        InputError: the text is not such a name.
+    """
+    match = _ENDPOINT.fullmatch(name)
+    if not match:
+        raise InputError(
+            "vertex_endpoint",
+            name,
+            "is not the name of an endpoint in Vertex AI",
+            "give projects/PROJECT/locations/REGION/endpoints/ID",
+        )
+    return Resource(name, **match.groupdict())

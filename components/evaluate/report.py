@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 
 from components.artifacts.evaluation import Estimate, Evaluation, Recommender, Segment
+from components.artifacts.model_card import INTENDED_USE, LIMITS
 from components.evaluate.examples import Examples
 from components.evaluate.labels import metric_kind, metric_label, metric_length
 from components.evaluate.palette import Palette
@@ -73,6 +74,8 @@ def write_report(evaluation: Evaluation, examples: Examples, path: Path) -> None
         examples=examples,
         palette=Palette(examples.items()),
         parameters=_pairs("Parameters of the training", evaluation.parameters.items()),
+        intended_use=INTENDED_USE,
+        limits=LIMITS,
         facts=_pairs("What the model was trained and judged on", _facts(evaluation)),
     )
 

@@ -125,6 +125,39 @@ resource "google_bigquery_dataset_iam_member" "operators_staging" {
   member     = each.value
 }
 
+# `wals models promote` and `rollback` replace the rows of a delivery, with the operator's own credentials.
+resource "google_bigquery_dataset_iam_member" "operators_deliver" {
+  for_each = {
+    for pair in setproduct(var.delivery_datasets, var.operators) : join(" ", pair) => pair
+  }
+  dataset_id = each.value[0]
+  role       = "roles/bigquery.dataEditor"
+  member     = each.value[1]
+}
+
+resource "google_project_iam_member" "operators_jobs" {
+  for_each = length(var.delivery_datasets) == 0 ? [] : var.operators
+  project  = var.project
+  role     = "roles/bigquery.jobUser"
+  member   = each.value
+}
+
+resource "google_project_iam_member" "operators_read" {
+  for_each = length(var.delivery_datasets) == 0 ? [] : var.operators
+  project  = var.project
+  role     = "roles/bigquery.readSessionUser"
+  member   = each.value
+}
+
+# `wals check` looks up the secret, but cannot read it.
+resource "google_secret_manager_secret_iam_member" "operators" {
+  for_each   = var.webhook_secret == null ? [] : var.operators
+  secret_id  = var.webhook_secret
+  role       = "roles/secretmanager.viewer"
+  member     = each.value
+  depends_on = [google_project_service.enabled]
+}
+
 resource "google_service_account_iam_member" "submitters" {
   for_each           = local.submitters
   service_account_id = google_service_account.steps.name

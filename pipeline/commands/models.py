@@ -40,6 +40,10 @@ def _place_options(command: Command) -> Command:
     command = click.option(
         "--vertex-model", help="Model in Vertex AI whose alias champion moves too; the config's if omitted."
     )(command)
+    command = click.option(
+        "--vertex-endpoint",
+        help="Endpoint of Vertex AI where the version gets all traffic; the config's if omitted.",
+    )(command)
     return click.option(
         "--destination", help="BigQuery dataset whose tables are replaced too; the config's if omitted."
     )(command)
@@ -143,11 +147,18 @@ def promote_command(
     registry: str | None,
     destination: str | None,
     vertex_model: str | None,
+    vertex_endpoint: str | None,
     force: bool,
     as_json: bool,
 ) -> None:
     """Make a version the champion."""
-    options = _options(config, registry=registry, destination=destination, vertex_model=vertex_model)
+    options = _options(
+        config,
+        registry=registry,
+        destination=destination,
+        vertex_model=vertex_model,
+        vertex_endpoint=vertex_endpoint,
+    )
     _show_served(options, promote_version(options, version, force=force), as_json)
 
 
@@ -161,11 +172,18 @@ def rollback_command(
     registry: str | None,
     destination: str | None,
     vertex_model: str | None,
+    vertex_endpoint: str | None,
     force: bool,
     as_json: bool,
 ) -> None:
     """Make the version before the champion the champion again."""
-    options = _options(config, registry=registry, destination=destination, vertex_model=vertex_model)
+    options = _options(
+        config,
+        registry=registry,
+        destination=destination,
+        vertex_model=vertex_model,
+        vertex_endpoint=vertex_endpoint,
+    )
     _show_served(options, roll_back(options, force=force), as_json)
 
 
@@ -201,13 +219,17 @@ def _served(registry: Registry) -> list[str]:
 def _show_served(options: DeliverOptions, served: Served, as_json: bool) -> None:
     champion = served.champion
     if as_json:
-        places = {"destination": options.destination, "vertex_model": served.vertex_model}
+        places = {
+            "destination": options.destination,
+            "vertex_model": served.vertex_model,
+            "vertex_endpoint": options.vertex_endpoint,
+        }
         print_json({**champion.model_dump(exclude={"history"}), **places})
         return
     echo(f"champion {champion.version} since {_local(champion.promoted)}")
     if champion.previous:
         echo(f"before   {champion.previous}")
-    elsewhere = list(filter(None, (options.destination, served.vertex_model)))
+    elsewhere = list(filter(None, (options.destination, served.vertex_model, options.vertex_endpoint)))
     for place in elsewhere:
         echo(f"serves   {place}")
     if not elsewhere:

@@ -126,6 +126,22 @@ def test_operators_may_look_up_every_dataset_that_they_check(parsed: dict[str, l
     assert sorted(looked_up) == ["${each.value[0]}", "${google_bigquery_dataset.staging.dataset_id}"]
 
 
+def test_operators_may_go_back_to_another_version_in_every_dataset(parsed: dict[str, list[Any]]) -> None:
+    grants = resources(parsed, "google_bigquery_dataset_iam_member")
+    deliveries = {
+        name: grant["role"]
+        for name, grant in grants.items()
+        if "var.delivery_datasets" in grant.get("for_each", "")
+    }
+    assert deliveries == dict.fromkeys(("steps_deliver", "operators_deliver"), "roles/bigquery.dataEditor")
+    jobs = {
+        grant["role"]
+        for grant in resources(parsed, "google_project_iam_member").values()
+        if "var.delivery_datasets" in grant.get("for_each", "")
+    }
+    assert jobs == {"roles/bigquery.jobUser", "roles/bigquery.readSessionUser"}
+
+
 def test_the_output_is_the_platform_of_an_environment(parsed: dict[str, list[Any]]) -> None:
     (platform,) = [body for name, body in named(parsed["output"]).items() if name == "platform"]
     assert set(platform["value"]) <= set(Vertex.model_fields)

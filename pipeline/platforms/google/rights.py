@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -18,7 +18,9 @@ from pipeline.platforms.network import REQUEST_SECONDS
 from trainer.errors import InputError, WalsError, translated
 
 _BUCKET_RIGHTS = ("storage.objects.create", "storage.objects.get", "storage.objects.list")
-_ONCE: dict[str, Any] = {"timeout": REQUEST_SECONDS, "retry": None}
+ONCE: dict[str, Any] = {"timeout": REQUEST_SECONDS, "retry": None}
+"""Arguments of the clients' requests, which are sent once and with a time limit."""
+
 _READERS = {"bq": "roles/bigquery.dataViewer", "gs": "roles/storage.objectViewer"}
 
 
@@ -34,16 +36,31 @@ def look_for_root(platform: Vertex, credentials: Credentials, findings: Findings
     root = platform.pipeline_root
     client = storage.Client(project=platform.project, credentials=credentials)
     bucket = client.bucket(root.removeprefix("gs://").partition("/")[0])
-    with findings.noted(), _google_errors("pipeline_root", root, "roles/storage.objectUser"):
-        held = bucket.test_iam_permissions(list(_BUCKET_RIGHTS), **_ONCE)
-        missing = [right for right in _BUCKET_RIGHTS if right not in held]
-        if missing:
-            raise InputError(
-                "pipeline_root",
-                root,
-                f"denies you access: {', '.join(missing)} missing",
-                "ask for roles/storage.objectUser on the bucket",
-            )
+    with findings.noted(), google_errors("pipeline_root", root, "roles/storage.objectUser"):
+        check_rights(bucket, "pipeline_root", root, _BUCKET_RIGHTS)
+
+
+def check_rights(
+    bucket: Any, field: str, value: str, rights: Sequence[str], *, optional: str = ""
+) -> list[str]:
+    """Check that the user has permissions on a bucket, and return those held.
+
+    Args:
+        bucket: the bucket.
+        field: parameter that names it, for the error.
+        value: the parameter's value.
+        rights: permissions that are required.
+        optional: another one to ask for.
+
+    Raises:
+        InputError: one is missing.
+    """
+    held: list[str] = bucket.test_iam_permissions([*rights, *filter(None, [optional])], **ONCE)
+    missing = [right for right in rights if right not in held]
+    if missing:
+        problem = f"denies you access: {', '.join(missing)} missing"
+        raise InputError(field, value, problem, "ask for roles/storage.objectUser on the bucket")
+    return held
 
 
 def look_for_data(credentials: Credentials, parameters: Mapping[str, Any], findings: Findings) -> None:
@@ -57,13 +74,13 @@ def look_for_data(credentials: Credentials, parameters: Mapping[str, Any], findi
     for field in ("source", *ITEM_SOURCES):
         place = parameters.get(field, "")
         if place.startswith("gs://"):
-            with findings.noted(), _google_errors(field, place, _READERS["gs"]):
+            with findings.noted(), google_errors(field, place, _READERS["gs"]):
                 _find_objects(credentials, field, place)
         elif place.startswith("bq://") and field == "source":
             _look_in_bigquery(credentials, place, parameters, findings)
         elif place.startswith("bq://"):
             client, name = _bigquery(credentials, place, "", parameters)
-            with findings.noted(), _google_errors(field, place, _READERS["bq"]):
+            with findings.noted(), google_errors(field, place, _READERS["bq"]):
                 _find_table(client, field, place, name)
 
 
@@ -92,15 +109,15 @@ def _look_in_bigquery(
     location = ""
     with findings.noted():
         if query:
-            with _google_errors("query", query, f"roles/bigquery.jobUser and {_READERS['bq']}"):
+            with google_errors("query", query, f"roles/bigquery.jobUser and {_READERS['bq']}"):
                 config = bigquery.QueryJobConfig(dry_run=True)
-                location = client.query(query, config, job_retry=None, **_ONCE).location
+                location = client.query(query, config, job_retry=None, **ONCE).location
         else:
-            with _google_errors("source", source, _READERS["bq"]):
+            with google_errors("source", source, _READERS["bq"]):
                 location = _find_table(client, "source", source, name)
     if staging:
-        with findings.noted(), _google_errors("staging_dataset", staging, "roles/bigquery.dataEditor"):
-            there = client.get_dataset(staging, **_ONCE).location
+        with findings.noted(), google_errors("staging_dataset", staging, "roles/bigquery.dataEditor"):
+            there = client.get_dataset(staging, **ONCE).location
             if location and there and location.lower() != there.lower():
                 raise InputError(
                     "staging_dataset",
@@ -113,11 +130,11 @@ def _look_in_bigquery(
 def _find_table(client: Any, field: str, source: str, name: str) -> str:
     """Return the location of a table, or of those that match a wildcard."""
     if not name.endswith("*"):
-        return client.get_table(name, **_ONCE).location or ""
+        return client.get_table(name, **ONCE).location or ""
     dataset, _, prefix = name.rstrip("*").rpartition(".")
-    if not any(table.table_id.startswith(prefix) for table in client.list_tables(dataset, **_ONCE)):
+    if not any(table.table_id.startswith(prefix) for table in client.list_tables(dataset, **ONCE)):
         raise InputError(field, source, "matches no table", f"give a pattern of tables in {dataset}")
-    return client.get_dataset(dataset, **_ONCE).location or ""
+    return client.get_dataset(dataset, **ONCE).location or ""
 
 
 def _find_objects(credentials: Credentials, field: str, source: str) -> None:
@@ -126,18 +143,18 @@ def _find_objects(credentials: Credentials, field: str, source: str) -> None:
     client = storage.Client(project="", credentials=credentials)
     name, _, path = source.removeprefix("gs://").partition("/")
     if "*" in path:
-        listed = client.list_blobs(name, prefix=path.partition("*")[0], match_glob=path, **_ONCE)
+        listed = client.list_blobs(name, prefix=path.partition("*")[0], match_glob=path, **ONCE)
         # A server that does not support patterns lists more than the matches.
         found = any(fnmatchcase(blob.name, path) for blob in listed)
     else:
         folder = f"{path.rstrip('/')}/" if path else ""
-        found = bool(path) and client.bucket(name).blob(path).exists(**_ONCE)
-        found = found or any(client.list_blobs(name, prefix=folder, max_results=1, **_ONCE))
+        found = bool(path) and client.bucket(name).blob(path).exists(**ONCE)
+        found = found or any(client.list_blobs(name, prefix=folder, max_results=1, **ONCE))
     if not found:
         raise InputError(field, source, "has no objects", "check the path")
 
 
-def _google_errors(field: str, value: str, roles: str) -> contextlib.AbstractContextManager[None]:
+def google_errors(field: str, value: str, roles: str) -> contextlib.AbstractContextManager[None]:
     """Return a context that turns Google Cloud's errors about a value into one line."""
     return translated(
         (

@@ -37,6 +37,7 @@ from pipeline.platforms.kubeflow.logs import failure, step_lines
 from pipeline.platforms.kubeflow.metadata import read_artifact, run_artifacts
 from pipeline.platforms.kubeflow.records import FINGERPRINT, run_of, schedule_of
 from pipeline.platforms.network import CONNECT_SECONDS, TIMEOUT
+from pipeline.platforms.registries import look_for_registry
 from pipeline.platforms.tasks import (
     EVALUATION,
     HTML,
@@ -95,19 +96,24 @@ class KubeflowBackend:
         gpus: Sequence[Gpus],  # noqa: ARG002
         findings: Findings,
     ) -> None:
-        """Note problems of the server and its version, and missing data on Google Cloud.
+        """Note problems of the server and its version, the registry, and what is missing on Google Cloud.
 
         GPUs are not checked: pods wait until a node has them.
         """
         with findings.noted():
             self.reach()
-        # Slow to import, and many servers read their data elsewhere.
+        look_for_registry(parameters.get("registry", ""), findings)
+        # Slow to import, and many servers read and deliver their data elsewhere.
+        from pipeline.platforms.google.deliveries import is_delivered_on_google_cloud, look_for_deliveries
         from pipeline.platforms.google.rights import is_on_google_cloud, look_for_data
 
-        if any(is_on_google_cloud(parameters.get(name, "")) for name in ("source", *ITEM_SOURCES)):
+        sources = (parameters.get(name, "") for name in ("source", *ITEM_SOURCES))
+        if any(map(is_on_google_cloud, sources)) or is_delivered_on_google_cloud(parameters):
             from pipeline.platforms.google.credentials import google_credentials
 
-            look_for_data(google_credentials(""), parameters, findings)
+            credentials = google_credentials("")
+            look_for_data(credentials, parameters, findings)
+            look_for_deliveries(credentials, parameters, findings)
 
     def run_request(self, job: Job) -> dict[str, Any]:
         """Return the ``V2beta1Run`` that :meth:`submit` sends, without its experiment, as JSON values."""

@@ -34,6 +34,7 @@ from pipeline.platforms.backend import (
 from pipeline.platforms.environments import Vertex
 from pipeline.platforms.findings import Findings
 from pipeline.platforms.google.credentials import REFUSED, google_credentials
+from pipeline.platforms.google.deliveries import look_for_deliveries
 from pipeline.platforms.google.rights import is_on_google_cloud, look_for_data, look_for_root
 from pipeline.platforms.google.templates import (
     read_object,
@@ -42,6 +43,7 @@ from pipeline.platforms.google.templates import (
     upload_to_registry,
 )
 from pipeline.platforms.network import CONNECT_SECONDS, REQUEST_SECONDS, TIMEOUT, AccessError
+from pipeline.platforms.registries import look_for_registry
 from pipeline.platforms.vertex.experiments import add_to_experiment, ensure_experiment
 from pipeline.platforms.vertex.job_requests import cron_of, parent_of, pipeline_job_request, schedule_request
 from pipeline.platforms.vertex.logs import JobLine, job_lines
@@ -110,7 +112,7 @@ class VertexBackend:
             within(CONNECT_SECONDS, ask, failure)
 
     def check(self, parameters: Mapping[str, Any], gpus: Sequence[Gpus], findings: Findings) -> None:
-        """Note if the bucket, a source, the staging dataset, a permission on them or a quota is missing."""
+        """Note if the bucket, a source, a place to deliver to, a permission on them or a quota is missing."""
         # Vertex AI mounts buckets under /gcs.
         findings.problems += [
             InputError(name, place, "cannot be reached from Vertex AI", "give gs://BUCKET/PATH or bq://")
@@ -118,8 +120,15 @@ class VertexBackend:
             if (place := parameters.get(name, ""))
             and not (is_on_google_cloud(place) or place.startswith("/gcs/"))
         ]
+        registry = re.sub("^/gcs/", "gs://", parameters.get("registry", ""))
+        if registry and "://" not in registry:
+            findings.problems.append(
+                InputError("registry", registry, "is gone after the run", "give gs://BUCKET/PATH")
+            )
         look_for_root(self._platform, self._credentials, findings)
         look_for_data(self._credentials, parameters, findings)
+        look_for_registry(registry, findings)
+        look_for_deliveries(self._credentials, {**parameters, "registry": registry}, findings)
         look_for_quotas(self._platform, self._credentials, gpus, findings)
 
     def run_request(self, job: Job) -> dict[str, Any]:

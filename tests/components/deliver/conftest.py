@@ -14,8 +14,10 @@ from components.artifacts.evaluation import (
     Evaluation,
     Holdout,
 )
+from components.deliver import vertex_rest
 from components.deliver.options import DeliverOptions
 from components.deliver.step import deliver
+from tests.components.deliver.model_server import model_server
 from trainer.config import TrainConfig
 from trainer.files import Schema, finish_artifact
 from trainer.model import Iteration, Model, Seen
@@ -94,3 +96,12 @@ def write_artifacts(root, seed=0, *, champion=None, outcome="blessed", refit=Tru
 def artifacts(tmp_path):
     """The artifacts of a run without a champion."""
     return write_artifacts(tmp_path / "run")
+
+
+@pytest.fixture
+def server(bucket, monkeypatch):
+    """A Model Registry without models, and an endpoint where nothing is deployed."""
+    monkeypatch.setattr(vertex_rest, "_POLL_SECONDS", 0.01)
+    with model_server(bucket) as (server, address):
+        monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM", address)
+        yield server

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from components.artifacts.delivery import SCHEMA, Delivery
+from components.artifacts.model_card import INTENDED_USE, LIMITS
 from components.registry import open_registry
 from components.registry.manifests import CLAIM_SCHEMA, Claim, digest_of, version_name
 from tests.components.deliver.conftest import write_artifacts
@@ -42,6 +43,7 @@ def test_the_first_delivery(artifacts, tmp_path):
         destination="",
         rows={},
         vertex_model="",
+        vertex_endpoint="",
         deleted_versions=(),
     )
 
@@ -57,8 +59,7 @@ def test_the_card_says_what_was_judged(artifacts, tmp_path):
     assert "1 more iterations" in oldest["refit"]
     assert "the judged model itself" in newest["refit"]
     for card in (newest, oldest):
-        assert card["intended_use"]
-        assert card["limits"]
+        assert (card["intended_use"], card["limits"]) == (list(INTENDED_USE), list(LIMITS))
 
 
 def card_of(address, name):

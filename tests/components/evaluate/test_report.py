@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from components.artifacts.evaluation import Decision, Estimate, Evaluation
+from components.artifacts.model_card import INTENDED_USE, LIMITS
 from components.evaluate.examples import Examples
 from components.evaluate.report import write_report
 from tests.components.reports.pages import LONG, SCRIPT, estimates, evaluation, examples
@@ -91,6 +92,11 @@ def test_the_first_model_has_no_champion_and_needs_no_examples(tmp_path: Path) -
     assert "no champion" in text
     for absent in ("champion 0", "Example users", "Similar items", "Segments", "Long tail"):
         assert absent not in text
+
+
+def test_the_model_card_has_the_words_of_the_delivered_one(written: Path) -> None:
+    text = read(written)
+    assert [sentence for sentence in (*INTENDED_USE, *LIMITS) if sentence not in text] == []
 
 
 def test_a_long_training_is_thinned_out(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_back_to_the_one_before_and_to_any_other(wals: Wals, delivered: Any) -> 
     assert open_registry(delivered.address).serving().version == delivered.names[1]
     promoted = wals("models", "promote", delivered.names[2], "--registry", delivered.address, "--json").json
     assert (promoted["version"], promoted["previous"]) == (delivered.names[2], delivered.names[1])
-    assert (promoted["destination"], promoted["vertex_model"]) == ("", "")
+    assert [promoted[place] for place in ("destination", "vertex_model", "vertex_endpoint")] == [""] * 3
 
 
 def test_the_registry_of_an_environment(wals: Wals, delivered: Any, tmp_path: Path) -> None:
@@ -101,6 +101,17 @@ def test_the_registry_of_an_environment(wals: Wals, delivered: Any, tmp_path: Pa
         (
             ("rollback", "--registry", "FULL", "--vertex-model", "shop"),
             "vertex_model 'shop': is not the name of a model in Vertex AI; ",
+        ),
+        (
+            (
+                "promote",
+                "LAST",
+                "--registry",
+                "FULL",
+                "--vertex-endpoint",
+                "projects/p/locations/us-central1/endpoints/1",
+            ),
+            "endpoints/1': requires vertex_model, whose versions are deployed; set vertex_model",
         ),
     ],
 )
