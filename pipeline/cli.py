@@ -9,6 +9,7 @@ from typing import Any
 import rich_click as click
 
 from pipeline.display.output import PlainFormatter, echo
+from pipeline.platforms.network import deadline
 from trainer.errors import WalsError, failure_of_machine
 
 _COMMANDS = {
@@ -99,9 +100,9 @@ def run_command(command: click.Command, arguments: list[str], name: str) -> int:
         # In any position, since people append it to a command line that has failed.
         rest = [argument for argument in arguments if argument != "--debug"]
         first = ["--debug"] if isinstance(command, click.Group) else []
-        return int(command.main([*first, *rest], prog_name=name, standalone_mode=False) or 0)
+        return _called(command, [*first, *rest], name)
     try:
-        return int(command.main(arguments, prog_name=name, standalone_mode=False) or 0)
+        return _called(command, arguments, name)
     except click.ClickException as error:
         return _fail(name, error.format_message(), 2)
     except WalsError as error:
@@ -117,6 +118,11 @@ def run_command(command: click.Command, arguments: list[str], name: str) -> int:
         return _fail(
             name, f"bug: {type(error).__name__}: {error}; run the command again with --debug and report it", 1
         )
+
+
+def _called(command: click.Command, arguments: list[str], name: str) -> int:
+    with deadline():
+        return int(command.main(arguments, prog_name=name, standalone_mode=False) or 0)
 
 
 def _fail(name: str, message: str, exit_code: int) -> int:

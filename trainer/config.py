@@ -70,11 +70,14 @@ class TrainConfig(Options):
     regularization: float = Field(
         default=0.003,
         ge=0,
+        le=1e9,
         description="Strength of the L2 regularisation, lambda.",
         json_schema_extra=_MODEL,
     )
     regularization_exponent: float = Field(
         default=1.0,
+        ge=-10,
+        le=10,
         description="How lambda grows with a row's n interactions: (n + w0 N)^nu, with N the rows of the "
         "other side; 0 gives all rows the same lambda.",
         json_schema_extra=_MODEL,
@@ -82,6 +85,7 @@ class TrainConfig(Options):
     unobs_weight: float = Field(
         default=0.1,
         ge=0,
+        le=1e6,
         description="Weight w0 of the pairs without an interaction, whose target is 0.",
         json_schema_extra=_MODEL,
     )
@@ -94,6 +98,7 @@ class TrainConfig(Options):
     alpha: float = Field(
         default=0.0,
         ge=0,
+        le=1e6,
         description="Confidence per unit of value, for implicit feedback.",
         json_schema_extra=_MODEL,
     )
@@ -105,17 +110,21 @@ class TrainConfig(Options):
     feature_wt_factor: float = Field(
         default=130.0,
         ge=0,
+        le=1e9,
         description="Factor of the linear weighting, feature_wt_factor / n.",
         json_schema_extra=_MODEL,
     )
     feature_wt_exp: float = Field(
         default=0.08,
+        ge=-10,
+        le=10,
         description="Exponent of the log weighting, (1 / n)^feature_wt_exp.",
         json_schema_extra=_MODEL,
     )
     init_stddev: float = Field(
         default=0.1,
-        gt=0,
+        ge=1e-6,
+        le=1e3,
         description="Standard deviation sigma of the initial item factors, which are N(0, sigma / sqrt(d)).",
         json_schema_extra=_TRAINING,
     )
@@ -143,6 +152,7 @@ class TrainConfig(Options):
     min_rel_progress: float = Field(
         default=0.0,
         ge=0,
+        le=1,
         description="Stop when an iteration improves the objective by less than this share; 0 never stops.",
         json_schema_extra=_TRAINING,
     )

@@ -54,11 +54,19 @@ class InputError(WalsError):
             remedy: what to do instead, as an imperative.
         """
         # Before it is cut, which could leave half of a password.
-        shown = without_credentials(repr(value))
+        shown = without_credentials(_shown(value))
         if len(shown) > 120:
             shown = shown[:117] + "..."
         super().__init__(f"{field} {shown}: {problem}; {remedy}")
         self.field, self.value, self.problem, self.remedy = field, value, problem, remedy
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except ValueError:
+        # Python writes no integer of thousands of digits.
+        return "a number of thousands of digits"
 
 
 class CombinedInputError(InputError):
@@ -104,11 +112,17 @@ _OF_THE_MACHINE = {
     errno.EROFS: "use a folder that can be written",
     errno.EIO: "check the disk",
     errno.EMFILE: "raise the limit of open files",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ENOTDIR: "give a folder",
+    errno.ELOOP: "fix the link",
 }
 
 
 def failure_of_machine(error: BaseException) -> WalsError | None:
-    """Return the error for a full or broken disk or too little memory; None for another failure, a bug."""
+    """Return the error for a full or broken disk, a path that cannot be, or too little memory.
+
+    Another failure is a bug, and yields None.
+    """
     if isinstance(error, MemoryError):
         detail = f" ({error})" if str(error) else ""
         return WalsError(f"out of memory{detail}; use a machine with more, or lower latent_factors")

@@ -326,7 +326,7 @@ def read_identified(folder: Path, schema: Schema, model: type[ManifestModel]) ->
         remedy = "give a folder that a finished run wrote"
         return InputError(schema.name, str(folder), f"has no {MANIFEST}", remedy)
 
-    with translated((FileNotFoundError, missing)):
+    with translated(((FileNotFoundError, NotADirectoryError), missing)):
         if path.stat().st_size > _LARGEST_MANIFEST:
             raise InputError(schema.name, str(path), f"is larger than {_LARGEST_MANIFEST:,} bytes", _RESTORE)
         content = path.read_bytes()

@@ -277,8 +277,9 @@ def _remedy(
         return "give another value"
     if choices := choices_of(field.annotation):
         return f"choose from {', '.join(map(str, choices))}"
-    if field.annotation in (int, float):
-        noun = "an integer" if field.annotation is int else "a number"
+    number = {int, float} & {field.annotation, *get_args(field.annotation)}
+    if number:
+        noun = "an integer" if number == {int} else "a number"
         return f"give {noun} {Bounds.of(field)}".rstrip()
     if kind == "string_pattern_mismatch" and field.description:
         return f"expected: {field.description.rstrip('.')}"

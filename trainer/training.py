@@ -15,7 +15,7 @@ from trainer.model import Iteration, Model, check_finite, seen_of
 from trainer.progress import progress
 from trainer.solvers import make_solver
 from trainer.vocabulary import Vocabulary
-from trainer.weighting import Problem
+from trainer.weighting import Problem, too_small
 
 logger = logging.getLogger(__name__)
 
@@ -75,9 +75,7 @@ def fit(
             objective = loss + _penalty(problem.users.regularization, user_factors)
             seconds = time.perf_counter() - began
             if not np.isfinite(objective):
-                raise InputError(
-                    "regularization", config.regularization, "lets the factors overflow float32", "raise it"
-                )
+                raise too_small(config.regularization, "lets the factors overflow float32")
             model = Model(config, user_factors, item_factors, users, items, seen, tuple(history))
             metric = validation(model) if validation else None
             history.append(Iteration(len(history) + 1, objective, seconds, metric))

@@ -148,6 +148,17 @@ def scaled_regularization(config: TrainConfig, counts: NDArray[np.int64], others
     return _finite("regularization", config.regularization, scaled)
 
 
+def too_small(regularization: float, problem: str) -> InputError:
+    """Return the error for equations that cannot be solved in single precision.
+
+    Args:
+        regularization: lambda, as given or scaled for a row.
+        problem: what comes of it.
+    """
+    remedy = "raise it, or lower unobs_weight, alpha or feature_wt_factor"
+    return InputError("regularization", float(f"{regularization:.6g}"), problem, remedy)
+
+
 def _finite(field: str, value: float, result: NDArray[np.floating]) -> NDArray[np.float32]:
     if not np.all(np.abs(result) <= np.finfo(np.float32).max):
         raise InputError(field, value, "makes weights overflow", "give a value closer to 0")

@@ -24,6 +24,7 @@ class EvaluateOptions(RegistryOptions, RankingOptions):
     min_gain: float = Field(
         default=0.0,
         ge=-1,
+        le=1000,
         description="Relative gain over the champion that is required; a negative one allows a loss.",
         json_schema_extra=_DECISION,
     )
@@ -42,6 +43,7 @@ class EvaluateOptions(RegistryOptions, RankingOptions):
     min_over_popularity: float = Field(
         default=0.0,
         ge=-1,
+        le=1000,
         description="Relative gain over the popularity baseline that is required.",
         json_schema_extra=_DECISION,
     )

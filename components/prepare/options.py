@@ -47,12 +47,14 @@ class DriftContract(Options):
     max_volume_drop: float = Field(
         default=0.5,
         ge=0,
+        le=1,
         description="Share of the previous interactions that may be missing.",
         json_schema_extra=_DRIFT,
     )
     max_density_change: float = Field(
         default=2.0,
         ge=1,
+        le=1_000_000,
         description="Factor by which the density may differ from the previous one.",
         json_schema_extra=_DRIFT,
     )
@@ -60,6 +62,7 @@ class DriftContract(Options):
     max_psi: float = Field(
         default=0.25,
         ge=0,
+        le=1000,
         description="Maximum drift of ratings, activity and duplicates, as population stability index.",
         json_schema_extra=_DRIFT,
     )
@@ -119,6 +122,7 @@ class PrepareOptions(DriftContract):
     half_life_days: float = Field(
         default=0.0,
         ge=0,
+        le=1e6,
         description="Halve a rating's weight for each such period before the newest one; 0 is never.",
         json_schema_extra=_FILTERS,
     )
@@ -135,6 +139,13 @@ class PrepareOptions(DriftContract):
         return (
             max(self.min_user_interactions, self.min_item_interactions) > 1 or self.max_user_interactions > 0
         )
+
+    @property
+    def decides_split(self) -> str:
+        """The option that decides how many interactions are held out."""
+        if self.split == "last":
+            return "holdout_last"
+        return "holdout_from" if self.split == "time" and self.holdout_from else "holdout_fraction"
 
     @property
     def needs_time(self) -> str:

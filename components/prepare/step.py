@@ -177,11 +177,12 @@ def _entries(options: PrepareOptions, matrices: Sequence[Mapping[str, Any]]) -> 
         part: matrix["entries"] for part, matrix in zip(("training", *options.parts), matrices, strict=True)
     }
     if not entries["training"] or not entries[TARGETS]:
+        name = options.decides_split
         raise InputError(
-            "split",
-            options.split,
+            name,
+            getattr(options, name),
             f"leaves {entries['training']} interactions to train on and {entries[TARGETS]} to predict",
-            "change its parameters, or give more interactions",
+            "change it, or give more interactions",
         )
     return entries
 

@@ -60,7 +60,7 @@ def open_model(folder: Path, catalogue: Path | None, **rules: Any) -> "Recommend
     from components.artifacts.catalogue import read_catalogue
     from trainer.recommender import Recommender
 
-    beside = folder.absolute().with_name(CATALOGUE)
+    beside = folder.absolute().parent / CATALOGUE
     known: dict[str, Any] = {}
     if catalogue or beside.is_dir():
         found = read_catalogue(catalogue or beside)

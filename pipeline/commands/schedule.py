@@ -22,6 +22,7 @@ from pipeline.display.output import PlainTable, echo, print_json
 from pipeline.platforms.backend import Plan, Schedule
 from pipeline.platforms.connect import connect
 from pipeline.platforms.cron import next_times, parse_cron, parse_time_zone
+from pipeline.platforms.network import unhurried
 from pipeline.platforms.schedules import put_schedule, schedule_named, scheduled_job
 from trainer.errors import InputError
 
@@ -51,7 +52,7 @@ def command() -> None:
 @click.option("--end", type=click.DateTime(), help="Time in the time zone after which no run starts.")
 @click.option(
     "--window-days",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 10_000_000),
     help="Read only the interactions of this many days before each run's scheduled time.",
 )
 @click.option(
@@ -113,7 +114,8 @@ def set_command(
             err=True,
         )
     if not (yes or as_json):
-        click.confirm(f"Set the schedule {schedule_name} on {environment.platform.target}?", abort=True)
+        with unhurried():
+            click.confirm(f"Set the schedule {schedule_name} on {environment.platform.target}?", abort=True)
     schedule, outcome = put_schedule(backend, plan)
     _print_outcome(outcome, schedule, as_json)
 

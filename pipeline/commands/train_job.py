@@ -63,7 +63,7 @@ def _vertex_options(command: Command) -> Command:
             "--wait", is_flag=True, help="Follow the job to its end; exit 1 if it fails.", panel=_JOB
         ),
         click.option(
-            "--accelerators", type=click.IntRange(0), help="Number of GPUs; 0 for none.", panel=_JOB
+            "--accelerators", type=click.IntRange(0, 1000), help="Number of GPUs; 0 for none.", panel=_JOB
         ),
         click.option("--accelerator", help="GPU, such as NVIDIA_L4.", panel=_JOB),
         click.option("--machine-type", help="Machine type, such as g2-standard-8.", panel=_JOB),
@@ -120,7 +120,7 @@ def train(
 @_vertex_options
 @click.option(
     "--max-trials",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 10_000),
     default=50,
     show_default=True,
     help="Total number of trials.",
@@ -128,7 +128,7 @@ def train(
 )
 @click.option(
     "--parallel-trials",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 10_000),
     default=5,
     show_default=True,
     help="Number of trials that run at the same time.",

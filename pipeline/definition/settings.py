@@ -12,6 +12,7 @@ from trainer.errors import CombinedInputError, InputError, collected
 from trainer.options import input_errors, invalid
 
 _DAY = 86_400
+_LONGEST = 365 * _DAY
 LIKE: Mapping[str, str] = {"refit": "train"}
 """The step whose settings another one has, unless they are given."""
 
@@ -28,12 +29,12 @@ SecretKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 LabelValue = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{0,63}$")]
 ServiceAccount = Annotated[str, StringConstraints(pattern=r"^([^@\s]+@[^@\s]+)?$")]
-Network = Annotated[str, StringConstraints(pattern=r"^(projects/\d+/global/networks/[a-z0-9-]+)?$")]
+Network = Annotated[str, StringConstraints(pattern=r"^(projects/[0-9]+/global/networks/[a-z0-9-]+)?$")]
 NetworkAttachment = Annotated[
     str, StringConstraints(pattern=r"^(projects/[^/]+/regions/[^/]+/networkAttachments/[a-z0-9-]+)?$")
 ]
 Tensorboard = Annotated[
-    str, StringConstraints(pattern=r"^(projects/[^/]+/locations/[^/]+/tensorboards/\d+)?$")
+    str, StringConstraints(pattern=r"^(projects/[^/]+/locations/[^/]+/tensorboards/[0-9]+)?$")
 ]
 Reservation = Annotated[
     str, StringConstraints(pattern=r"^(any|none|projects/[^/]+/zones/[^/]+/reservations/[^/]+)?$")
@@ -65,7 +66,10 @@ class CustomJob(_Settings):
         "preempted, or from a queue.",
     )
     max_wait_seconds: int | None = Field(
-        default=None, ge=0, description="Longest wait in the queue of FLEX_START; 0 for no limit."
+        default=None,
+        ge=0,
+        le=_LONGEST,
+        description="Longest wait in the queue of FLEX_START; 0 for no limit.",
     )
     reservation: Reservation = Field(
         default="",
@@ -77,9 +81,12 @@ class CustomJob(_Settings):
     replicas: int = Field(
         default=1,
         ge=1,
+        le=1000,
         description="Machines of the job; only the first works, since the trainer uses one machine.",
     )
-    timeout_seconds: int = Field(default=7 * _DAY, ge=1, description="Time after which the job is stopped.")
+    timeout_seconds: int = Field(
+        default=7 * _DAY, ge=1, le=_LONGEST, description="Time after which the job is stopped."
+    )
     service_account: ServiceAccount = Field(
         default="", description="Service account that the step runs as; the run's if omitted."
     )
@@ -116,17 +123,19 @@ class StepSettings(_Settings):
     """Where and how a step runs."""
 
     cpu: Annotated[str, _Quantity] = Field(
-        pattern=r"^(\d+(\.\d{1,3})?|[1-9]\d*m)$",
+        pattern=r"^([0-9]{1,6}(\.[0-9]{1,3})?|[1-9][0-9]{0,8}m)$",
         description="CPU limit in cores, in Kubernetes notation such as 4 or 500m.",
     )
     # kfp refuses fractions, and Kubernetes refuses K.
     memory: Annotated[str, _Quantity] = Field(
-        pattern=r"^[1-9]\d*([EPTGM]i?|Ki)?$",
+        pattern=r"^[1-9][0-9]{0,17}([EPTGM]i?|Ki)?$",
         description="Memory limit in Kubernetes notation such as 16G.",
     )
     accelerator: str = Field(default="", description="GPU, by the platform's name for it.")
-    accelerators: int = Field(default=0, ge=0, description="Number of GPUs.")
-    retries: int = Field(default=0, ge=0, description="Number of times that a failed step is retried.")
+    accelerators: int = Field(default=0, ge=0, le=1000, description="Number of GPUs.")
+    retries: int = Field(
+        default=0, ge=0, le=100, description="Number of times that a failed step is retried."
+    )
     retry_seconds: int = Field(
         default=60,
         ge=0,

@@ -9,7 +9,7 @@ from rich.live import Live
 
 from pipeline.display.output import PlainTable, plain, print_line
 from pipeline.platforms.backend import FINAL_STATES, Run, Runs, Step
-from pipeline.platforms.network import AccessError
+from pipeline.platforms.network import AccessError, deadline, unhurried
 from trainer.errors import InputError, WalsError
 
 _FIRST_POLL_SECONDS = 1.0
@@ -34,7 +34,8 @@ def follow(backend: Runs, run_id: str, console: Console, again: str) -> Run:
         KeyboardInterrupt: after printing how to follow the run again.
     """
     try:
-        return _shown(_polls(backend, run_id, console), console)
+        with unhurried():
+            return _shown(_polls(backend, run_id, console), console)
     except InputError:
         raise
     except WalsError as error:
@@ -99,7 +100,8 @@ def _polls(backend: Runs, run_id: str, console: Console) -> Iterator[Run]:
     lost_since: float | None = None
     while True:
         try:
-            run = backend.get(run_id)
+            with deadline():
+                run = backend.get(run_id)
         except (InputError, AccessError):
             raise
         except WalsError as error:

@@ -44,8 +44,17 @@ class _Outputs(_Part):
     artifacts: dict[str, _Artifact] = Field(default={})
 
 
+class _Input(_Part):
+    defaultValue: Any = None  # noqa: N815
+
+
+class _Inputs(_Part):
+    parameters: dict[str, _Input] = Field(default={})
+
+
 class _Component(_Part):
     dag: _Dag = _Dag()
+    inputDefinitions: _Inputs = _Inputs()  # noqa: N815
     outputDefinitions: _Outputs = _Outputs()  # noqa: N815
 
 

@@ -8,9 +8,13 @@ from scipy import sparse
 
 from components.extract.options import ExtractOptions
 from components.extract.step import extract
+from pipeline.definition.pipelines import PIPELINES
+from pipeline.definition.settings import CustomJob, StepSettings, merged
+from tests.components import steps
 from trainer.config import TrainConfig
 from trainer.errors import InputError
 from trainer.matrix import InteractionMatrix
+from trainer.options import Bounds
 from trainer.training import fit
 
 pytestmark = pytest.mark.attack
@@ -60,3 +64,99 @@ def test_the_parameter_that_is_too_large_is_named(
     with pytest.raises(InputError) as refused:
         fit(RATINGS, TrainConfig(latent_factors=2, num_iters=2, **{field: value}, **others))
     assert refused.value.field == field
+
+
+NUMBERS = [
+    (pipeline, name)
+    for pipeline, record in PIPELINES.items()
+    for name, parameter in record.parameters.items()
+    if parameter.type is float
+]
+
+
+@pytest.mark.parametrize("value", ["1e308", "-1e308", "1e309", "nan"])
+@pytest.mark.parametrize(("pipeline", "name"), NUMBERS)
+def test_every_number_has_bounds_and_is_named_outside_of_them(pipeline: str, name: str, value: str) -> None:
+    parameter = PIPELINES[pipeline].parameters[name]
+    with pytest.raises(InputError) as refused:
+        parameter.parse(value, text=True)
+    assert refused.value.field == name
+    assert " and " in refused.value.remedy or value in ("1e309", "nan")
+
+
+TRAINING = [
+    (name, bound, settings)
+    for name, field in TrainConfig.model_fields.items()
+    if field.annotation is float
+    for bound in (Bounds.of(field).low, Bounds.of(field).high)
+    for settings in ({}, {"feedback": "explicit"}, {"feedback": "explicit", "wt_type": 1})
+]
+
+
+@pytest.mark.parametrize("solver", ["cg", "cholesky"])
+@pytest.mark.parametrize(("name", "value", "settings"), TRAINING)
+def test_the_last_value_within_bounds_trains_or_is_named(
+    name: str, value: float, settings: dict[str, object], solver: str
+) -> None:
+    config = TrainConfig(latent_factors=2, num_iters=2, solver=solver, **{name: value}, **settings)
+    try:
+        model = fit(RATINGS, config)
+    except InputError as error:
+        named = f"{error.field} {error.remedy}"
+    else:
+        named = name
+        assert np.isfinite(model.user_factors).all()
+        assert np.isfinite(model.item_factors).all()
+    assert name in named
+
+
+@pytest.mark.parametrize(
+    ("field", "options"),
+    [
+        ("holdout_fraction", {"holdout_fraction": 1e-308}),
+        ("holdout_last", {"split": "last", "holdout_last": 1_000_000}),
+        ("holdout_from", {"split": "time", "holdout_from": "2100-01-01"}),
+        ("holdout_from", {"split": "time", "holdout_from": "1970-01-02"}),
+    ],
+)
+def test_a_split_that_leaves_nothing_names_what_decides_it(
+    field: str, options: dict[str, object], ratings_csv: Path, tmp_path: Path
+) -> None:
+    steps.extract(source=str(ratings_csv), output=tmp_path / "interactions", timestamp_column="timestamp")
+    outputs = {
+        name: tmp_path / name for name in ("training", "holdout", "vocabulary", "profile", "profile_report")
+    }
+    with pytest.raises(InputError) as refused:
+        steps.prepare(interactions=tmp_path / "interactions", **outputs, **options)
+    assert (refused.value.field, refused.value.value) == (field, options[field])
+
+
+INTEGERS = [
+    *((name, "") for name in ("accelerators", "retries", "retry_seconds")),
+    *((name, "custom_job") for name in ("boot_disk_gb", "max_wait_seconds", "replicas", "timeout_seconds")),
+]
+
+
+@pytest.mark.parametrize("value", [2**53, 10**30, 10**400], ids=["16 digits", "31 digits", "401 digits"])
+@pytest.mark.parametrize(("name", "within"), INTEGERS)
+def test_every_number_of_a_setting_has_bounds(name: str, within: str, value: int) -> None:
+    given = {"custom_job": {"machine_type": "g2-standard-8", name: value}} if within else {name: value}
+    with pytest.raises(InputError, match=r"is above .*; give an integer") as refused:
+        merged("train", StepSettings(cpu="1", memory="1G"), given)
+    assert refused.value.field == ".".join(filter(None, ("train", within, name)))
+
+
+def test_the_table_has_every_number_of_the_settings() -> None:
+    fields = {**StepSettings.model_fields, **CustomJob.model_fields}
+    assert {name for name, _ in INTEGERS} == {
+        name for name, field in fields.items() if field.annotation in (int, int | None)
+    }
+
+
+@pytest.mark.parametrize("digits", [30, 5000])
+@pytest.mark.parametrize(("name", "unit"), [("cpu", ""), ("cpu", "m"), ("memory", ""), ("memory", "Gi")])
+def test_quantities_have_bounds(name: str, unit: str, digits: int) -> None:
+    text = "9" * digits + unit
+    with pytest.raises(InputError) as refused:
+        merged("train", StepSettings(cpu="1", memory="1G"), {name: text})
+    assert refused.value.field == f"train.{name}"

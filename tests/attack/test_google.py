@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 import pytest
 from google.auth.credentials import AnonymousCredentials
 
+from pipeline.platforms import answers as whole_answers
+from pipeline.platforms import network
 from pipeline.platforms.environments import Vertex
-from pipeline.platforms.google import answers as google_answers
 from pipeline.platforms.vertex import quotas
 from pipeline.platforms.vertex.logs import job_lines
 from tests.components.notify import receiver as receivers
@@ -37,8 +38,8 @@ HOSTILE = [
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(google_answers, "REQUEST_SECONDS", 1.0)
-    monkeypatch.setattr(google_answers, "LARGEST_ANSWER", 1 << 20)
+    monkeypatch.setattr(network, "REQUEST_SECONDS", 1.0)
+    monkeypatch.setattr(whole_answers, "LARGEST_ANSWER", 1 << 20)
 
 
 def read_logs(script: list[Answer], monkeypatch: pytest.MonkeyPatch) -> list[str]:

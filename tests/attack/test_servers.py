@@ -1,6 +1,5 @@
 """Hostile and slow servers of Kubeflow Pipelines: an answer is used, or refused in one line."""
 
-import copy
 import json
 import uuid
 from collections.abc import Callable, Iterator
@@ -8,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from pipeline.platforms import answers as whole_answers
 from pipeline.platforms.environments import Kubeflow
 from pipeline.platforms.kubeflow import client
 from pipeline.platforms.kubeflow.backend import KubeflowBackend
+from tests.attack.changes import HOSTILE, changed, places
 from tests.components.notify import receiver as receivers
 from tests.components.notify.receiver import Answer, answers, receiver
 from trainer.errors import WalsError
@@ -18,7 +19,6 @@ from trainer.errors import WalsError
 pytestmark = pytest.mark.attack
 
 RUN = str(uuid.UUID(int=7))
-HOSTILE = [None, True, 3, -1.5, "", "x", [], [None], {}, {"x": None}]
 EXPERIMENT = {"experiment_id": RUN, "display_name": "wals", "created_at": "2026-01-01T00:00:00Z"}
 
 
@@ -56,7 +56,7 @@ def test_an_answer_that_is_none_is_refused_in_one_line(
     answer: Answer, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "_ANSWER_SECONDS", 1.0)
-    monkeypatch.setattr(client, "LARGEST_ANSWER", 1 << 20)
+    monkeypatch.setattr(whole_answers, "LARGEST_ANSWER", 1 << 20)
     with receiver([answer]) as server:
         assert problem in use(lambda used: used.get(RUN), server.url)
 
@@ -98,30 +98,6 @@ ANSWER = {
     "state_history": [{"update_time": "2026-01-01T00:00:00Z", "state": "FAILED"}],
     "runtime_config": {"parameters": {"alpha": 1}},
 }
-
-
-def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the path of each value in an answer."""
-    yield path
-    parts = (
-        content.items()
-        if isinstance(content, dict)
-        else enumerate(content)
-        if isinstance(content, list)
-        else ()
-    )
-    for key, value in parts:
-        yield from places(value, (*path, key))
-
-
-def changed(content: Any, path: tuple[Any, ...], value: Any) -> Any:
-    """Return a copy of an answer with another value at a path."""
-    whole = {"": copy.deepcopy(content)}
-    inner: Any = whole
-    for key in ("", *path)[:-1]:
-        inner = inner[key]
-    inner[("", *path)[-1]] = value
-    return whole[""]
 
 
 @pytest.mark.parametrize("path", list(places(ANSWER)), ids=lambda path: ".".join(map(str, path)) or "all")

@@ -3,6 +3,8 @@
 import pytest
 from google.auth.credentials import AnonymousCredentials
 
+from pipeline.platforms import answers as whole_answers
+from pipeline.platforms import network
 from pipeline.platforms.google import templates
 from tests.components.notify import receiver as receivers
 from tests.components.notify.receiver import Answer, answers, receiver
@@ -33,10 +35,10 @@ def body(text: str | bytes) -> Answer:
         (body("root: 2026-99-99"), NO_PIPELINE),
         (body("root: 1\n---\nroot: 2\n"), NO_PIPELINE),
         (body(""), NO_PIPELINE),
-        (receivers.is_endless, "is larger than 1,048,576 bytes"),
-        (receivers.is_slow, "did not answer in time"),
-        (receivers.drips, "did not answer in time"),
-        (receivers.hangs, "did not answer in time"),
+        (receivers.is_endless, "sends more than 1,048,576 bytes"),
+        (receivers.is_slow, "did not answer in 1 s"),
+        (receivers.drips, "did not answer in 1 s"),
+        (receivers.hangs, "did not answer in 1 s"),
         (receivers.breaks_off, "cannot be reached"),
         (receivers.talks_nonsense, "cannot be reached"),
     ],
@@ -44,8 +46,8 @@ def body(text: str | bytes) -> Answer:
 def test_a_template_that_is_none_is_refused_in_one_line(
     answer: Answer, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(templates, "REQUEST_SECONDS", 1.0)
-    monkeypatch.setattr(templates, "LARGEST_ANSWER", 1 << 20)
+    monkeypatch.setattr(network, "REQUEST_SECONDS", 1.0)
+    monkeypatch.setattr(whole_answers, "LARGEST_ANSWER", 1 << 20)
     with receiver([answer]) as store:
         location = f"{store.url}/wals-train/sha256:{'0' * 64}"
         with pytest.raises(WalsError) as refused:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.errors import InputError
 from trainer.matrix import Shard
 from trainer.solvers.kernels import (
     ShardProblem,
@@ -28,7 +27,7 @@ from trainer.solvers.kernels import (
     room_for_entries,
 )
 from trainer.solvers.simd import LANES, ROWS, add_rows, take
-from trainer.weighting import HalfProblem
+from trainer.weighting import HalfProblem, too_small
 
 
 class BlockDescent:
@@ -61,12 +60,8 @@ class BlockDescent:
             failed = singular[singular >= 0]
             if failed.size:
                 row = shard.first + int(failed[0])
-                raise InputError(
-                    "regularization",
-                    float(problem.regularization[row]),
-                    f"leaves the equations of row {row} singular",
-                    "raise it",
-                )
+                scaled = float(problem.regularization[row])
+                raise too_small(scaled, f"leaves the equations of row {row} singular")
             total += float(losses.sum())
         return total
 

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.errors import InputError
 from trainer.extras import tensorflow
 from trainer.matrix import Shard
-from trainer.weighting import HalfProblem
+from trainer.weighting import HalfProblem, too_small
 
 tf: Any = tensorflow()
 
@@ -249,9 +248,4 @@ def _write(solutions: NDArray[np.float32], shard: Shard, group: _Group, major: N
 
 def _refuse_singular(solutions: NDArray[np.float32], first: int, regularization: NDArray[np.float32]) -> None:
     row = int(np.argmin(np.isfinite(solutions).all(axis=1)))
-    raise InputError(
-        "regularization",
-        float(regularization[row]),
-        f"leaves the equations of row {first + row} singular",
-        "raise it",
-    )
+    raise too_small(float(regularization[row]), f"leaves the equations of row {first + row} singular")

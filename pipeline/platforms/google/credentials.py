@@ -5,8 +5,7 @@ from google.auth import credentials as auth_credentials
 from google.auth import exceptions
 from google.auth.transport.requests import Request
 
-from components.limits import within
-from pipeline.platforms.network import CONNECT_SECONDS, AccessError
+from pipeline.platforms.network import CONNECT_SECONDS, AccessError, answered
 from trainer.errors import WalsError, translated
 
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
@@ -44,4 +43,4 @@ def google_credentials(endpoint: str) -> auth_credentials.Credentials:
             lambda _: AccessError(f"the Google Cloud credentials have expired; {_LOGIN}"),
         ),
     ):
-        return within(CONNECT_SECONDS, fresh, "Google Cloud did not answer; check the network and try again")
+        return answered(fresh, "the server of Google Cloud's credentials", CONNECT_SECONDS)

@@ -13,9 +13,8 @@ from components.deliver.vertex import VertexRegistry
 from components.deliver.vertex_endpoint import VertexEndpoint
 from components.deliver.vertex_names import model_of
 from pipeline.platforms.findings import Findings
-from pipeline.platforms.google.answers import Answer, typed, whole_answer
+from pipeline.platforms.google.answers import Answer, bounded, typed
 from pipeline.platforms.google.rights import ONCE, check_rights, google_errors
-from pipeline.platforms.network import TIMEOUT
 from pipeline.platforms.registries import check_champion
 from trainer.errors import InputError, WalsError
 
@@ -74,6 +73,7 @@ def _check_registry(credentials: Credentials, registry: str, vertex_model: str) 
     from google.cloud import storage
 
     client = storage.Client(project="", credentials=credentials)
+    bounded(client._http, "Cloud Storage")
     bucket = client.bucket(registry.removeprefix("gs://").partition("/")[0])
     held = check_rights(bucket, "registry", registry, _REGISTRY_RIGHTS, optional=_LOOK_UP)
     check_champion(registry)
@@ -94,6 +94,7 @@ def _check_dataset(credentials: Credentials, dataset: str) -> None:
     from google.cloud import bigquery
 
     client = bigquery.Client(project=dataset.rpartition(".")[0], credentials=credentials)
+    bounded(client._http, "BigQuery")
     location = client.get_dataset(dataset, **ONCE).location
     config = bigquery.QueryJobConfig(dry_run=True)
     sql = f"CREATE TABLE IF NOT EXISTS `{dataset}.deliveries` (version STRING, delivered TIMESTAMP)"
@@ -103,13 +104,8 @@ def _check_dataset(credentials: Credentials, dataset: str) -> None:
 def _check_secret(credentials: Credentials, secret: str) -> None:
     """Look up a version of a secret, but not its text."""
     address = os.environ.get(_OTHER_SECRETS, _SECRETS).rstrip("/")
-    session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
-
-    def ask() -> requests.Response:
-        asked: requests.Response = session.get(f"{address}/v1/{secret}", timeout=TIMEOUT, stream=True)
-        return asked
-
-    answer, body = whole_answer(ask, _SECRET_MANAGER)
+    session = bounded(AuthorizedSession(credentials), _SECRET_MANAGER)  # type: ignore[no-untyped-call]
+    answer = session.get(f"{address}/v1/{secret}")
     if answer.status_code == requests.codes.not_found:
         raise InputError("webhook_secret", secret, "does not exist", "create it with `gcloud secrets create`")
     if answer.status_code == requests.codes.forbidden:
@@ -119,7 +115,7 @@ def _check_secret(credentials: Credentials, secret: str) -> None:
         )
     if not answer.ok:
         raise WalsError(f"webhook_secret {secret!r}: {_SECRET_MANAGER} answers {answer.status_code}")
-    state = typed(body, _SecretVersion, _SECRET_MANAGER).state
+    state = typed(answer.content, _SecretVersion, _SECRET_MANAGER).state
     if state != "ENABLED":
         raise InputError(
             "webhook_secret", secret, f"is {state.lower()}", "enable it, or give another version"

@@ -14,6 +14,7 @@ from google.auth.exceptions import GoogleAuthError
 from components.extract.names import ITEM_SOURCES, table_of
 from pipeline.platforms.environments import Vertex
 from pipeline.platforms.findings import Findings
+from pipeline.platforms.google.answers import bounded
 from pipeline.platforms.network import REQUEST_SECONDS
 from trainer.errors import InputError, WalsError, translated
 
@@ -35,6 +36,7 @@ def look_for_root(platform: Vertex, credentials: Credentials, findings: Findings
 
     root = platform.pipeline_root
     client = storage.Client(project=platform.project, credentials=credentials)
+    bounded(client._http, "Cloud Storage")
     bucket = client.bucket(root.removeprefix("gs://").partition("/")[0])
     with findings.noted(), google_errors("pipeline_root", root, "roles/storage.objectUser"):
         check_rights(bucket, "pipeline_root", root, _BUCKET_RIGHTS)
@@ -96,6 +98,7 @@ def _bigquery(
         location=parameters.get("location") or None,
         credentials=credentials,
     )
+    bounded(client._http, "BigQuery")
     return client, name
 
 
@@ -141,6 +144,7 @@ def _find_objects(credentials: Credentials, field: str, source: str) -> None:
     from google.cloud import storage
 
     client = storage.Client(project="", credentials=credentials)
+    bounded(client._http, "Cloud Storage")
     name, _, path = source.removeprefix("gs://").partition("/")
     if "*" in path:
         listed = client.list_blobs(name, prefix=path.partition("*")[0], match_glob=path, **ONCE)

@@ -5,22 +5,24 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
-import urllib3
 import yaml
 from google.auth.credentials import Credentials
 
-from components.limits import within
+from pipeline.platforms.answers import LARGEST_ANSWER
 from pipeline.platforms.backend import Uploaded
+from pipeline.platforms.google.answers import bounded
 from pipeline.platforms.google.credentials import REFUSED
-from pipeline.platforms.network import CONNECT_SECONDS, LARGEST_ANSWER, REQUEST_SECONDS, TIMEOUT
+from pipeline.platforms.network import CONNECT_SECONDS, TIMEOUT, answered
 from trainer.errors import InputError, WalsError, translated
 from trainer.files import sha256
 
 REGISTRY_TEMPLATE = re.compile(r"https?://\S+/[\w.-]+/sha256:[0-9a-f]{64}")
 """Address of a version in Artifact Registry."""
+
+Asked = TypeVar("Asked")
 
 _MAX_DEPTH = 100
 _BUCKET_TEMPLATE = re.compile(r"gs://([^/]+)/(.+)")
@@ -49,17 +51,21 @@ def upload_to_registry(
     version = f"sha256:{sha256(spec)}"
     with _upload_errors(repository):
         client = RegistryClient(repository, auth=credentials if credentials.token else None)
-        # The client has no time limits of its own.
-        created = not within(
-            CONNECT_SECONDS, partial(_exists, client.get_version, name, version), f"{repository}: {_SILENT}"
-        )
+
+        def ask(call: Callable[..., Asked], *arguments: Any, **named: Any) -> Asked:
+            # The client has no time limits of its own.
+            return answered(partial(call, *arguments, **named), repository)
+
+        # The first answer is short, so this also notices soon that nothing is there.
+        exists = partial(_exists, client.get_version, name, version)
+        created = not answered(exists, repository, CONNECT_SECONDS)
         if created:
-            upload = partial(client.upload_pipeline, str(spec), tags=list(tags))
-            _, version = within(REQUEST_SECONDS, upload, f"{repository}: {_SILENT}")
+            _, version = ask(client.upload_pipeline, str(spec), tags=list(tags))
         else:
             for tag in tags:
-                set_tag = client.update_tag if _exists(client.get_tag, name, tag) else client.create_tag
-                set_tag(name, version=version, tag=tag)
+                is_known = ask(_exists, client.get_tag, name, tag)
+                set_tag = client.update_tag if is_known else client.create_tag
+                ask(set_tag, name, version=version, tag=tag)
     return Uploaded(f"{repository.rstrip('/')}/{name}/{version}", version, created)
 
 
@@ -78,6 +84,7 @@ def upload_to_bucket(pipeline_root: str, credentials: Credentials, spec: Path, n
     location = f"gs://{bucket}/{path}"
     with _upload_errors(f"gs://{bucket}"):
         client = storage.Client(project="", credentials=credentials)
+        bounded(client._http, f"gs://{bucket}")
         try:
             # The server itself checks that it does not exist yet.
             client.bucket(bucket).blob(path).upload_from_filename(
@@ -158,35 +165,24 @@ def read_object(uri: str, credentials: Credentials) -> bytes:
 def _read_bucket(bucket: str, path: str, credentials: Credentials) -> bytes:
     from google.cloud import storage
 
-    blob = storage.Client(project="", credentials=credentials).bucket(bucket).blob(path)
-    content: bytes = within(
-        REQUEST_SECONDS,
-        partial(blob.download_as_bytes, end=LARGEST_ANSWER, timeout=TIMEOUT, retry=None),
-        f"gs://{bucket}: {_SILENT}",
-    )
-    return _small_enough(content, f"gs://{bucket}/{path}")
+    client = storage.Client(project="", credentials=credentials)
+    bounded(client._http, f"gs://{bucket}")
+    blob = client.bucket(bucket).blob(path)
+    # A byte more than what is read at most.
+    content: bytes = blob.download_as_bytes(end=LARGEST_ANSWER, timeout=TIMEOUT, retry=None)
+    return content
 
 
 def _read_registry(location: str, credentials: Credentials) -> bytes:
     from google.api_core.exceptions import NotFound
 
     headers = {"Authorization": f"Bearer {credentials.token}"} if credentials.token else {}
-
-    def get() -> bytes:
-        with requests.get(location, headers=headers, timeout=TIMEOUT, stream=True) as answer:
-            if answer.status_code == requests.codes.not_found:
-                raise NotFound(location)  # type: ignore[no-untyped-call]
-            answer.raise_for_status()
-            content: bytes = answer.raw.read(LARGEST_ANSWER + 1, decode_content=True)
-            return content
-
-    return _small_enough(within(REQUEST_SECONDS, get, f"{location}: {_SILENT}"), location)
-
-
-def _small_enough(content: bytes, place: str) -> bytes:
-    if len(content) > LARGEST_ANSWER:
-        raise WalsError(f"{place}: is larger than {LARGEST_ANSWER:,} bytes")
-    return content
+    with bounded(requests.Session(), location) as session:
+        answer = session.get(location, headers=headers, timeout=TIMEOUT)
+    if answer.status_code == requests.codes.not_found:
+        raise NotFound(location)  # type: ignore[no-untyped-call]
+    answer.raise_for_status()
+    return answer.content
 
 
 def _exists(get: Callable[[str, str], Any], package: str, part: str) -> bool:
@@ -199,20 +195,18 @@ def _exists(get: Callable[[str, str], Any], package: str, part: str) -> bool:
     return True
 
 
-_SILENT = "did not answer in time; check the network and the address"
-
-
 def _upload_errors(place: str) -> contextlib.AbstractContextManager[None]:
     """Return a context that turns the errors of both stores into one line."""
     from google.api_core.exceptions import GoogleAPICallError
     from google.auth.exceptions import GoogleAuthError
+    from google.cloud.storage.exceptions import DataCorruption
 
-    def answered(error: requests.HTTPError) -> WalsError:
+    def refused(error: requests.HTTPError) -> WalsError:
         return WalsError(f"{place}: answers {error.response.status_code} {error.response.reason}")
 
     return translated(
-        (requests.HTTPError, answered),
-        (urllib3.exceptions.HTTPError, lambda _: WalsError(f"{place}: cannot be read; try again")),
+        (requests.HTTPError, refused),
+        (DataCorruption, lambda _: WalsError(f"{place}: cannot be read; try again")),
         (requests.JSONDecodeError, lambda _: WalsError(f"{place}: is not a template repository")),
         (
             requests.RequestException,

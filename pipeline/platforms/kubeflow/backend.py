@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import kfp_server_api
+import pydantic
 
 from components.extract.names import ITEM_SOURCES
-from components.limits import within
 from components.workflow import pods, step_of
+from pipeline.platforms.answers import field_problem
 from pipeline.platforms.backend import (
     FINAL_STATES,
     Gpus,
@@ -32,11 +32,12 @@ from pipeline.platforms.backend import (
 from pipeline.platforms.cron import with_seconds
 from pipeline.platforms.environments import Kubeflow
 from pipeline.platforms.findings import Findings
-from pipeline.platforms.kubeflow.client import Client, ForeignError, given_id, pages
+from pipeline.platforms.kubeflow.client import Client, ForeignError, given, pages
 from pipeline.platforms.kubeflow.logs import failure, step_lines
 from pipeline.platforms.kubeflow.metadata import read_artifact, run_artifacts
 from pipeline.platforms.kubeflow.records import FINGERPRINT, run_of, schedule_of
-from pipeline.platforms.network import CONNECT_SECONDS, TIMEOUT
+from pipeline.platforms.kubeflow.workflows import workflow_in
+from pipeline.platforms.network import CONNECT_SECONDS, TIMEOUT, answered
 from pipeline.platforms.registries import look_for_registry
 from pipeline.platforms.tasks import (
     EVALUATION,
@@ -77,9 +78,7 @@ class KubeflowBackend:
         """
         host = self._platform.host
         with self._client.errors("version"):
-            health = within(
-                CONNECT_SECONDS, self._client.health, f"{host}: did not answer in {CONNECT_SECONDS} s"
-            )
+            health = answered(self._client.health, host, CONNECT_SECONDS)
         server, compiler = _version(health), metadata.version("kfp")
         if server and server < _numbers(compiler)[:2]:
             raise InputError(
@@ -124,7 +123,7 @@ class KubeflowBackend:
         runs = kfp_server_api.RunServiceApi(self._client)
         run = {**self.run_request(job), "experiment_id": self._experiment()}
         with self._client.errors(f"run {job.name}"):
-            return given_id(runs.run_service_create_run(run, _request_timeout=TIMEOUT).run_id)
+            return str(given(runs.run_service_create_run(run, _request_timeout=TIMEOUT), "run_id"))
 
     def link(self, run_id: str) -> str:
         """Return the address of a run's page on the server."""
@@ -307,7 +306,7 @@ class KubeflowBackend:
                 pipelineid=pipeline_id,
                 _request_timeout=TIMEOUT,
             )
-            place = f"{pipeline_id}/version/{given_id(uploaded.pipeline_version_id)}"
+            place = f"{pipeline_id}/version/{given(uploaded, 'pipeline_version_id')}"
         host = self._platform.host.rstrip("/")
         return Uploaded(f"{host}/#/pipelines/details/{place}", version, created=existing is None)
 
@@ -330,17 +329,13 @@ class KubeflowBackend:
         """
         with self._client.errors(f"run {run_id}"):
             try:
-                run = json.loads(self._client.read(f"/apis/v1beta1/runs/{run_id}"))
+                return workflow_in(self._client.read(f"/apis/v1beta1/runs/{run_id}"))
             except kfp_server_api.ApiException as error:
                 if error.status != 404:
                     raise
                 raise NoWorkflowError(
                     f"{self._platform.host}: does not report a run's pods; see its page"
                 ) from error
-        workflow: dict[str, Any] = json.loads(
-            (run.get("pipeline_runtime") or {}).get("workflow_manifest") or "{}"
-        )
-        return workflow
 
     def _metrics(self, run: Run, spec: Mapping[str, Any]) -> dict[str, float]:
         """Return the metrics of the steps that have ended; without them, only say so.
@@ -394,7 +389,7 @@ class KubeflowBackend:
         for page in pages(experiments.experiment_service_list_experiments, namespace=namespace):
             for experiment in page.experiments or []:
                 if experiment.display_name == name:
-                    return given_id(experiment.experiment_id)
+                    return str(given(experiment, "experiment_id"))
         return None
 
     def _experiment(self) -> str:
@@ -407,7 +402,7 @@ class KubeflowBackend:
                 return existing
             experiment = kfp_server_api.V2beta1Experiment(display_name=name, namespace=namespace or None)
             created = experiments.experiment_service_create_experiment(experiment, _request_timeout=TIMEOUT)
-            return given_id(created.experiment_id)
+            return str(given(created, "experiment_id"))
 
     def _pipeline(self, name: str) -> str:
         """Return the id of the pipeline with a name; create it if missing."""
@@ -416,11 +411,10 @@ class KubeflowBackend:
         for page in pages(pipelines.pipeline_service_list_pipelines, namespace=namespace):
             for pipeline in page.pipelines or []:
                 if pipeline.display_name == name:
-                    return given_id(pipeline.pipeline_id)
+                    return str(given(pipeline, "pipeline_id"))
         pipeline = kfp_server_api.V2beta1Pipeline(name=name, display_name=name, namespace=namespace or None)
-        return given_id(
-            pipelines.pipeline_service_create_pipeline(pipeline, _request_timeout=TIMEOUT).pipeline_id
-        )
+        created = pipelines.pipeline_service_create_pipeline(pipeline, _request_timeout=TIMEOUT)
+        return str(given(created, "pipeline_id"))
 
     def _versions(self, pipeline_id: str) -> Iterator[Any]:
         pipelines = kfp_server_api.PipelineServiceApi(self._client)
@@ -452,8 +446,10 @@ def _checked_spec(spec: Any) -> Mapping[str, Any]:
     """Return a compiled pipeline that the server has sent; empty if it has sent none."""
     try:
         check_spec(spec or {})
+    except pydantic.ValidationError as error:
+        raise ForeignError(f"pipeline_spec.{field_problem(error)}") from error
     except ValueError as error:
-        raise ForeignError from error
+        raise ForeignError(f"pipeline_spec: {error}") from error
     found: Mapping[str, Any] = spec or {}
     return found
 
@@ -480,5 +476,5 @@ def _version(health: Mapping[str, Any]) -> tuple[int, ...]:
 
 def _numbers(version: str) -> tuple[int, ...]:
     """Return ``(2, 17, 0)`` for ``2.17.0``, and () for a text that is not a version."""
-    parts = version.split("-")[0].split(".")
-    return tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else ()
+    release = version.partition("-")[0]
+    return tuple(map(int, release.split("."))) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})*", release) else ()

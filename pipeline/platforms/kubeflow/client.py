@@ -1,17 +1,18 @@
 """The client of a Kubeflow Pipelines server, and its errors as one line."""
 
 import contextlib
-import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 import kfp_server_api
 import urllib3
 
-from components.limits import within
-from pipeline.platforms.network import CONNECT_SECONDS, LARGEST_ANSWER, TIMEOUT, AccessError
+from pipeline.platforms.answers import whole
+from pipeline.platforms.network import CONNECT_SECONDS, TIMEOUT, AccessError
 from trainer.errors import InputError, WalsError, translated
 
 _TOKEN = "KUBEFLOW_TOKEN"  # noqa: S105 - the variable's name
@@ -20,13 +21,25 @@ _FOREIGN = (
     f"and put a token into {_TOKEN} if it is behind a login page"
 )
 _PAGE, _MOST_PAGES = 100, 1000
+_TYPES: Mapping[str, Any] = {
+    "str": (str, int, float),
+    "int": (int, str),
+    "float": (int, float),
+    "bool": bool,
+    "datetime": str,
+    "list": list,
+    "dict": dict,
+}
 # A log may take longer than other answers.
 _ANSWER_SECONDS = 120.0
 _HEALTH = ("/apis/v1beta1/healthz", "/apis/v2beta1/healthz")  # servers after 2.17 have only the second
 
 
 class ForeignError(Exception):
-    """An answer that does not come from Kubeflow Pipelines, such as a login page."""
+    """An answer that does not come from Kubeflow Pipelines, such as a login page.
+
+    Its text, if any, says which field of the answer is not as it is documented.
+    """
 
 
 class _Bounded:
@@ -41,30 +54,8 @@ class _Bounded:
         Raises:
             WalsError: it is too large or takes too long.
         """
-        failure = f"{self._host}: did not answer in {_ANSWER_SECONDS:g} s"
-        return within(_ANSWER_SECONDS, lambda: self._answer(method, url, **options), failure)
-
-    def _answer(self, method: str, url: str, **options: Any) -> urllib3.HTTPResponse:
-        answer = self._pools.request(method, url, **{**options, "preload_content": False})
-        body = io.BytesIO()
-        try:
-            while part := answer.read1(1 << 16, decode_content=True):
-                body.write(part)
-                if body.tell() > LARGEST_ANSWER:
-                    raise WalsError(f"{self._host}: sends more than {LARGEST_ANSWER:,} bytes")
-        except BaseException:
-            answer.close()
-            raise
-        answer.release_conn()
-        body.seek(0)
-        return urllib3.HTTPResponse(
-            body,
-            answer.headers,
-            answer.status,
-            reason=answer.reason,
-            decode_content=False,
-            enforce_content_length=False,
-        )
+        unread = {**options, "preload_content": False}
+        return whole(lambda: self._pools.request(method, url, **unread), self._host, _ANSWER_SECONDS)
 
 
 class Client(kfp_server_api.ApiClient):  # type: ignore[misc]
@@ -89,13 +80,11 @@ class Client(kfp_server_api.ApiClient):  # type: ignore[misc]
 
     def deserialize(self, response: Any, response_type: Any) -> Any:
         """Return an answer as an object of the API."""
-        _json_object(response.data)
+        _check(_json_object(response.data), response_type, "")
         try:
-            answer = super().deserialize(response, response_type)
-            _check_lists(answer)
+            return super().deserialize(response, response_type)
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             raise ForeignError from error
-        return answer
 
     def read(self, path: str, query: Mapping[str, str] | None = None) -> str:
         """Return the text that the server has at a path that the published client has no method for."""
@@ -140,7 +129,7 @@ class Client(kfp_server_api.ApiClient):  # type: ignore[misc]
         return translated(
             (kfp_server_api.ApiException, answered),
             (urllib3.exceptions.HTTPError, lambda _: WalsError(unreachable)),
-            (ForeignError, lambda _: WalsError(f"{self.host}: {_FOREIGN}")),
+            (ForeignError, lambda error: WalsError(f"{self.host}: {_field_problem(error) or _FOREIGN}")),
         )
 
     def _get(self, path: str, timeout: tuple[float, float], query: Mapping[str, str] | None = None) -> Any:
@@ -180,31 +169,64 @@ def pages(call: Callable[..., Any], *place: str, **where: str) -> Iterator[Any]:
         tokens.add(token)
 
 
-def given_id(value: str | None) -> str:
-    """Return an id that the server must have assigned.
+def given(answer: Any, field: str) -> Any:
+    """Return a field of an answer that the server must have set.
 
     Raises:
-        ForeignError: there is no id.
+        ForeignError: it is missing or empty.
     """
+    value = getattr(answer, field)
     if not value:
-        raise ForeignError
+        raise ForeignError(f"{field} is missing")
     return value
 
 
-def _check_lists(model: Any) -> None:
-    """Check what the published models take for granted: lists contain objects, and states are text.
+def _check(content: Any, kind: str, place: str) -> None:
+    """Check a part of an answer, since the published models convert whatever they are given.
+
+    Args:
+        content: the part; None stands for one that is missing.
+        kind: its type, as the published models name them.
+        place: its path in the answer.
 
     Raises:
-        ValueError: a value is neither missing nor of its type.
+        ForeignError: it is not of the type.
     """
-    for name, kind in getattr(model, "openapi_types", {}).items():
-        value = getattr(model, name)
-        if kind.endswith("State") and not isinstance(value, str | None):
-            raise ValueError(f"{name} is not a state")
-        if kind.startswith("list[") and value is not None and not (isinstance(value, list) and all(value)):
-            raise ValueError(f"{name} is not a list of {kind}")
-        for part in value if isinstance(value, list) else [value]:
-            _check_lists(part)
+    if content is None or kind == "object":
+        return
+    model: Any = getattr(kfp_server_api.models, kind, None)
+    # Enumerations are models without fields.
+    other = dict if getattr(model, "openapi_types", {}) else str
+    types = _TYPES.get(re.split(r"[\[(]", kind)[0], other)
+    if not isinstance(content, types) or (isinstance(content, bool) and kind != "bool"):
+        raise ForeignError(f"{place or 'the answer'} is not of the type {kind}")
+    if kind == "datetime":
+        _check_time(content, place)
+    elif kind.startswith("list["):
+        for number, part in enumerate(content):
+            if part is None:
+                raise ForeignError(f"{place}[{number}] is missing")
+            _check(part, kind[len("list[") : -1], f"{place}[{number}]")
+    elif kind.startswith("dict("):
+        for name, part in content.items():
+            _check(part, kind.partition(", ")[2][:-1], f"{place}.{name}")
+    elif other is dict and model:
+        for attribute, name in model.attribute_map.items():
+            _check(content.get(name), model.openapi_types[attribute], f"{place}.{name}".lstrip("."))
+
+
+def _check_time(text: str, place: str) -> None:
+    try:
+        zone = datetime.fromisoformat(text).tzinfo
+    except ValueError:
+        zone = None
+    if zone is None:
+        raise ForeignError(f"{place} is not a time")
+
+
+def _field_problem(error: ForeignError) -> str:
+    problem = str(error)
+    return f"sends an answer that is not as it is documented: {problem}" if problem else ""
 
 
 def _json_object(text: str) -> Mapping[str, Any]:
@@ -222,5 +244,5 @@ def _message(error: kfp_server_api.ApiException) -> str:
     try:
         body: Mapping[str, Any] = json.loads(error.body)
         return str(body.get("message") or body.get("error") or error.reason)
-    except (TypeError, ValueError, AttributeError):
+    except (TypeError, ValueError, AttributeError, RecursionError):
         return str(error.body or error.reason)

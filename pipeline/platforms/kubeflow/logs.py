@@ -113,7 +113,7 @@ def _read(client: Client, run_id: str, workflow: Mapping[str, Any], pod: Pod) ->
 def _archived(text: str) -> str:
     try:
         return base64.b64decode(json.loads(text)["data"]).decode("utf-8", "replace")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnreadableLogError("the archive is damaged") from error
 
 
@@ -122,7 +122,7 @@ def _checked(text: str) -> str:
     if text.startswith('{"error_'):
         try:
             content: dict[str, Any] = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
         raise UnreadableLogError(_first_line(content.get("error_message", "")))
     return text

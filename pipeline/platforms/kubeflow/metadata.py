@@ -80,7 +80,10 @@ def read_artifact(client: Client, artifact: Artifact, namespace: str) -> bytes:
         WalsError: the artifact is in a store that the UI's server cannot read.
         kfp_server_api.ApiException: the server refuses, or has no such artifact.
     """
-    parts = urlsplit(artifact.uri)
+    try:
+        parts = urlsplit(artifact.uri)
+    except ValueError as error:
+        raise WalsError(f"{client.host}: the uri of the artifact {artifact.name} is no address") from error
     if parts.scheme not in _STORES:
         raise WalsError(f"{artifact.uri}: is in a store that {client.host} cannot read")
     query = {"source": _STORES[parts.scheme], "bucket": parts.netloc, "key": parts.path.lstrip("/")}
@@ -117,7 +120,7 @@ def _call(client: Client, method: str, fields: Mapping[str, Any]) -> Any:
     response = message(f"{method}Response")()
     # An error may have no frames, and its status in the headers.
     status = {name.lower(): value for name, value in answer.headers.items()}
-    for flag, payload in _frames(answer.data):
+    for flag, payload in _frames(answer.data, client.host):
         if flag & _TRAILER:
             lines = [line.partition(":") for line in payload.decode("utf-8", "replace").splitlines()]
             status |= {name.strip().lower(): value.strip() for name, _, value in lines}
@@ -125,19 +128,23 @@ def _call(client: Client, method: str, fields: Mapping[str, Any]) -> Any:
         try:
             response.ParseFromString(payload)
         except DecodeError as error:
-            raise WalsError(f"{client.host}: ML Metadata answers something else") from error
-    if status.get("grpc-status", "0") != "0":
+            raise WalsError(f"{client.host}: ML Metadata answers with what is no {method}Response") from error
+    if "grpc-status" not in status:
+        raise WalsError(f"{client.host}: the answer of ML Metadata has no end")
+    if status["grpc-status"] != "0":
         problem = status.get("grpc-message") or status["grpc-status"]
         raise WalsError(f"{client.host}: ML Metadata answers {problem}")
     return response
 
 
-def _frames(data: bytes) -> list[tuple[int, bytes]]:
+def _frames(data: bytes, host: str) -> list[tuple[int, bytes]]:
     frames = []
-    while len(data) >= 5:
-        flag, length = struct.unpack(">BI", data[:5])
-        frames.append((flag, data[5 : 5 + length]))
-        data = data[5 + length :]
+    while data:
+        flag, length = struct.unpack(">BI", data[:5]) if len(data) >= 5 else (0, len(data))
+        payload, data = data[5 : 5 + length], data[5 + length :]
+        if len(payload) != length:
+            raise WalsError(f"{host}: the answer of ML Metadata is cut off")
+        frames.append((flag, payload))
     return frames
 
 

@@ -1,11 +1,12 @@
 """Runs and recurring runs as the server returns them, as the records that all platforms share."""
 
+import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import MAXYEAR, UTC, datetime
 from typing import Any
 
 from pipeline.platforms.backend import FINAL_STATES, Run, Schedule, Step, steps_in_order
-from pipeline.platforms.kubeflow.client import given_id
+from pipeline.platforms.kubeflow.client import ForeignError, given
 from pipeline.platforms.tasks import step_names
 
 FINGERPRINT = "wals-schedule "
@@ -38,10 +39,10 @@ def run_of(run: Any, spec: Mapping[str, Any], link: str, named: Callable[[Any], 
     cancelled = run.state == "FAILED" and states[-2:] == _CANCELLED
     state = "cancelled" if cancelled else _STATES.get(run.state, "waiting")
     return Run(
-        id=given_id(run.run_id),
-        name=run.display_name,
+        id=given(run, "run_id"),
+        name=given(run, "display_name"),
         state=state,
-        created=run.created_at,
+        created=_created(run),
         ended=_time(run.finished_at),
         link=link,
         parameters=(run.runtime_config.parameters if run.runtime_config else None) or {},
@@ -56,12 +57,12 @@ def schedule_of(recurring: Any) -> Schedule:
     description = recurring.description or ""
     ours = description.startswith(FINGERPRINT)
     return Schedule(
-        id=given_id(recurring.recurring_run_id),
-        name=recurring.display_name,
-        cron=trigger.cron if trigger else "",
+        id=given(recurring, "recurring_run_id"),
+        name=given(recurring, "display_name"),
+        cron=(trigger.cron if trigger else "") or "",
         paused=recurring.status == "DISABLED",
         next_run=None,
-        max_concurrent_runs=int(recurring.max_concurrency or 1),
+        max_concurrent_runs=_count(recurring.max_concurrency or "1"),
         start=_time(trigger.start_time) if trigger else None,
         end=_time(trigger.end_time) if trigger else None,
         catch_up=not recurring.no_catchup,
@@ -91,6 +92,19 @@ def _steps(run: Any, run_state: str, names: list[str], link: str, named: Callabl
         ran_names = {task.display_name for task in ran}
         steps += [Step(name, "skipped", link=link) for name in names if name not in ran_names]
     return steps_in_order(steps)
+
+
+def _created(run: Any) -> datetime:
+    created = _time(run.created_at)
+    if not created or created.year == MAXYEAR:
+        raise ForeignError("created_at is missing")
+    return created
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise ForeignError("max_concurrency is not a number")
+    return int(text)
 
 
 def _time(time: datetime | None) -> datetime | None:

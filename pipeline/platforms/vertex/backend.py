@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import requests
 from google.api_core import exceptions
 from google.auth import credentials as auth_credentials
@@ -17,7 +18,7 @@ from google.auth import exceptions as auth_exceptions
 from google.protobuf import json_format
 
 from components.extract.names import ITEM_SOURCES
-from components.limits import within
+from pipeline.platforms.answers import field_problem
 from pipeline.platforms.backend import (
     Gpus,
     Job,
@@ -33,6 +34,7 @@ from pipeline.platforms.backend import (
 )
 from pipeline.platforms.environments import Vertex
 from pipeline.platforms.findings import Findings
+from pipeline.platforms.google.answers import bounded
 from pipeline.platforms.google.credentials import REFUSED, google_credentials
 from pipeline.platforms.google.deliveries import look_for_deliveries
 from pipeline.platforms.google.rights import is_on_google_cloud, look_for_data, look_for_root
@@ -42,7 +44,7 @@ from pipeline.platforms.google.templates import (
     upload_to_bucket,
     upload_to_registry,
 )
-from pipeline.platforms.network import CONNECT_SECONDS, REQUEST_SECONDS, TIMEOUT, AccessError
+from pipeline.platforms.network import CONNECT_SECONDS, REQUEST_SECONDS, AccessError, answered
 from pipeline.platforms.registries import look_for_registry
 from pipeline.platforms.vertex.experiments import add_to_experiment, ensure_experiment
 from pipeline.platforms.vertex.job_requests import cron_of, parent_of, pipeline_job_request, schedule_request
@@ -105,11 +107,12 @@ class VertexBackend:
 
         def ask() -> None:
             # Any answer will do; a request for a resource would require a permission.
-            requests.get(self._endpoint, timeout=CONNECT_SECONDS, allow_redirects=False)
+            with requests.get(self._endpoint, timeout=CONNECT_SECONDS, allow_redirects=False, stream=True):
+                pass
 
         failure = f"{self._endpoint}: Vertex AI cannot be reached; check the network and try again"
         with translated((requests.RequestException, lambda _: WalsError(failure))):
-            within(CONNECT_SECONDS, ask, failure)
+            answered(ask, self._endpoint, CONNECT_SECONDS)
 
     def check(self, parameters: Mapping[str, Any], gpus: Sequence[Gpus], findings: Findings) -> None:
         """Note if the bucket, a source, a place to deliver to, a permission on them or a quota is missing."""
@@ -206,8 +209,9 @@ class VertexBackend:
             yield from self._trial_logs(run_id, step)
             return
         jobs = self._jobs_of(run_id)
-        check_step(step, (name for name, _ in jobs))
-        steps = {last_part(path): name for name, paths in jobs if step in ("", name) for path in paths}
+        # The name of a task in a loop stands for all of its runs.
+        check_step(step, [name for names, _ in jobs for name in names])
+        steps = {last_part(path): names[0] for names, paths in jobs if step in ("", *names) for path in paths}
         if not steps:
             raise nothing_written(run_id, step)
         for line in self._lines(run_id, list(steps)):
@@ -309,14 +313,20 @@ class VertexBackend:
         """Yield what jobs wrote since a run was created."""
         return job_lines(self._platform.project, self._credentials, jobs, self.get(run_id).created)
 
-    def _jobs_of(self, run_id: str) -> list[tuple[str, Sequence[str]]]:
-        """Return the steps of a run with the names of the custom jobs that ran them, retries included."""
+    def _jobs_of(self, run_id: str) -> list[tuple[tuple[str, str], Sequence[str]]]:
+        """Return the custom jobs that ran the steps of a run, retries included.
+
+        Returns:
+            The names of a step and of its task, and those of its jobs.
+        """
         if run_id.startswith(_CUSTOM_JOBS):
-            return [("train", [run_id])]
+            return [(("train", "train"), [run_id])]
         with _vertex_errors(f"run {run_id}"):
             job = self._pipeline_job(run_id)
-            jobs = [(name, custom_jobs(task)) for name, task in named_tasks(job)]
-            return [*jobs, *((step, [name]) for step, name in launched_jobs(job, self._run_jobs(job)))]
+            tasks = dict(named_tasks(job))
+            jobs = [(name, custom_jobs(task)) for name, task in tasks.items()]
+            jobs += [(name, [launched]) for name, launched in launched_jobs(job, self._run_jobs(job))]
+            return [((name, str(tasks[name].task_name)), names) for name, names in jobs]
 
     def _run_jobs(self, job: Any) -> list[Any]:
         """Return all custom jobs that ran for a pipeline job; none if no step of it launches any."""
@@ -375,14 +385,13 @@ class VertexBackend:
         return self._client("JobServiceClient")
 
     def _client(self, service: str) -> Any:
-        """Return a client of a service, with a separate time limit for connecting."""
+        """Return a client of a service, with bounded answers."""
         from google.cloud import aiplatform_v1  # slow to import
 
         client = getattr(aiplatform_v1, service)(
             credentials=self._credentials, transport="rest", client_options={"api_endpoint": self._endpoint}
         )
-        # The client takes one number for both limits, and offers no other way to set them apart.
-        client.transport._session.mount(self._endpoint, _Adapter())
+        bounded(client.transport._session, self._endpoint)
         return client
 
     def _training_name(self, run_id: str) -> str:
@@ -394,13 +403,6 @@ class VertexBackend:
 
     def _schedule_name(self, schedule_id: str) -> str:
         return f"{self._parent}/schedules/{schedule_id}"
-
-
-class _Adapter(requests.adapters.HTTPAdapter):
-    """Limits connecting to a shorter time than the answer."""
-
-    def send(self, request: Any, *arguments: Any, **options: Any) -> Any:
-        return super().send(request, *arguments, **{**options, "timeout": TIMEOUT})
 
 
 def _vertex_errors(what: str) -> contextlib.AbstractContextManager[None]:
@@ -426,12 +428,19 @@ def _vertex_errors(what: str) -> contextlib.AbstractContextManager[None]:
             exceptions.Forbidden,
             lambda error: AccessError(f"{what}: Vertex AI answers 403: {_message(error)}"),
         ),
-        ((json_format.ParseError, ValueError), lambda _: WalsError(f"{what}: {_FOREIGN}")),
+        (json_format.ParseError, lambda error: WalsError(f"{what}: {_FOREIGN} ({_first_line(error)})")),
+        # A pipeline that is none; pydantic's errors have a line for each field.
+        (pydantic.ValidationError, lambda error: WalsError(f"{what}: {_FOREIGN} ({field_problem(error)})")),
+        (ValueError, lambda _: WalsError(f"{what}: {_FOREIGN}")),
         (
             exceptions.GoogleAPICallError,
             lambda error: WalsError(f"{what}: Vertex AI answers {error.code}: {_message(error)}"),
         ),
     )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _message(error: exceptions.GoogleAPICallError) -> str:

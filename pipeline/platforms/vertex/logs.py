@@ -12,7 +12,7 @@ from google.auth.credentials import Credentials
 from google.auth.transport.requests import AuthorizedSession
 from pydantic import Field
 
-from pipeline.platforms.google.answers import Answer, typed, whole_answer
+from pipeline.platforms.google.answers import Answer, bounded, typed
 from pipeline.platforms.google.credentials import REFUSED
 from pipeline.platforms.network import REQUEST_SECONDS
 from trainer.errors import WalsError, translated
@@ -83,7 +83,7 @@ def job_lines(
         "orderBy": "timestamp asc",
         "pageSize": _PAGE,
     }
-    session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
+    session = bounded(AuthorizedSession(credentials), _NAME)  # type: ignore[no-untyped-call]
     tokens = set[str]()
     while True:
         page = _listed(session, project, request)
@@ -105,21 +105,17 @@ def job_lines(
 def _listed(session: AuthorizedSession, project: str, request: dict[str, Any]) -> _Page:
     endpoint = os.environ.get(_OTHER_ENDPOINT, _ENDPOINT).rstrip("/")
     unreachable = f"{_NAME} cannot be reached; check the network and try again"
-
-    def ask() -> requests.Response:
-        address = f"{endpoint}/v2/entries:list"
-        answer: requests.Response = session.post(address, json=request, timeout=REQUEST_SECONDS, stream=True)
-        return answer
-
     with translated(
         ((requests.RequestException, auth_exceptions.TransportError), lambda _: WalsError(unreachable)),
         (auth_exceptions.GoogleAuthError, lambda _: WalsError(REFUSED)),
     ):
-        answer, body = whole_answer(ask, _NAME)
+        answer: requests.Response = session.post(
+            f"{endpoint}/v2/entries:list", json=request, timeout=REQUEST_SECONDS
+        )
     if answer.status_code == requests.codes.forbidden:
         raise WalsError(f"access to the logs of {project} is denied; ask for roles/logging.viewer on it")
     if answer.status_code == requests.codes.unauthorized:
         raise WalsError(REFUSED)
     if not answer.ok:
         raise WalsError(f"{_NAME} answers {answer.status_code} {answer.reason}")
-    return typed(body, _Page, _NAME)
+    return typed(answer.content, _Page, _NAME)

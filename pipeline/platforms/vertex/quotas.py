@@ -17,7 +17,7 @@ from pydantic import Field
 from pipeline.platforms.backend import Gpus
 from pipeline.platforms.environments import Vertex
 from pipeline.platforms.findings import Findings
-from pipeline.platforms.google.answers import Answer, typed, whole_answer
+from pipeline.platforms.google.answers import Answer, bounded, typed
 from pipeline.platforms.google.credentials import REFUSED
 from pipeline.platforms.network import TIMEOUT
 from trainer.errors import InputError, WalsError, translated
@@ -119,12 +119,7 @@ def _limit(platform: Vertex, credentials: Credentials, metric: str) -> int:
         (auth_exceptions.GoogleAuthError, lambda _: WalsError(REFUSED)),
     ):
         session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
-
-        def ask() -> requests.Response:
-            asked: requests.Response = session.get(address, timeout=TIMEOUT, stream=True)
-            return asked
-
-        answer, body = whole_answer(ask, _INTERFACE)
+        answer = bounded(session, _INTERFACE).get(address, timeout=TIMEOUT)
         if answer.status_code == requests.codes.forbidden:
             raise WalsError(
                 f"{unread}: access is denied; ask for roles/serviceusage.serviceUsageConsumer on "
@@ -132,7 +127,7 @@ def _limit(platform: Vertex, credentials: Credentials, metric: str) -> int:
             )
         if not answer.ok:
             raise WalsError(f"{unread}: Service Usage answers {answer.status_code} {answer.reason}")
-        limits = [*_limits(typed(body, _Metric, _INTERFACE), platform.region)]
+        limits = [*_limits(typed(answer.content, _Metric, _INTERFACE), platform.region)]
     return min((limit for limit in limits if limit != _UNLIMITED), default=_UNLIMITED)
 
 

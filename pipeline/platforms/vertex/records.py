@@ -11,7 +11,7 @@ from typing import Any
 from components.workflow import repetition
 from pipeline.platforms.backend import Run, Schedule, Step, groups_of_tasks, steps_in_order
 from pipeline.platforms.environments import Vertex
-from pipeline.platforms.tasks import EVALUATION, HTML, loop_names, repeated_steps, steps_with
+from pipeline.platforms.tasks import EVALUATION, HTML, check_spec, loop_names, repeated_steps, steps_with
 from pipeline.platforms.vertex.job_requests import FINGERPRINT_LABEL
 
 RUN_LABEL = "vertex-ai-pipelines-run-billing-id"
@@ -72,6 +72,17 @@ def pipeline_run(platform: Vertex, job: Any) -> Run:
     )
 
 
+def spec_of(job: Any) -> Mapping[str, Any]:
+    """Return the compiled pipeline of a ``PipelineJob``; it is empty in a list of jobs.
+
+    Raises:
+        ValueError: it is not a compiled pipeline.
+    """
+    spec: Mapping[str, Any] = _plain(job.pipeline_spec or {})
+    check_spec(spec)
+    return spec
+
+
 def named_tasks(job: Any) -> list[tuple[str, Any]]:
     """Return the tasks of a ``PipelineJob`` that are steps, with the steps' names.
 
@@ -81,7 +92,7 @@ def named_tasks(job: Any) -> list[tuple[str, Any]]:
     """
     run_id = last_part(job.name)
     details = sorted(job.job_detail.task_details, key=lambda task: task.task_id)
-    spec = _plain(job.pipeline_spec or {})
+    spec = spec_of(job)
     repeated, loops = repeated_steps(spec), loop_names(spec)
     around = {task.parent_task_id for task in details}
     numbers: Counter[str] = Counter()
@@ -98,7 +109,7 @@ def named_tasks(job: Any) -> list[tuple[str, Any]]:
 
 def report_uri(job: Any) -> str:
     """Return the address of the HTML report of a ``PipelineJob``'s evaluation; "" before it is written."""
-    names = steps_with(HTML, _plain(job.pipeline_spec or {})).get(EVALUATION, [])
+    names = steps_with(HTML, spec_of(job)).get(EVALUATION, [])
     return next(
         (
             artifact.uri
@@ -147,7 +158,7 @@ def schedule_of(schedule: Any) -> Schedule:
         id=last_part(schedule.name),
         name=schedule.display_name,
         cron=schedule.cron,
-        paused=schedule.state.name == "PAUSED",
+        paused=getattr(schedule.state, "name", "") == "PAUSED",
         next_run=schedule.next_run_time,
         max_concurrent_runs=_concurrent_runs(schedule),
         # Vertex AI gives a schedule without a start the time at which it was created.
@@ -182,15 +193,17 @@ def launches(job: Any) -> dict[str, str]:
 
     Only steps that are custom jobs are contained.
     """
-    spec = job.pipeline_spec or {}
+    spec = spec_of(job)
     components = spec.get("components", {})
     inputs = {
-        name: components[task["componentRef"]["name"]].get("inputDefinitions", {}).get("parameters", {})
+        name: components.get(task.get("componentRef", {}).get("name"), {})
+        .get("inputDefinitions", {})
+        .get("parameters", {})
         for tasks in groups_of_tasks(spec)
         for name, task in tasks.items()
     }
     return {
-        name: given.get("display_name", {}).get("defaultValue", "")
+        name: str(given.get("display_name", {}).get("defaultValue", ""))
         for name, given in inputs.items()
         if "worker_pool_specs" in given
     }
@@ -210,7 +223,7 @@ def launched_jobs(job: Any, run_jobs: Iterable[Any]) -> Iterator[tuple[str, str]
     for (step, task), custom in itertools.product(named_tasks(job), run_jobs):
         # The rounds of a study are steps of one component, whose jobs have the same display name.
         began, created, ended = task.start_time, custom.create_time, task.end_time
-        at_that_time = began and began <= created and (not ended or created <= ended)
+        at_that_time = began and created and began <= created and (not ended or created <= ended)
         if custom.display_name == names.get(task.task_name) and at_that_time:
             yield step, custom.name
 
@@ -238,7 +251,9 @@ def _training_link(platform: Vertex, job: str) -> str:
 
 
 def _state(state: Any) -> str:
-    return _STATES.get(state.name.removeprefix("PIPELINE_STATE_").removeprefix("JOB_STATE_"), "waiting")
+    # A state that the installed client does not know is a number.
+    name = str(getattr(state, "name", ""))
+    return _STATES.get(name.removeprefix("PIPELINE_STATE_").removeprefix("JOB_STATE_"), "waiting")
 
 
 def _later(time: datetime | None, created: datetime | None) -> bool:

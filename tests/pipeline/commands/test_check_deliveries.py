@@ -261,7 +261,7 @@ def test_a_registry_far_from_the_model(
         (RefusedError(404, "no"), "does not exist; create it with `gcloud secrets create`"),
         (RefusedError(403, "no"), "access is denied; ask for roles/secretmanager.viewer on it"),
         (RefusedError(500, "no"), "Secret Manager answers 500"),
-        ("<html>", "Secret Manager sends an answer that is not as it is documented"),
+        ("<html>", "Secret Manager: sends an answer that is not as it is documented"),
     ],
 )
 def test_the_secret_of_the_webhook_is_looked_up_but_never_read(

@@ -228,6 +228,31 @@ def test_the_log_of_a_retried_step_has_both_attempts_on_vertex(
     assert wals("logs", run_id, "train", "--config", vertex_config).stdout == "out of memory\ndone\n"
 
 
+def test_the_trials_of_a_round_have_a_log_together_on_vertex(
+    wals: Wals, vertex_config: Path, vertex: VertexServer
+) -> None:
+    wals("submit", "--config", vertex_config, "--pipeline", "wals-tune", "--name", "tuning")
+    job = vertex.jobs[f"{PARENT}/pipelineJobs/tuning"]
+    job["state"] = "PIPELINE_STATE_SUCCEEDED"
+    tasks = [("1", "0", "tuning"), ("2", "1", "for-loop-3"), ("3", "2", "trial-2"), ("4", "2", "trial-2")]
+    job["jobDetail"]["taskDetails"] = [
+        {
+            "taskId": task,
+            "parentTaskId": parent,
+            "taskName": name,
+            "state": "SUCCEEDED",
+            "executorDetail": {"containerDetail": {"mainJob": f"{PARENT}/customJobs/800{task}"}},
+        }
+        for task, parent, name in tasks
+    ]
+    vertex.logs += [("8003", {"textPayload": "first"}), ("8004", {"textPayload": "second"})]
+    logs = ("logs", "tuning", "--config", vertex_config)
+    result = wals(*logs, "trial-2")
+    assert (result.stderr, result.stdout) == ("", "first\nsecond\n")
+    assert wals(*logs, "trial-2.2").stdout == "second\n"
+    assert [line["step"] for line in wals(*logs, "trial-2", "--json").json] == ["trial-2.1", "trial-2.2"]
+
+
 def test_a_training_job_has_a_log(wals: Wals, vertex_config: Path, vertex: VertexServer) -> None:
     job = wals("train-job", "train", "--config", vertex_config, "--json", *DATA).json["id"]
     vertex.logs.append((job.rpartition("/")[2], {"jsonPayload": {"message": "train RMSE = 0.7"}}))
