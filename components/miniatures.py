@@ -171,6 +171,30 @@ def _write_matrices(folder: Path) -> None:
     save_vocabularies(folder / "vocabulary", *ids)
     (folder / "catalogue").mkdir()
     finish_artifact(folder / "catalogue", catalogue.SCHEMA, {"tables": {}})
+    _write_profile(folder / "profile")
+
+
+def _write_profile(folder: Path) -> None:
+    """Write a profile as if each item had one user, which is all that reports need."""
+    from components.artifacts.profile import Profile
+
+    Profile(
+        columns={},
+        rows=_ITEMS,
+        interactions=_ITEMS,
+        duplicates=0.0,
+        users=_ITEMS,
+        items=_ITEMS,
+        density=1 / _ITEMS,
+        ratings={"8": _ITEMS},
+        lowest_rating=1.0,
+        highest_rating=1.0,
+        per_user={"0": _ITEMS},
+        per_item={"0": _ITEMS},
+        cold_users=1.0,
+        earliest="",
+        latest="",
+    ).save(folder)
 
 
 def _write_model(folder: Path) -> None:

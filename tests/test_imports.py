@@ -63,10 +63,11 @@ PARTS = {
     },
     "components": {
         "artifacts": set(),
+        "reports": {"artifacts"},
         "engines": set(),
         "registry": {"artifacts", "options", "s3", "threads"},
         "extract": {"artifacts", "engines", "images", "options", "runtime", "s3", "threads", "times"},
-        **{part: set() for part in ("google_rest", "images", "limits", "options", "reports")},
+        **{part: set() for part in ("google_rest", "images", "limits", "options")},
         **{part: set() for part in ("runtime", "s3", "software", "threads", "times", "workflow")},
         "prepare": {"artifacts", "engines", "images", "options", "reports", "runtime", "threads", "times"},
         "train": {"artifacts", "images", "runtime"},

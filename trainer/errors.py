@@ -25,6 +25,16 @@ def without_credentials(text: str) -> str:
     return _CREDENTIALS.sub(lambda found: f"{found['scheme'] or found['other']}***@", text)
 
 
+def counted(number: int, thing: str) -> str:
+    """Return a number with what it counts, such as ``1 row`` or ``2,000 rows``.
+
+    Args:
+        number: the number.
+        thing: the word for one; several have an s.
+    """
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 class WalsError(Exception):
     """A failure with one clear line for the user. Its text never spans lines or shows passwords in addresses.
 

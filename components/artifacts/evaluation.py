@@ -115,6 +115,27 @@ class ChampionFacts(Manifest):
     excluded_entries: Count
 
 
+class Drift(Manifest):
+    """How far the data differ from those of the champion in one respect.
+
+    Attributes:
+        name: what is compared, such as ``interactions``.
+        value: the difference, in the unit of ``limit``.
+        limit: largest difference, up or down, that is no warning.
+        detail: the figures in words, without a capital or a full stop.
+    """
+
+    name: str
+    value: float
+    limit: float
+    detail: str
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether the difference is a warning."""
+        return abs(self.value) > self.limit
+
+
 class Holdout(Manifest):
     """What the metrics were computed on.
 
@@ -141,6 +162,7 @@ class Evaluation(Manifest):
         segments: metrics of parts of the holdout.
         parameters: parameters of the training.
         history: iterations of the training.
+        drift: how far the data differ from the champion's; empty without a champion.
         facts: further facts for people to read, by name, in display order; such as users and density.
         sha256: SHA-256 of each other file, by name.
     """
@@ -152,8 +174,15 @@ class Evaluation(Manifest):
     segments: tuple[Segment, ...]
     parameters: Mapping[str, Any]
     history: tuple[Iteration, ...]
+    drift: tuple[Drift, ...] = ()
     facts: Mapping[str, str] = Field(default_factory=dict)
     sha256: Mapping[str, Digest] = Field(default_factory=dict)
+
+    @property
+    def drift_warning(self) -> str:
+        """One sentence with the differences of the data that exceed their limits; "" if none does."""
+        exceeded = [drift.detail for drift in self.drift if drift.exceeded]
+        return f"The data have drifted since the champion: {'; '.join(exceeded)}." if exceeded else ""
 
 
 def log_summary(evaluation: Evaluation) -> None:

@@ -45,6 +45,30 @@ class Staged(Manifest):
     maximum_bytes_billed: Count
 
 
+class Source(Manifest):
+    """Where interactions come from; "" stands for what was not given.
+
+    Attributes:
+        uri: the source as it was given.
+        data_type: kind of its rows, such as ``ratings``.
+        snapshot: time of the snapshot that was read, ISO 8601 in UTC; "" if there is none, as for files.
+        query: the user's query over the source.
+        row_filter: the user's condition on its rows.
+        window_start: time from which on interactions were taken.
+        window_end: time before which interactions were taken.
+        files: names of the files that were read, in order; none for a table.
+    """
+
+    uri: str
+    data_type: str
+    snapshot: str = ""
+    query: str = ""
+    row_filter: str = ""
+    window_start: str = ""
+    window_end: str = ""
+    files: tuple[str, ...] = ()
+
+
 class Interactions(Manifest):
     """The fields of the manifest that preparation reads."""
 
@@ -53,6 +77,7 @@ class Interactions(Manifest):
     rows_without_time: Count
     shards: tuple[Shard, ...]
     staged: Staged | None = None
+    source: Source | None = None
 
     @pydantic.field_validator("columns")
     @classmethod

@@ -14,6 +14,7 @@ def deliver(
     embeddings: dsl.Input[dsl.Dataset],
     evaluation: dsl.Input[dsl.Artifact],
     report: dsl.Input[dsl.HTML],
+    profile: dsl.Input[dsl.Dataset],
     delivery: dsl.Output[dsl.Artifact],
     registry: str = "",
     destination: str = "",

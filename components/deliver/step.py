@@ -57,6 +57,7 @@ def deliver(
     embeddings: Path,
     evaluation: Path,
     report: Path,
+    profile: Path,
     delivery: Path,
     run: str = "",
 ) -> dict[str, Any]:
@@ -78,6 +79,7 @@ def deliver(
         embeddings: folder of its ``wals.embeddings`` artifact.
         evaluation: folder of the ``wals.evaluation`` artifact that found the model good enough.
         report: the HTML report of the evaluation.
+        profile: folder of the ``wals.profile`` artifact of the data that the model rests on.
         delivery: folder to write the ``wals.delivery`` artifact to.
         run: name of the run.
 
@@ -107,7 +109,8 @@ def deliver(
             "vertex_model", options.vertex_model, "requires a SavedModel", "set export_saved_model to true"
         )
     digest = _digest(made)
-    parts: dict[Part, Path] = {**made, "evaluation": evaluation, "report.html": report}  # type: ignore[dict-item]
+    judged_by = {"evaluation": evaluation, "profile": profile, "report.html": report}
+    parts: dict[Part, Path] = {**made, **judged_by}  # type: ignore[dict-item]
     outcome = _deliver(options, judged, parts, digest, run)
     content = outcome.model_dump(mode="json")
     finish_artifact(delivery, SCHEMA, content)

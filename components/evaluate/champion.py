@@ -1,19 +1,24 @@
 """The champion, the model that the registry calls so, in the indices of the new model."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from components.artifacts.profile import Profile
 from components.evaluate.recommenders import ByFactors, renumbered
-from components.registry import open_registry
+from components.registry import Registry, Version, open_registry, time_of
 from trainer.baselines import Popularity
 from trainer.errors import InputError, collected
 from trainer.matrix import InteractionMatrix, Shard
 from trainer.model import Model
+
+logger = logging.getLogger(__name__)
 
 _REMEDY = "go back to the version before with wals models rollback, or give another registry folder"
 
@@ -29,6 +34,9 @@ class Champion:
         rows: (users,) int64, its index of each user of the new model; -1 for one that it does not know.
         numbers: (its items,) int64, the new model's index of each of its items; -1 for one that is gone.
         items: number of items of the new model.
+        created: when it was delivered.
+        refitted: whether it was trained on the interactions that were held out to judge it.
+        profile: profile of the interactions that it was made from; None if its version has none.
     """
 
     version: str
@@ -37,6 +45,9 @@ class Champion:
     rows: NDArray[np.int64]
     numbers: NDArray[np.int64]
     items: int
+    created: datetime
+    refitted: bool
+    profile: Profile | None
 
     def seen(self, users: NDArray[np.int64]) -> Shard:
         """Return the items that it was trained on of each user, by the new model's indices.
@@ -59,6 +70,18 @@ class Champion:
         unknown = np.ones(self.items, bool)
         unknown[self._columns] = False
         return unknown
+
+    def beside(self, counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the interactions of each item that either model knows, by the new model and by this one.
+
+        Args:
+            counts: (items,) the new model's.
+        """
+        own = self.model.item_counts
+        gone = own[self.numbers < 0]
+        before = np.zeros(self.items, np.int64)
+        before[self._columns] = own[self.numbers >= 0]
+        return np.append(counts, np.zeros_like(gone)), np.append(before, gone)
 
     def recommender(self, popularity: Popularity, history: InteractionMatrix | None) -> ByFactors:
         """Return it as a recommender of the items that both models know.
@@ -120,6 +143,7 @@ def champion_of(address: str, new: Model) -> Iterator[Champion | None]:
     with contextlib.ExitStack() as stack:
         problems: list[InputError] = []
         with collected(problems):
+            version = registry.version(pointer.version)
             model = Model.load(stack.enter_context(registry.local(pointer.version, "model")))
         if problems:
             found = ", ".join(str(problem).removesuffix(f"; {problem.remedy}") for problem in problems)
@@ -134,4 +158,26 @@ def champion_of(address: str, new: Model) -> Iterator[Champion | None]:
         if not (numbers >= 0).any():
             raise refused(f"knows none of the {len(new.items):,} items", "give the registry of these data")
         rows = model.users.index_of(new.users.ids)
-        yield Champion(pointer.version, pointer.promoted, model, rows, numbers, len(new.items))
+        yield Champion(
+            version=version.name,
+            promoted=pointer.promoted,
+            model=model,
+            rows=rows,
+            numbers=numbers,
+            items=len(new.items),
+            created=time_of(version.name),
+            refitted=version.refit_iters > 0,
+            profile=_profile_of(registry, version),
+        )
+
+
+def _profile_of(registry: Registry, version: Version) -> Profile | None:
+    """Return the profile in a version; None if it has none, or a damaged one, which is no reason to fail."""
+    if "profile" not in version.parts:
+        return None
+    try:
+        with registry.local(version.name, "profile") as folder:
+            return Profile.read(folder)
+    except InputError as error:
+        logger.warning("the data are not compared with the champion's: %s", error)
+        return None

@@ -11,6 +11,7 @@ def evaluate(
     training: dsl.Input[dsl.Dataset],
     holdout: dsl.Input[dsl.Dataset],
     catalogue: dsl.Input[dsl.Dataset],
+    profile: dsl.Input[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     evaluation: dsl.Output[dsl.Artifact],
     report: dsl.Output[dsl.HTML],

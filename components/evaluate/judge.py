@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -15,6 +16,7 @@ from components.artifacts.catalogue import CatalogueTables, read_catalogue
 from components.artifacts.evaluation import (
     PER_USER_FILE,
     ChampionFacts,
+    Drift,
     Estimate,
     Evaluation,
     Holdout,
@@ -22,12 +24,15 @@ from components.artifacts.evaluation import (
 )
 from components.artifacts.evaluation import Recommender as Name
 from components.artifacts.holdout import HISTORY, TARGETS, open_holdout
+from components.artifacts.profile import Profile
 from components.evaluate.champion import Champion
+from components.evaluate.drift import of_ids, of_popularity, of_profiles
 from components.evaluate.gate import Part, Rival, Scores, decide
 from components.evaluate.options import EvaluateOptions
 from components.evaluate.prediction import prediction_errors
 from components.evaluate.recommenders import ByFactors, BySimilarity
 from components.evaluate.scoring import Jury, Lists, Verdict
+from components.evaluate.source import source_facts
 from components.evaluate.targets import Activity, Targets, is_head, keys_of
 from components.software import own_version
 from trainer.baselines import ItemCosine, Popularity, Random, Recommender
@@ -49,6 +54,7 @@ class Case:
         history: interactions of users held out whole; None with other splits.
         checksum: SHA-256 of the held-out entries.
         catalogue: what is known of the items.
+        profile: profile of the interactions that all of it was made from.
     """
 
     model: Model
@@ -57,9 +63,10 @@ class Case:
     history: InteractionMatrix | None
     checksum: str
     catalogue: CatalogueTables
+    profile: Profile
 
     @classmethod
-    def open(cls, model: Path, training: Path, holdout: Path, catalogue: Path) -> Self:
+    def open(cls, model: Path, training: Path, holdout: Path, catalogue: Path, profile: Path) -> Self:
         """Open the artifacts; see `components.evaluate.step.evaluate`."""
         fitted = Model.load(model)
         matrix = InteractionMatrix.open(training)
@@ -79,7 +86,15 @@ class Case:
         if history is not None:
             fitted = _folded_in(fitted, history)
         checksum = _checksum(targets, history)
-        return cls(fitted, matrix, targets, history, checksum, known_items)
+        return cls(fitted, matrix, targets, history, checksum, known_items, Profile.read(profile))
+
+    def item_counts(self, *, with_holdout: bool) -> NDArray[np.int64]:
+        """Return the training interactions of each item, (items,), with those held out if asked for."""
+        counts = self.matrix.column_counts()
+        if not with_holdout:
+            return counts
+        held_out = np.bincount(self.targets.items, minlength=len(counts))
+        return counts + held_out + (self.history.column_counts() if self.history else 0)
 
 
 def _checksum(targets: Targets, history: InteractionMatrix | None) -> str:
@@ -136,6 +151,7 @@ class Judge:
             segments=tuple(segments),
             parameters=self.case.model.config.model_dump(),
             history=self.case.model.history,
+            drift=tuple(self._drift()),
             facts=self._facts(),
             sha256={PER_USER_FILE: digest},
         )
@@ -291,9 +307,27 @@ class Judge:
             excluded_entries=self.case.targets.entries - self._unseen.entries,
         )
 
+    def _drift(self) -> Iterator[Drift]:
+        """Yield how far the data differ from those of the champion."""
+        if not self.champion:
+            return
+        served, profile = self.champion, self.case.profile
+        if served.profile:
+            yield from of_profiles(profile, served.profile, datetime.now(UTC), served.created)
+        for kind, now, before, known in (
+            ("users", self.case.model.users, served.model.users, served.rows),
+            ("items", self.case.model.items, served.model.items, served.numbers),
+        ):
+            yield from of_ids(kind, len(now), len(before), int(np.count_nonzero(known >= 0)))
+        # Both with or both without what was held out.
+        ours, theirs = served.beside(self.case.item_counts(with_holdout=served.refitted))
+        if ours.any() and theirs.any():
+            yield of_popularity(ours, theirs)
+
     def _facts(self) -> dict[str, str]:
         matrix, cut = self.case.matrix, Activity.of(self._activity)
         facts = {
+            **source_facts(self.case.profile),
             "users": f"{matrix.rows:,}",
             "items": f"{matrix.columns:,}",
             "training interactions": f"{matrix.entries:,}",

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from components.artifacts.evaluation import Estimate, Evaluation, Recommender, Segment
 from components.artifacts.model_card import INTENDED_USE, LIMITS
+from components.artifacts.profile import Profile
 from components.evaluate.examples import Examples
 from components.evaluate.labels import metric_kind, metric_label, metric_length
 from components.evaluate.palette import Palette
 from components.reports.charts import Chart, Point, Series, chart
 from components.reports.page import Cell, Table, write_page
+from components.reports.profile import profile_charts, profile_table
 from trainer.model import Iteration
 
 _NAMES: dict[Recommender, str] = {
@@ -34,12 +36,16 @@ _ITERATIONS = 60
 """Iterations shown of a training; of more, evenly spread ones are."""
 
 
-def write_report(evaluation: Evaluation, examples: Examples, path: Path) -> None:
+def write_report(
+    evaluation: Evaluation, examples: Examples, profile: Profile, served: Profile | None, path: Path
+) -> None:
     """Write the report as a self-contained HTML file; the same arguments give the same bytes.
 
     Args:
         evaluation: what is known of the model.
         examples: what its lists look like.
+        profile: profile of the data that it rests on.
+        served: profile of the champion's data, if it is known.
         path: file to write.
     """
     recommenders = [name for name in _NAMES if name in evaluation.metrics]
@@ -76,6 +82,12 @@ def write_report(evaluation: Evaluation, examples: Examples, path: Path) -> None
         parameters=_pairs("Parameters of the training", evaluation.parameters.items()),
         intended_use=INTENDED_USE,
         limits=LIMITS,
+        profile=profile_table(
+            "The interactions before filters",
+            {"this run": profile, **({_NAMES["champion"]: served} if served else {})},
+        ),
+        histograms=profile_charts(profile, served, _NAMES["champion"]),
+        drift=_drift(evaluation),
         facts=_pairs("What the model was trained and judged on", _facts(evaluation)),
     )
 
@@ -258,6 +270,20 @@ def _iterations(history: Sequence[Iteration]) -> Table:
         for iteration in _shown(history)
     )
     return Table("Iterations of the training", ("iteration", "objective", "seconds", "validation"), rows)
+
+
+def _drift(evaluation: Evaluation) -> Table:
+    rows = tuple(
+        (
+            Cell(drift.name),
+            Cell("warning", style="doubtful") if drift.exceeded else Cell("within the limit"),
+            Cell(f"{drift.detail[:1].upper()}{drift.detail[1:]}."),
+        )
+        for drift in evaluation.drift
+    )
+    return Table(
+        "Differences from the data of the champion", ("difference", "result", "figures"), rows, words=True
+    )
 
 
 def _pairs(caption: str, pairs: Iterable[tuple[str, object]]) -> Table:

@@ -48,6 +48,7 @@ def evaluate(
     training: Path,
     holdout: Path,
     catalogue: Path,
+    profile: Path,
     evaluation: Path,
     report: Path,
 ) -> Judgement:
@@ -66,6 +67,7 @@ def evaluate(
         training: folder of the ``wals.matrix`` artifact it was trained on.
         holdout: folder of the ``wals.holdout`` artifact that belongs to that matrix.
         catalogue: folder of the ``wals.catalogue`` artifact.
+        profile: folder of the ``wals.profile`` artifact of the interactions.
         evaluation: folder to write the ``wals.evaluation`` artifact to.
         report: HTML file to write.
 
@@ -79,24 +81,33 @@ def evaluate(
     """
     begin_artifact(evaluation)
     report.unlink(missing_ok=True)
-    case = Case.open(model, training, holdout, catalogue)
+    case = Case.open(model, training, holdout, catalogue, profile)
     # The metrics keep the name of the length that was asked for: longer lists than the items change nothing.
     at_most_items("eval_k", options.eval_k, len(case.model.items))
     with champion_of(options.registry, case.model) as champion:
         content = Judge(case, champion, options).judge(evaluation / PER_USER_FILE)
+        served = champion.profile if champion else None
     known = case.matrix if case.history is None else case.history
     described = case.catalogue.described(case.model.items)
-    write_report(content, examples_of(case.model, known, case.targets, described), report)
+    examples = examples_of(case.model, known, case.targets, described)
+    write_report(content, examples, case.profile, served, report)
     written = content.model_dump(mode="json")
     finish_artifact(evaluation, SCHEMA, written)
     log_summary(content)
     decision = content.decision
     logger.info("%s: %s", decision.outcome, decision.reason)
+    if content.drift_warning:
+        logger.warning("%s", content.drift_warning)
     failed = decision.outcome == REJECTED and options.on_rejection == "fail"
     return Judgement(
         FAILED if failed else decision.outcome,
         _figures(content.metrics, options.eval_k),
-        {"outcome": decision.outcome, "reason": decision.reason, **identity(SCHEMA, written)},
+        {
+            "outcome": decision.outcome,
+            "reason": decision.reason,
+            "holdout": content.holdout.checksum,
+            **identity(SCHEMA, written),
+        },
     )
 
 

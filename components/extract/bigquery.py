@@ -14,7 +14,7 @@ from components.extract.options import ExtractOptions
 from components.extract.query import SQL, Query, Request
 from components.extract.shards import write_shards
 from components.times import timestamp
-from trainer.errors import InputError
+from trainer.errors import InputError, counted
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +46,7 @@ def extract_from_bigquery(options: ExtractOptions, output: Path) -> dict[str, An
         query = replace(query, parameters={**query.parameters, "snapshot": moment})
         content = _read(engine, options, query, output)
         content["source"] = {
-            "uri": options.source,
-            "data_type": options.data_type,
+            **options.described_source(),
             "snapshot": moment if pinned else "",
             **engine.cost(),
         }
@@ -193,7 +192,10 @@ def _stage(engine: BigQuery, name: str, query: Query) -> dict[str, Any]:
     for field, problem in _PROBLEMS.items():
         if counts[field]:
             raise InputError(
-                "source", str(table), f"{counts[field]:,} rows have {problem}", "filter or fix them"
+                "source",
+                str(table),
+                f"has {counted(counts[field], 'row')} with {problem}",
+                "filter or fix them",
             )
     if not counts["interactions"]:
         raise InputError("source", str(table), "yields no rows", "give a source with interactions")

@@ -74,8 +74,11 @@ def extract_from_files(options: ExtractOptions, output: Path) -> dict[str, Any]:
                 (counted,) = database.fetch(query.without_user, query.parameters).to_pylist()
             without_user = query.check_users(counted["events"])
             written = _write(database, files, query, written_to)
-    source = {"uri": options.source, "data_type": options.data_type}
-    return {**written.manifest(), **without_user, "source": source}
+    return {
+        **written.manifest(),
+        **without_user,
+        "source": {**options.described_source(), "files": files.names},
+    }
 
 
 def columns_of(options: ExtractOptions) -> list[str]:
@@ -230,6 +233,7 @@ class SourceFiles:
 
     Attributes:
         table: quoted name of the table.
+        names: names of the files, sorted.
         is_text: whether the files are delimited text rather than Parquet.
         schema: DuckDB types by column; for text files, guessed from their first rows.
     """
@@ -267,11 +271,11 @@ class SourceFiles:
         self._has_header = has_header
         self._delimiter = delimiter
         self._query_text, self._filter_text = query, row_filter
-        self._files = find_files(database, self.source)
-        names = [*self._files, *map(str, writable)]
+        self.names = find_files(database, self.source)
+        names = [*self.names, *map(str, writable)]
         # DuckDB checks the name of a file, and the pattern that stands for it.
         database.confine(sorted({*names, *map(glob.escape, names)}))
-        self.is_text = not is_parquet(self.source, self._files)
+        self.is_text = not is_parquet(self.source, self.names)
         with self.read_errors():
             schemas = self._text_schemas() if self.is_text else self._parquet_schemas()
         self._schemas = {file: unique_columns("source", file, columns) for file, columns in schemas.items()}
@@ -288,7 +292,7 @@ class SourceFiles:
         elements: dict[str, list[tuple[str, str, int]]] = {}
         for file, *element in self._query(
             "SELECT file_name, name, duckdb_type, coalesce(num_children, 0) "  # noqa: S608 - quoted
-            f"FROM parquet_schema({_literals(self._files)}) ORDER BY file_name, column_id"
+            f"FROM parquet_schema({_literals(self.names)}) ORDER BY file_name, column_id"
         ):
             elements.setdefault(file, []).append((element[0], element[1], element[2]))
         return {file: list(_top_level(schema[1:])) for file, schema in elements.items()}
@@ -301,7 +305,7 @@ class SourceFiles:
         if not self._has_header:
             return {self.source: []}
         schemas = {}
-        for file in self._files:
+        for file in self.names:
             reader = self._reader([file], header=False, as_text=True)
             header = self._query(f"SELECT * FROM {reader} LIMIT 1")  # noqa: S608 - quoted
             schemas[file] = [(name, "VARCHAR") for row in header for name in row if name]
@@ -332,7 +336,7 @@ class SourceFiles:
     def check(self) -> None:
         """Raise InputError if a compressed file does not match its own checksum; reads all of it."""
         if self.is_text:
-            check_gzip(self.source, self._files)
+            check_gzip(self.source, self.names)
 
     def check_kinds(self, columns: Iterable[str]) -> None:
         """Raise InputError if a column has incompatible types in two files; "" is no column."""
@@ -388,7 +392,7 @@ class SourceFiles:
     def _reader(
         self, files: list[str] | None = None, *, header: bool | None = None, as_text: bool = False
     ) -> str:
-        names = _literals(self._files if files is None else files)
+        names = _literals(self.names if files is None else files)
         if not self.is_text:
             # By name, a column gets the widest of its types; otherwise that of the first file.
             first, *others = self._schemas.values()

@@ -229,3 +229,8 @@ class ExtractOptions(Options):
                 "window_days", self.window_days, "begins before the year 1", "give fewer days"
             ) from error
         return self.replace(window_days=0, window_start=first.isoformat(), window_end=last.isoformat())
+
+    def described_source(self) -> dict[str, str]:
+        """Return what the options say of the source, by the fields of the artifact's ``source``."""
+        names = ("data_type", "query", "row_filter", "window_start", "window_end")
+        return {"uri": self.source, **{name: getattr(self, name) for name in names}}

@@ -13,7 +13,7 @@ from components.engines.sql import Checked, Condition, checked_filter, quoted, r
 from components.extract.columns import Columns, find_columns
 from components.extract.options import ExtractOptions
 from components.times import parse_time, timestamp
-from trainer.errors import InputError
+from trainer.errors import InputError, counted
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Query:
     def check_users(self, events: int) -> dict[str, int]:
         """Log the number of events that have no user and are left out, and return it for the manifest."""
         if events:
-            logger.warning("%s events have no user and are left out", f"{events:,}")
+            logger.warning("left out: %s without a user", counted(events, "event"))
         return {"events_without_user": events}
 
     def check_times(self, rows: int, timeless: int) -> None:
@@ -67,7 +67,7 @@ class Query:
             raise InputError(
                 "timestamp_column",
                 self.timestamp,
-                f"{timeless:,} rows have no readable time, so the window cannot be applied to them",
+                f"has {counted(timeless, 'row')} without a readable time, to which no window can be applied",
                 f"{remedy}, or exclude such rows with --row-filter",
             )
         if timeless == rows and self.timestamp:

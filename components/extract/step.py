@@ -8,6 +8,7 @@ from components.artifacts.interactions import SCHEMA
 from components.extract.catalogue import extract_catalogue
 from components.extract.files import extract_from_files
 from components.extract.options import ExtractOptions
+from trainer.errors import counted
 from trainer.files import begin_artifact, finish_artifact, identity
 
 logger = logging.getLogger(__name__)
@@ -50,9 +51,9 @@ def _extract_interactions(options: ExtractOptions, interactions: Path) -> dict[s
     else:
         content = extract_from_files(options, interactions)
     if content["rows_without_time"]:
-        logger.warning("%s interactions have no readable time", f"{content['rows_without_time']:,}")
+        logger.warning("without a readable time: %s", counted(content["rows_without_time"], "interaction"))
     finish_artifact(interactions, SCHEMA, content)
-    logger.info("%s interactions from %s", f"{content['rows']:,}", options.source)
+    logger.info("%s from %s", counted(content["rows"], "interaction"), options.source)
     return {
         "rows": content["rows"],
         "shards": len(content["shards"]),

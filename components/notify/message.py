@@ -7,6 +7,7 @@ from typing import Any
 from components.artifacts.evaluation import Decision, Estimate, Evaluation, Recommender
 from components.evaluate.labels import metric_label, metric_length
 from components.notify.facts import Facts, State
+from trainer.errors import counted
 
 # Slack refuses a message with a header of more than 150 characters, a text of more than 3,000 or more than 50
 # blocks (docs.slack.dev/reference/block-kit/blocks), and cuts one of more than 40,000. Escaping makes a
@@ -27,8 +28,12 @@ _APART = "@\N{ZERO WIDTH SPACE}"
 
 
 def is_problem(facts: Facts) -> bool:
-    """Return whether a run needs somebody to look at it: it did not succeed, or its model is rejected."""
-    return facts.state != "succeeded" or _is_rejected(facts)
+    """Return whether a run needs somebody to look at it.
+
+    It did not succeed, its model is rejected, or its data have drifted.
+    """
+    drifted = facts.evaluation is not None and facts.evaluation.drift_warning != ""
+    return facts.state != "succeeded" or _is_rejected(facts) or drifted
 
 
 def title(pipeline: str, facts: Facts) -> str:
@@ -71,13 +76,15 @@ def message(pipeline: str, facts: Facts) -> dict[str, Any]:
 
 
 def _lines(facts: Facts) -> Iterator[str]:
-    """Yield the paragraphs: the decision, what failed, and the platform's reason."""
+    """Yield the paragraphs: the decision, drift of the data, what failed, and the platform's reason."""
     if facts.evaluation:
         yield _plain(facts.evaluation.decision.reason)
+        if facts.evaluation.drift_warning:
+            yield _plain(facts.evaluation.drift_warning)
     for failure in facts.failures[:_ERRORS]:
         yield _plain(f"{failure.step}: {failure.line}")
     if (more := len(facts.failures) - _ERRORS) > 0:
-        yield f"{more} more step{'s' if more > 1 else ''} failed."
+        yield f"{counted(more, 'more step')} failed."
     if facts.state == "failed" and facts.reason:
         yield _plain(facts.reason)
     elif facts.state == "failed" and not facts.failures:

@@ -18,7 +18,8 @@ class NotifyOptions(Options):
 
     notify_on: NotifyOn = Field(
         default="always",
-        description="Which runs to report: all, only those that fail or whose model is rejected, or none.",
+        description="Which runs to report: all, only those that fail, whose model is rejected or whose data "
+        "have drifted, or none.",
         json_schema_extra=group("Notification"),
     )
     webhook_secret: SecretVersion = Field(

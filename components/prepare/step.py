@@ -23,11 +23,11 @@ from components.engines.duckdb import DuckDB
 from components.prepare.options import DriftContract, PrepareOptions
 from components.prepare.profile.contract import hold_to_contract
 from components.prepare.profile.previous import Previous
-from components.prepare.profile.profile import Profile, ratings_of
+from components.prepare.profile.profile import profile_of, ratings_of
 from components.prepare.relations import SIDES, days_of, keep_core, number
 from components.threads import ordered_map
-from trainer.errors import InputError, translated
-from trainer.files import MANIFEST, begin_artifact, finish_artifact, identity, local_file, read_manifest
+from trainer.errors import InputError, counted, translated
+from trainer.files import MANIFEST, begin_artifact, finish_artifact, identity, local_file, read_identified
 from trainer.matrix import SCHEMA as MATRIX_SCHEMA
 from trainer.scratch import scratch_folder
 from trainer.vocabulary import SCHEMA as VOCABULARY_SCHEMA
@@ -53,7 +53,7 @@ def prepare(
 
     The same interactions, parameters and seed give the same bytes, regardless of the order of the rows, their
     division into shards, and where the SQL runs: in this process, or in BigQuery if extraction left the
-    interactions there.
+    interactions there. Only what the profile says of the interactions' artifact and source may differ.
 
     Args:
         options: how the interactions become a matrix and a holdout.
@@ -75,7 +75,7 @@ def prepare(
             output cannot be written.
         WalsError: BigQuery or Cloud Storage failed or denied access.
     """
-    manifest = read_manifest(interactions, INTERACTIONS_SCHEMA, Interactions)
+    manifest, checksum = read_identified(interactions, INTERACTIONS_SCHEMA, Interactions)
     types = {column.name: column.type for column in manifest.columns}
     _check_times(options, types, manifest.rows_without_time)
     previous = Previous.find(options.previous_profile)
@@ -90,7 +90,7 @@ def prepare(
         # Takes half a second, during which the engine works.
         loading = executor.submit(_load_kernels)
         engine = stack.enter_context(_engine(interactions, manifest, options))
-        logger.info("%s interactions to prepare", f"{manifest.rows:,}")
+        logger.info("%s to prepare", counted(manifest.rows, "interaction"))
         filtered = keep_core(engine, _TABLE, options)
         ids = _number_ids(engine, filtered, types, options.seed)
         parameters = options.parameters(days_of(engine, filtered) if options.needs_time else [])
@@ -100,7 +100,7 @@ def prepare(
             ratings = executor.submit(ratings_of, engine, _TABLE, types)
             matrices = assemble([training, *(holdout / part for part in options.parts)])
         entries = _entries(options, matrices)
-        current = Profile.of(
+        current = profile_of(
             engine,
             _TABLE,
             types,
@@ -108,6 +108,8 @@ def prepare(
             {"user": ids.user_counts, "item": ids.item_counts} if filtered == _TABLE else None,
             interactions=int(ids.user_counts.sum()),
             pairs=sum(entries.values()),
+            source=manifest.source,
+            checksum=checksum,
         )
         hold_to_contract(current, options, previous.profile, profile, profile_report)
         metadata = _finish(matrices, holdout, vocabulary, ids, options, entries)
@@ -177,11 +179,12 @@ def _entries(options: PrepareOptions, matrices: Sequence[Mapping[str, Any]]) -> 
         part: matrix["entries"] for part, matrix in zip(("training", *options.parts), matrices, strict=True)
     }
     if not entries["training"] or not entries[TARGETS]:
+        trained = counted(entries["training"], "interaction")
         name = options.decides_split
         raise InputError(
             name,
             getattr(options, name),
-            f"leaves {entries['training']} interactions to train on and {entries[TARGETS]} to predict",
+            f"leaves {trained} to train on and {entries[TARGETS]:,} to predict",
             "change it, or give more interactions",
         )
     return entries
@@ -240,13 +243,13 @@ def _check_times(options: PrepareOptions, types: Mapping[str, str], rows_without
         raise InputError(
             options.needs_time,
             "",
-            f"requires times, and {rows_without_time:,} interactions have none",
+            f"requires times; without one: {counted(rows_without_time, 'interaction')}",
             "fix or filter them",
         )
 
 
 def _check_sizes(users: int, items: int) -> None:
-    sizes = f"{users:,} users, {items:,} items"
+    sizes = f"{counted(users, 'user')}, {counted(items, 'item')}"
     if not users or not items:
         raise InputError(
             "min_user_interactions, min_item_interactions, max_user_interactions",

@@ -23,6 +23,7 @@ Part = Literal[
     "similar_items",
     "embeddings",
     "evaluation",
+    "profile",
     "report.html",
     "model_card.json",
     "metrics_schema.json",

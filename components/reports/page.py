@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
+from trainer.errors import counted
 from trainer.files import replacing
 
 _LONGEST = 160
@@ -58,7 +59,7 @@ def write_page(package: str, path: Path, **content: Any) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["short"] = short
+    environment.filters |= {"short": short, "counted": counted}
     html = environment.get_template("report.html").render(content)
     with replacing(path) as temporary:
         temporary.write_text(html, "utf-8")

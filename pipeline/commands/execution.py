@@ -127,7 +127,7 @@ def run_here(
     parameters = checked(pipeline, parameters)
     # Slow to import, which should not delay the error of a bad parameter.
     from components.artifacts.evaluation import SCHEMA, Evaluation
-    from pipeline.display.results import decision_line, metrics_table, recommendations_table
+    from pipeline.display.results import decision_lines, metrics_table, recommendations_table
     from pipeline.local.runs import LocalRuns, link_latest
     from trainer.files import read_manifest
     from trainer.matrix import InteractionMatrix
@@ -156,7 +156,7 @@ def run_here(
     rules = {name: parameters[name] for name in ("max_per_category", "min_score")}
     known = open_model(results["model"], results["catalogue"], **rules)
     console.print(recommendations_table(known, training, _SHOWN))
-    console.print(decision_line(evaluation.decision), soft_wrap=True)
+    console.print(decision_lines(evaluation), soft_wrap=True)
     for name, path in results.items():
         print_line(console, f"{name:<16} {path}")
 

@@ -77,6 +77,7 @@ def trained_and_delivered(placed: Placed, values: Mapping[str, Any], data: Inter
         training=sets["training"],
         holdout=sets["holdout"],
         catalogue=catalogue,
+        profile=sets["profile"],
         **EvaluateOptions.select(values),
     )
     with dsl.If(evaluated.outputs["Output"] == BLESSED, name=BLESSED):
@@ -95,6 +96,7 @@ def trained_and_delivered(placed: Placed, values: Mapping[str, Any], data: Inter
             **{name: refitted.outputs[name] for name in ("model", "saved_model")},
             **{name: published.outputs[name] for name in ("recommendations", "similar_items", "embeddings")},
             **{name: evaluated.outputs[name] for name in ("evaluation", "report")},
+            profile=sets["profile"],
             run=run,
             **DeliverOptions.select(values),
         )

@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 
-from components.artifacts.evaluation import Decision, Outcome
+from components.artifacts.evaluation import Evaluation, Outcome
 from components.evaluate.labels import BASELINE_PREFIX, CHAMPION_PREFIX, metric_label, model_metrics
 from pipeline.display.output import PlainTable, plain
 from trainer.matrix import InteractionMatrix
@@ -41,9 +41,13 @@ def metrics_table(metrics: Mapping[str, float], last: Mapping[str, float] | None
     return table
 
 
-def decision_line(decision: Decision) -> RenderableType:
-    """Return the decision and its reason in one line."""
-    return plain(f"{decision.outcome}: {decision.reason}", _STYLES[decision.outcome])
+def decision_lines(evaluation: Evaluation) -> RenderableType:
+    """Return the decision and its reason in one line, and another one if the data have drifted."""
+    decision = evaluation.decision
+    lines = [plain(f"{decision.outcome}: {decision.reason}", _STYLES[decision.outcome])]
+    if evaluation.drift_warning:
+        lines.append(plain(evaluation.drift_warning, "yellow"))
+    return Group(*lines)
 
 
 def recommendations_table(known: Recommender, training: InteractionMatrix, shown: int) -> PlainTable:

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 
-from trainer.errors import InputError
+from trainer.errors import InputError, counted
 
 _FIELDS = 5
 
@@ -28,7 +28,7 @@ def parse_cron(cron: str) -> str:
         raise InputError(
             "cron",
             cron,
-            f"has {len(fields)} fields",
+            f"has {counted(len(fields), 'field')}",
             "give five: minute, hour, day of month, month, day of week, such as '0 21 * * *'",
         )
     minute, hour, day, month, weekday = fields

@@ -11,6 +11,8 @@ from pipeline.platforms.backend import groups_of_tasks, pipeline_of
 
 METRICS, HTML = "system.Metrics", "system.HTML"
 EVALUATION = "evaluate"
+EVALUATED = "evaluation"
+"""Output of that step whose metadata have the checksum of the holdout."""
 
 
 class _Part(pydantic.BaseModel):

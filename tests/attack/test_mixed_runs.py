@@ -23,12 +23,12 @@ from trainer.files import MANIFEST
 pytestmark = pytest.mark.attack
 
 CONFIG = TrainConfig(latent_factors=2, num_iters=2)
-INPUTS = ("model", "training", "holdout", "vocabulary", "catalogue")
+INPUTS = ("model", "training", "holdout", "vocabulary", "catalogue", "profile")
 
 
 def make_run(folder: Path, ratings: Path, seed: int) -> dict[str, Path]:
     """Run the steps up to the training; the same ratings are divided by the seed."""
-    named = {name: folder / name for name in (*INPUTS, "interactions", "profile")}
+    named = {name: folder / name for name in (*INPUTS, "interactions")}
     found = {name: named[name] for name in ("interactions", "catalogue")}
     extract(ExtractOptions(source=str(ratings)), **found)
     prepared = {
@@ -40,7 +40,7 @@ def make_run(folder: Path, ratings: Path, seed: int) -> dict[str, Path]:
 
 
 def judge(artifacts: dict[str, Path], scratch: Path) -> None:
-    chosen = {name: artifacts[name] for name in ("model", "training", "holdout", "catalogue")}
+    chosen = {name: artifacts[name] for name in ("model", "training", "holdout", "catalogue", "profile")}
     evaluate(EvaluateOptions(), **chosen, evaluation=scratch / "evaluation", report=scratch / "report.html")
 
 

@@ -35,7 +35,7 @@ def test_each_step_writes_and_reads_a_file_once(mounted_bucket: MountedBucket, r
     prepared = {
         name: folder[name] for name in ("interactions", "training", "holdout", "vocabulary", "profile")
     }
-    scored = {name: folder[name] for name in ("model", "training", "holdout", "catalogue")}
+    scored = {name: folder[name] for name in ("model", "training", "holdout", "catalogue", "profile")}
     trained = {"matrix": folder["training"], "vocabulary": folder["vocabulary"], "model": folder["model"]}
     steps: list[tuple[Any, Any, dict[str, Path], set[str]]] = [
         (extract, source, {name: folder[name] for name in ("interactions", "catalogue")}, set()),
@@ -45,7 +45,7 @@ def test_each_step_writes_and_reads_a_file_once(mounted_bucket: MountedBucket, r
             evaluate,
             EvaluateOptions(),
             {**scored, "evaluation": folder["evaluation"], "report": report},
-            {"model", "training", "holdout", "catalogue"},
+            {"model", "training", "holdout", "catalogue", "profile"},
         ),
         (
             refit,

@@ -61,6 +61,7 @@ def run_for_real(folder: Path) -> Signatures:
             training=parts["training"],
             holdout=parts["holdout"],
             catalogue=folder / "catalogue",
+            profile=reports["profile"],
             evaluation=run / "evaluation",
             report=run / "report.html",
             eval_k=5,

@@ -52,6 +52,7 @@ class KubeflowServer:
         is_ui: whether it is the UI's server, and not the API server.
         version: version of Kubeflow Pipelines.
         health_path: path that reports the version.
+        holdout: checksum of the holdout of the runs that are created from now on.
         has_metadata: whether there is ML Metadata, which versions up to 2.17 have.
         experiments: experiments by id, as JSON; the others likewise.
         workflows: the Argo Workflow of each run.
@@ -71,6 +72,8 @@ class KubeflowServer:
     is_ui: bool = True
     version: str = "2.17.0"
     health_path: str = "/apis/v1beta1/healthz"
+    holdout: str = "a" * 64
+    holdouts: dict[str, str] = field(default_factory=dict)
     has_metadata: bool = True
     experiments: dict[str, Any] = field(default_factory=dict)
     runs: dict[str, Any] = field(default_factory=dict)
@@ -148,6 +151,7 @@ class KubeflowServer:
         }
         started = _add(self.runs, "run_id", {**run, **made})
         _enter(started, "PENDING")
+        self.holdouts[started["run_id"]] = self.holdout
         self.workflows[started["run_id"]] = argo.Workflow(_part(self._spec(run)))
         return started
 
@@ -257,7 +261,11 @@ class KubeflowServer:
             for output in spec["components"][f"comp-{step}"].get("outputDefinitions", {}).get("artifacts", {})
             if step in ended
         ]
-        metadata = {"metrics": METRICS, "study": {"validation_ndcg": 0.4}}
+        metadata: dict[str, dict[str, Any]] = {
+            "metrics": METRICS,
+            "study": {"validation_ndcg": 0.4},
+            "evaluation": {"holdout": self.holdouts[run_id]},
+        }
         return [
             {
                 "uri": f"minio://{_BUCKET}/v2/artifacts/wals/{run_id}/{step}/7/{output}",

@@ -62,6 +62,7 @@ class VertexServer:
         bucket_rights: permissions of the user on the bucket.
         table_modified: time of the table's last change.
         failing_step: the step that fails; none if empty.
+        holdout: checksum of the holdout of the runs that are evaluated from now on.
         has_metadata_store: whether the project has a metadata store; the first pipeline run creates it.
         contexts: contexts of the metadata store by name, as JSON.
         children: names of the contexts that belong to a context, by its name.
@@ -88,6 +89,7 @@ class VertexServer:
     )
     table_modified: datetime = field(default_factory=lambda: datetime.now(UTC))
     failing_step: str = ""
+    holdout: str = "a" * 64
     has_metadata_store: bool = False
     contexts: dict[str, dict[str, Any]] = field(default_factory=dict)
     children: dict[str, list[str]] = field(default_factory=dict)
@@ -434,7 +436,9 @@ class VertexServer:
         if task["taskName"] == "evaluate":
             artifact = {"schemaTitle": "system.Metrics", "metadata": METRICS}
             report = {"schemaTitle": "system.HTML", "uri": f"gs://{BUCKET}/{REPORT_PATH}"}
-            task["outputs"] = {"metrics": {"artifacts": [artifact]}, "report": {"artifacts": [report]}}
+            evaluation = {"schemaTitle": "system.Artifact", "metadata": {"holdout": self.holdout}}
+            outputs = {"metrics": artifact, "report": report, "evaluation": evaluation}
+            task["outputs"] = {name: {"artifacts": [output]} for name, output in outputs.items()}
 
     def _held(self, things: dict[str, Any], name: str) -> Any:
         if name not in things:

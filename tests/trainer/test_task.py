@@ -310,7 +310,7 @@ def test_a_trial_that_cannot_report_its_metric_is_refused_before_it_trains(
         (["--train-file", "{data}", "--delimiter=::"], "--delimiter '::': is not one character"),
         (
             ["--train-file", "{data}", "--delimiter=,"],
-            "has 1 columns, not user, item and value; check --delim",
+            "has 1 column, not user, item and value; check --delim",
         ),
         (["--train-file", "{data}", "--checkpoint_every=-1"], "checkpoint_every -1: is below 1"),
         (["--train-file", "{data}", "--warm_start=nowhere"], "wals.model 'nowhere': has no _manifest.json"),

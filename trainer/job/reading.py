@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy import sparse
 
-from trainer.errors import InputError, translated
+from trainer.errors import InputError, counted, translated
 from trainer.inputs import open_input
 from trainer.vocabulary import Vocabulary
 
@@ -109,7 +109,9 @@ def _read_parquet(path: Path) -> Any:
 def _chosen(names: Sequence[str], path: Path) -> list[str]:
     """Return the columns of the user, the item and the value."""
     if len(names) < 3:
-        raise InputError(FIELD, str(path), f"has {len(names)} columns, not user, item and value", _CSV_REMEDY)
+        raise InputError(
+            FIELD, str(path), f"has {counted(len(names), 'column')}, not user, item and value", _CSV_REMEDY
+        )
     matches = [[name for name in names if name.lower().replace("_", "") in usual] for usual in _USUAL_NAMES]
     if all(len(match) == 1 for match in matches):
         return [name for (name,) in matches]

@@ -2,13 +2,10 @@
 
 import logging
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
+from components.artifacts.profile import Profile, psi
 from components.prepare.options import DriftContract
-from components.prepare.profile.profile import Profile, shares
 from components.prepare.profile.report import write_report
 from trainer.errors import InputError
 
@@ -34,17 +31,6 @@ def find_breaches(contract: DriftContract, before: Profile, now: Profile) -> lis
         if drift > contract.max_psi:
             breaches.append(f"the {what} drifted (PSI {drift:.2f})")
     return breaches
-
-
-def psi(before: Mapping[str, float], now: Mapping[str, float]) -> float:
-    """Return the population stability index between two histograms with the same bins.
-
-    It is the sum of (q - p) ln(q / p) over the bins' shares p before and q now (Siddiqi 2006). Shares are at
-    least 0.0001, because an empty bin would make the sum infinite.
-    """
-    bins = sorted({*before, *now})
-    old, new = shares(before, bins), shares(now, bins)
-    return float(np.sum((new - old) * np.log(new / old)))
 
 
 def hold_to_contract(

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from components.prepare.profile.profile import Profile
+from components.artifacts.profile import SCHEMA, Profile
+from trainer.errors import InputError
 from trainer.files import MANIFEST
-from trainer.storage import deliver, exists, joined
+from trainer.storage import deliver, exists, joined, local_copy
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +44,10 @@ class Previous:
         if not folder:
             return cls(None, "")
         if exists(_FIELD, joined(folder, MANIFEST)):
-            return cls(Profile.load(folder), "")
+            return cls(load_profile(folder), "")
         latest = joined(folder, _LATEST)
         if exists(_FIELD, joined(latest, MANIFEST)):
-            return cls(Profile.load(latest), latest)
+            return cls(load_profile(latest), latest)
         logger.warning("no profile in %s yet, so there is nothing to compare with", folder)
         return cls(None, latest)
 
@@ -59,3 +60,19 @@ class Previous:
         if self.kept_in:
             deliver(profile, _FIELD, self.kept_in, MANIFEST)
             logger.info("profile kept in %s for the next run", self.kept_in)
+
+
+def load_profile(folder: str) -> Profile:
+    """Return the profile artifact in a folder, local or on Cloud Storage.
+
+    Raises:
+        InputError: the folder has no usable profile.
+        WalsError: Cloud Storage cannot be read.
+    """
+    try:
+        with local_copy(_FIELD, folder) as local:
+            return Profile.read(local)
+    except InputError as error:
+        problem = f"is not a complete profile of version {SCHEMA.version}"
+        remedy = "give the folder of an earlier run's profile, or omit it"
+        raise InputError(_FIELD, folder, problem, remedy) from error

@@ -40,6 +40,7 @@ from pipeline.platforms.kubeflow.workflows import workflow_in
 from pipeline.platforms.network import CONNECT_SECONDS, TIMEOUT, answered
 from pipeline.platforms.registries import look_for_registry
 from pipeline.platforms.tasks import (
+    EVALUATED,
     EVALUATION,
     HTML,
     METRICS,
@@ -151,7 +152,7 @@ class KubeflowBackend:
             with contextlib.suppress(NoWorkflowError):
                 reason = failure(self._client, run_id, workflow or self._workflow(run_id))
                 run = dataclasses.replace(run, error=reason)
-        return dataclasses.replace(run, metrics=self._metrics(run, spec))
+        return self._judged(run, spec)
 
     def runs(self, limit: int) -> list[Run]:
         """Return the newest runs of the experiment, newest first."""
@@ -337,23 +338,28 @@ class KubeflowBackend:
                     f"{self._platform.host}: does not report a run's pods; see its page"
                 ) from error
 
-    def _metrics(self, run: Run, spec: Mapping[str, Any]) -> dict[str, float]:
-        """Return the metrics of the steps that have ended; without them, only say so.
+    def _judged(self, run: Run, spec: Mapping[str, Any]) -> Run:
+        """Return a run with the metrics of its steps and its holdout; without them, only say so.
 
         They are read when the run has ended, since following a run reads it every few seconds.
         """
         ended = [step.name for step in run.steps if step.state == "succeeded"]
         outputs = _outputs(METRICS, spec, ended)
         if run.state not in FINAL_STATES or not outputs:
-            return {}
+            return run
         try:
             with self._client.errors(f"run {run.id}"):
                 artifacts = run_artifacts(self._client, run.id)
         except WalsError as error:
             logger.warning("run %s: its metrics cannot be read: %s", run.id, error)
-            return {}
+            return run
         found = [artifact.metrics for artifact in artifacts if artifact.name in outputs]
-        return {name: value for metrics in found for name, value in metrics.items()}
+        holdouts = [artifact.texts.get("holdout", "") for artifact in artifacts if artifact.name == EVALUATED]
+        return dataclasses.replace(
+            run,
+            metrics={name: value for metrics in found for name, value in metrics.items()},
+            holdout=next(filter(None, holdouts), ""),
+        )
 
     def _run_fields(self, job: Job) -> dict[str, Any]:
         """Return the fields that a run and a recurring run share."""

@@ -49,12 +49,14 @@ class Artifact:
         name: name of the step's output.
         uri: address in an object store.
         metrics: the numbers among its metadata.
+        texts: the texts among them.
         session: how the store is reached, as JSON that the UI's server takes; may be empty.
     """
 
     name: str
     uri: str
     metrics: Mapping[str, float]
+    texts: Mapping[str, str]
     session: str
 
 
@@ -157,7 +159,8 @@ def _artifact(found: Any) -> Artifact:
         for kind in ("double_value", "int_value")
         if value.HasField(kind)
     }
-    return Artifact(texts.get("display_name", ""), found.uri, numbers, texts.get("store_session_info", ""))
+    session = texts.get("store_session_info", "")
+    return Artifact(texts.get("display_name", ""), found.uri, numbers, texts, session)
 
 
 def _pool() -> descriptor_pool.DescriptorPool:

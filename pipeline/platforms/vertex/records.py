@@ -11,7 +11,15 @@ from typing import Any
 from components.workflow import repetition
 from pipeline.platforms.backend import Run, Schedule, Step, groups_of_tasks, steps_in_order
 from pipeline.platforms.environments import Vertex
-from pipeline.platforms.tasks import EVALUATION, HTML, check_spec, loop_names, repeated_steps, steps_with
+from pipeline.platforms.tasks import (
+    EVALUATED,
+    EVALUATION,
+    HTML,
+    check_spec,
+    loop_names,
+    repeated_steps,
+    steps_with,
+)
 from pipeline.platforms.vertex.job_requests import FINGERPRINT_LABEL
 
 RUN_LABEL = "vertex-ai-pipelines-run-billing-id"
@@ -69,6 +77,7 @@ def pipeline_run(platform: Vertex, job: Any) -> Run:
             for name, task in tasks
         ),
         metrics=_metrics([task for _, task in tasks]),
+        holdout=_holdout(tasks),
     )
 
 
@@ -272,6 +281,17 @@ def _metrics(tasks: Sequence[Any]) -> dict[str, float]:
         for name, value in _plain(artifact.metadata or {}).items()
         if isinstance(value, int | float)
     }
+
+
+def _holdout(tasks: Sequence[tuple[str, Any]]) -> str:
+    """Return the checksum of the holdout that the evaluation judged on; "" if it is not known."""
+    artifacts = (
+        artifact
+        for step, task in tasks
+        if step == EVALUATION and EVALUATED in task.outputs
+        for artifact in task.outputs[EVALUATED].artifacts
+    )
+    return next((str(_plain(artifact.metadata or {}).get("holdout", "")) for artifact in artifacts), "")
 
 
 def _best_trial(job: Any) -> dict[str, Any]:

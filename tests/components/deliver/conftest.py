@@ -18,6 +18,7 @@ from components.deliver import vertex_rest
 from components.deliver.options import DeliverOptions
 from components.deliver.step import deliver
 from tests.components.deliver.model_server import model_server
+from tests.components.profiles import profile
 from trainer.config import TrainConfig
 from trainer.files import Schema, finish_artifact
 from trainer.model import Iteration, Model, Seen
@@ -87,6 +88,8 @@ def write_artifacts(root, seed=0, *, champion=None, outcome="blessed", refit=Tru
     )
     paths["evaluation"].mkdir()
     finish_artifact(paths["evaluation"], EVALUATION_SCHEMA, evaluation.model_dump(mode="json"))
+    paths["profile"] = root / "profile"
+    profile().save(paths["profile"])
     report = root / "report.html"
     report.write_text(f"<p>{seed}</p>", "utf-8")
     return Artifacts(root=root, report=report, **paths)

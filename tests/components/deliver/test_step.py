@@ -30,7 +30,7 @@ def test_the_first_delivery(artifacts, tmp_path):
     assert registry.champion().version == version.name == metadata["version"]
     assert set(version.parts) == {
         *("model", "saved_model", "recommendations", "similar_items", "embeddings", "evaluation"),
-        *("report.html", "model_card.json", "metrics_schema.json"),
+        *("profile", "report.html", "model_card.json", "metrics_schema.json"),
     }
     assert (version.run, version.metrics, version.refit_iters) == ("run-1", {"ndcg_at_20": 0.25}, 1)
     assert version.parameters["latent_factors"] == 2

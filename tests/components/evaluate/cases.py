@@ -13,6 +13,7 @@ from components.artifacts.evaluation import Evaluation
 from components.artifacts.holdout import SCHEMA as HOLDOUT_SCHEMA
 from components.evaluate.step import Judgement
 from components.registry import open_registry
+from tests.components.profiles import profile
 from tests.components.registry.conftest import make_version
 from tests.components.steps import evaluate
 from trainer.config import TrainConfig
@@ -73,6 +74,7 @@ class Case:
         finish_artifact(folder / "holdout", HOLDOUT_SCHEMA, {})
         (folder / "catalogue").mkdir()
         finish_artifact(folder / "catalogue", CATALOGUE_SCHEMA, {"tables": {}})
+        profile().save(folder / "profile")
         return cls(folder)
 
     @property
@@ -92,7 +94,7 @@ class Case:
         """Run the step; with the registry if there is one."""
         if self.registry.exists():
             options = {"registry": str(self.registry), **options}
-        names = ("model", "training", "holdout", "catalogue", "evaluation")
+        names = ("model", "training", "holdout", "catalogue", "profile", "evaluation")
         folders = {name: self.folder / name for name in names}
         judgement: Judgement = evaluate(**folders, report=self.report, **options)
         return judgement

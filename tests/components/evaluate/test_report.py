@@ -10,6 +10,7 @@ from components.artifacts.evaluation import Decision, Estimate, Evaluation
 from components.artifacts.model_card import INTENDED_USE, LIMITS
 from components.evaluate.examples import Examples
 from components.evaluate.report import write_report
+from tests.components.profiles import profile
 from tests.components.reports.pages import LONG, SCRIPT, estimates, evaluation, examples
 from trainer.model import Iteration
 
@@ -39,7 +40,7 @@ def read(path: Path) -> str:
 
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
-    write_report(evaluation(), examples(), tmp_path / "report.html")
+    write_report(evaluation(), examples(), profile(), None, tmp_path / "report.html")
     return tmp_path / "report.html"
 
 
@@ -86,7 +87,7 @@ def test_the_first_model_has_no_champion_and_needs_no_examples(tmp_path: Path) -
         segments=(),
         history=(),
     )
-    write_report(first, Examples(), tmp_path / "report.html")
+    write_report(first, Examples(), profile(), None, tmp_path / "report.html")
     text = read(tmp_path / "report.html")
     assert "Blessed. It is good." in text
     assert "no champion" in text
@@ -101,7 +102,7 @@ def test_the_model_card_has_the_words_of_the_delivered_one(written: Path) -> Non
 
 def test_a_long_training_is_thinned_out(tmp_path: Path) -> None:
     history = tuple(Iteration(number, 1000.0 / number, 0.5) for number in range(1, 10_001))
-    write_report(evaluation(history=history), examples(), tmp_path / "report.html")
+    write_report(evaluation(history=history), examples(), profile(), None, tmp_path / "report.html")
     text = read(tmp_path / "report.html")
     assert "Objective: 1,000 after iteration 1, 0.1 after iteration 10000." in text
     assert "0.5 to 0.5, 5e+03 in total" in text
@@ -116,12 +117,12 @@ def test_what_others_wrote_is_escaped_and_cut(written: Path) -> None:
 
 
 def test_the_same_evaluation_gives_the_same_bytes(written: Path, tmp_path: Path) -> None:
-    write_report(evaluation(), examples(), tmp_path / "again.html")
+    write_report(evaluation(), examples(), profile(), None, tmp_path / "again.html")
     assert (tmp_path / "again.html").read_bytes() == written.read_bytes()
 
 
 def test_figures_that_are_not_numbers_are_left_out(tmp_path: Path) -> None:
     broken = estimates(1.0) | {"recall_at_20": Estimate(value=float("nan"), low=float("nan"), high=0.1)}
     content: Evaluation = evaluation(metrics={"model": broken})
-    write_report(content, Examples(), tmp_path / "report.html")
+    write_report(content, Examples(), profile(), None, tmp_path / "report.html")
     assert "nan" not in (tmp_path / "report.html").read_text("utf-8")

@@ -14,6 +14,7 @@ from components.artifacts.catalogue import SCHEMA as CATALOGUE_SCHEMA
 from components.artifacts.evaluation import PER_USER_FILE
 from components.artifacts.holdout import SCHEMA
 from tests.components.evaluate.cases import Case, matrix
+from tests.components.profiles import profile
 from trainer.config import TrainConfig
 from trainer.errors import InputError
 from trainer.files import finish_artifact, sha256
@@ -200,6 +201,7 @@ def _write_wide(case: Case, users: int, items: int, random: np.random.Generator)
     finish_artifact(case.folder / "holdout", SCHEMA, {})
     (case.folder / "catalogue").mkdir()
     finish_artifact(case.folder / "catalogue", CATALOGUE_SCHEMA, {"tables": {}})
+    profile().save(case.folder / "profile")
     Model(
         TrainConfig(latent_factors=2),
         random.random((users, 2), np.float32),

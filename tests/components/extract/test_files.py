@@ -207,7 +207,7 @@ def test_unreadable_times_are_logged(extracted, caplog):
     many = "".join(f"{user},1,1,2026-01-01\n" for user in range(30_000))
     table = extracted(f"user,item,rating,date\n{many}1,2,3,soon\n")
     assert table["event_time"].null_count == 1
-    assert "1 interactions have no readable time" in caplog.text
+    assert "without a readable time: 1 interaction" in caplog.text
 
 
 @pytest.mark.parametrize(

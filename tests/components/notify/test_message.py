@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from components.artifacts.evaluation import Estimate
+from components.artifacts.evaluation import Drift, Estimate
 from components.notify.facts import Facts, Failure
 from components.notify.message import is_problem, message, title
 from tests.components.notify.examples import REASON, evaluation
@@ -41,6 +41,16 @@ def test_a_rejected_model_has_the_decision_and_the_metrics_beside_the_champions(
     ]
     assert all(part.strip("`") in content["text"] for part in texts(content)[:4])
     assert content["text"].endswith("\nPage: https://console/x?a=1&amp;b=2\nReport: /r/report")
+
+
+def test_drift_of_the_data_is_one_line_and_a_problem_also_of_a_blessed_model() -> None:
+    differences = {"the items fell by 50.0%": -0.5, "the users rose by 31.0%": 0.31, "few are new": 0.1}
+    drift = tuple(Drift(name="n", value=value, limit=0.3, detail=text) for text, value in differences.items())
+    facts = Facts(RUN, "succeeded", evaluation=evaluation("blessed", drift=drift))
+    line = "The data have drifted since the champion: the items fell by 50.0%; the users rose by 31.0%."
+    assert texts(message("p", facts))[1:3] == [REASON, line]
+    assert is_problem(facts)
+    assert not is_problem(Facts(RUN, "succeeded", evaluation=evaluation("blessed", drift=drift[2:])))
 
 
 def test_a_failed_run_has_the_lines_of_its_steps_and_the_platforms_reason() -> None:

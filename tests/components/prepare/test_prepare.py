@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from components.artifacts.profile import FILE
 from tests.components.steps import extract, prepare
 from trainer.errors import InputError
 from trainer.files import MANIFEST, sha256
@@ -119,8 +120,8 @@ def test_duplicates(prepared, duplicates, value):
 @pytest.mark.parametrize(
     ("frame", "arguments", "message"),
     [
-        (pd.DataFrame({"user": [1, 1], "item": [1, 2], "rating": [1.0, 2]}), {}, "1 users, 2 items"),
-        (pd.DataFrame({"user": [1, 2], "item": [1, 1], "rating": [1.0, 2]}), {}, "2 users, 1 items"),
+        (pd.DataFrame({"user": [1, 1], "item": [1, 2], "rating": [1.0, 2]}), {}, "1 user, 2 items"),
+        (pd.DataFrame({"user": [1, 2], "item": [1, 1], "rating": [1.0, 2]}), {}, "2 users, 1 item'"),
         (random_frame(), {"min_user_interactions": 1000}, "nothing is left"),
         (random_frame(), {"holdout_fraction": 1.0}, "holdout_fraction 1.0"),
         (random_frame(), {"split": "odd"}, "split 'odd'"),
@@ -202,7 +203,12 @@ def test_the_same_rows_in_other_shards_give_the_same_bytes(prepared, options):
         ),
         "profile.html",
     }
-    assert outputs(folder) == before
+    after = outputs(folder)
+    # The profile names the interactions that it describes by the checksum of their manifest.
+    profiles = [json.loads(files.pop(f"profile/{FILE}")) for files in (before, after)]
+    assert [profile.pop("checksum") for profile in profiles][1] == sha256(folder / "interactions" / MANIFEST)
+    assert profiles[0] == profiles[1]
+    assert after == before
 
 
 def flip_a_byte(path):
@@ -324,7 +330,7 @@ def test_options_that_require_times_say_so_without_them(prepared):
         prepared(random_frame(), split="last")
     frame = timed_frame()
     frame.loc[3, "timestamp"] = pd.NaT
-    with pytest.raises(InputError, match="1 interactions have none"):
+    with pytest.raises(InputError, match="without one: 1 interaction;"):
         prepared(frame, "second", split="last")
 
 

@@ -7,6 +7,7 @@ from components.artifacts.evaluation import (
     ChampionFacts,
     Check,
     Decision,
+    Drift,
     Estimate,
     Evaluation,
     Holdout,
@@ -15,12 +16,12 @@ from components.artifacts.evaluation import (
 )
 from components.evaluate.examples import Examples, Item, Neighbourhood, User
 from components.evaluate.report import write_report as write_evaluation
-from components.prepare.profile.profile import Profile
 from components.prepare.profile.report import write_report as write_profile
 from components.probe.findings import FIX, OK, WARNING, Finding, as_content
 from components.probe.report import report as write_findings
 from components.tune.choose import choose
 from components.tune.options import ChooseOptions
+from tests.components.profiles import profile
 from trainer.config import TrainConfig
 from trainer.model import Iteration
 from trainer.options import Options
@@ -83,6 +84,10 @@ def evaluation(**changes: object) -> Evaluation:
             for name in names
         ),
         parameters=TrainConfig().model_dump() | {"note": LONG},
+        drift=(
+            Drift(name="interactions", value=-0.5, limit=0.3, detail=f"the interactions fell {SCRIPT}"),
+            Drift(name="popularity", value=0.1, limit=0.4, detail=LONG),
+        ),
         history=tuple(Iteration(n, 1e5 / n, 0.25, 0.1 * n) for n in range(1, 9)),
         facts={"source": IMAGE, "code": "wals 0.1.0"},
     )
@@ -97,28 +102,11 @@ def examples(titles: tuple[str, ...] = (*HOSTILE, "Toy Story (1995)")) -> Exampl
 
 
 def _evaluation(path: Path) -> None:
-    write_evaluation(evaluation(), examples(), path)
+    write_evaluation(evaluation(), examples(), profile(rows=2_000), profile(), path)
 
 
 def _profile(path: Path) -> None:
-    profile = Profile(
-        columns={"user_id": "int64", "item_id": "int64"},
-        rows=4_000,
-        interactions=3_900,
-        duplicates=0.01,
-        users=200,
-        items=50,
-        density=0.4,
-        ratings={str(bin_): 100 + bin_ for bin_ in range(8, 22)},
-        lowest_rating=1.0,
-        highest_rating=5.0,
-        per_user={str(bin_): 10 for bin_ in range(31)},
-        per_item={str(bin_): 5 for bin_ in range(10)},
-        cold_users=0.1,
-        earliest="2026-01-01 00:00:00",
-        latest="2026-02-01 00:00:00",
-    )
-    write_profile(profile, profile, [f"the columns were {SCRIPT}, and are {LONG}"], path)
+    write_profile(profile(), profile(), [f"the columns were {SCRIPT}, and are {LONG}"], path)
 
 
 def _study(path: Path) -> None:

@@ -393,6 +393,21 @@ def test_compare_shows_what_differs_beside_the_metrics(wals: Wals, config: Path)
     assert wals("compare", *ids, "--config", config, "--json").json[1]["metrics"] == METRICS
 
 
+def test_compare_says_that_runs_were_judged_on_different_holdouts(
+    wals: Wals, config: Path, server: VertexServer | KubeflowServer
+) -> None:
+    ids = []
+    for holdout in ("a" * 64, "a" * 64, "b" * 64):
+        server.holdout = holdout
+        ids.append(wals("submit", "--config", config, "--wait", "--json").json["id"])
+    same, different = (wals("compare", *pair, "--config", config).stdout for pair in (ids[:2], ids[1:]))
+    assert "not comparable" not in same
+    assert "recall_at_20" in different
+    assert different.splitlines()[-1] == (
+        "The runs were judged on different holdouts, so that their metrics are not comparable"
+    )
+
+
 def test_compare_says_that_runs_are_equal(wals: Wals, config: Path) -> None:
     ids = [wals("submit", "--config", config, "--name", name, "--json").json["id"] for name in ("one", "two")]
     result = wals("compare", *ids, "--config", config)

@@ -12,6 +12,7 @@ from scipy import sparse
 from components.artifacts.catalogue import CatalogueTables, no_items, write_catalogue
 from components.artifacts.holdout import SCHEMA
 from pipeline.definition.pipelines import PIPELINES
+from tests.components.profiles import profile
 from tests.components.steps import evaluate, publish
 from tests.pipeline.conftest import Wals
 from trainer.config import TrainConfig
@@ -55,7 +56,8 @@ def folders(tmp_path: Path) -> dict[str, Path]:
         tmp_path / "model"
     )
     write_catalogue(tmp_path / "catalogue", CatalogueTables(no_items()))
-    return {name: tmp_path / name for name in ("model", "training", "holdout", "catalogue")}
+    profile().save(tmp_path / "profile")
+    return {name: tmp_path / name for name in ("model", "training", "holdout", "catalogue", "profile")}
 
 
 def test_lists_longer_than_the_items_are_those_of_all_items(

@@ -2,20 +2,20 @@
 
 import logging
 import re
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from components.artifacts.profile import FILE, QUANTILES, psi
 from components.engines.duckdb import DuckDB
 from components.prepare.profile import profile
-from components.prepare.profile.contract import psi
-from components.prepare.profile.profile import FILE, Profile, ratings_of
+from components.prepare.profile.previous import load_profile
+from components.prepare.profile.profile import ratings_of
 from components.prepare.profile.report import write_report
 from tests.components.steps import extract, prepare
 from trainer.errors import InputError, WalsError
-from trainer.files import MANIFEST
+from trainer.files import MANIFEST, sha256
 
 BASE = {"users": 200, "rows": 4_000, "liked": 0.5}
 VOLUME_ONLY = {"max_psi": 100.0}
@@ -63,7 +63,7 @@ def artifacts(folder):
 
 def test_the_profile_describes_the_input(run):
     folder = run("first", times=True)
-    source, profile = frame(**BASE, times=True), Profile.load(str(folder / "profile"))
+    source, profile = frame(**BASE, times=True), load_profile(str(folder / "profile"))
     assert (profile.rows, profile.interactions, profile.users, profile.items) == (4_000, 4_000, 200, 50)
     assert profile.density == 4_000 / (200 * 50)
     assert profile.duplicates == pytest.approx(source.duplicated(["user", "item"]).mean())
@@ -72,6 +72,11 @@ def test_the_profile_describes_the_input(run):
     for histogram, column in ((profile.per_user, "user"), (profile.per_item, "item")):
         sizes = np.floor(np.log2(source[column].value_counts())).astype(int).value_counts()
         assert histogram == {str(size): count for size, count in sizes.items()}
+    for quantiles, column in ((profile.user_quantiles, "user"), (profile.item_quantiles, "item")):
+        counts = source[column].value_counts()
+        assert quantiles == tuple(np.quantile(counts, QUANTILES, method="inverted_cdf"))
+    assert profile.source.files == (str(folder / "source.parquet"),)
+    assert profile.checksum == sha256(folder / "interactions" / MANIFEST)
     assert profile.cold_users == (source["user"].value_counts() < 5).mean()
     assert profile.latest.startswith("2026-01-01 01:06:39")
     html = (folder / "profile.html").read_text()
@@ -91,8 +96,10 @@ def test_the_picture_labels_ratings_with_round_numbers(run):
 
 def test_the_picture_of_many_bins_has_few_labels(run, tmp_path):
     sizes = {str(size): 1 for size in range(31)}
-    profile = Profile.load(str(run("first") / "profile"))
-    write_report(replace(profile, per_user=sizes, per_item=sizes), None, [], tmp_path / "many.html")
+    profile = load_profile(str(run("first") / "profile"))
+    write_report(
+        profile.model_copy(update={"per_user": sizes, "per_item": sizes}), None, [], tmp_path / "many.html"
+    )
     # Every fourth one of 1, 2, 4 ... 2**30, for users and for items.
     texts = labels((tmp_path / "many.html").read_text())
     assert [texts.count(label) for label in ("16", "32", "64", "128", "256", "4K", "256M")] == [
@@ -110,10 +117,11 @@ def test_other_filters_are_not_drift(run):
     first = run("first", users=900)
     filters = {"min_user_interactions": 5, "min_item_interactions": 20, "max_user_interactions": 8}
     second = run("second", previous=str(first / "profile"), options=filters, users=900)
-    before, now = (Profile.load(str(folder / "profile")) for folder in (first, second))
+    before, now = (load_profile(str(folder / "profile")) for folder in (first, second))
     assert now.interactions < 0.7 * now.rows
     # Duplicates are counted after the filters.
-    assert replace(now, interactions=before.interactions, duplicates=before.duplicates) == before
+    changed = {"interactions", "duplicates", "source", "checksum"}
+    assert now.model_dump(exclude=changed) == before.model_dump(exclude=changed)
 
 
 def test_the_same_data_again_passes(run):
@@ -183,7 +191,7 @@ def test_each_run_of_a_schedule_is_compared_with_the_previous_one(run, tmp_path,
     run("second", previous=kept, rows=2_500, options=VOLUME_ONLY)
     # The volume fell by more than half since the first run, but not since the second.
     third = run("third", previous=kept, rows=1_500, options=VOLUME_ONLY)
-    assert Profile.load(f"{kept}/latest") == Profile.load(str(third / "profile"))
+    assert load_profile(f"{kept}/latest") == load_profile(str(third / "profile"))
 
 
 def test_the_next_run_is_not_compared_with_a_stopped_one(run, tmp_path):
@@ -208,7 +216,7 @@ def test_profiles_on_cloud_storage(bucket, run):
     with pytest.raises(InputError, match="4,000 interactions fell to 1,500"):
         run("second", previous="gs://bucket/kept", rows=1_500)
     profile = run("third", previous="gs://bucket/kept/", rows=2_500, options=VOLUME_ONLY) / "profile"
-    assert Profile.load("gs://bucket/kept/latest") == Profile.load(str(profile))
+    assert load_profile("gs://bucket/kept/latest") == load_profile(str(profile))
     for file in profile.iterdir():
         bucket.blob(f"runs/1/profile/{file.name}").upload_from_filename(file)
     named = {blob.name for blob in bucket.list_blobs(prefix="runs")}
