@@ -65,7 +65,7 @@ def main() -> None:
 
 def defaults() -> TrainConfig:
     """Return the default configuration of trainer.task for ratings."""
-    return flags.config_of(flags.make_parser().parse_args(["--job-dir", "unused"]))
+    return flags.options_of(flags.make_parser().parse_args(["--job-dir", "unused"]))
 
 
 def sampler(seed: int) -> optuna.samplers.BaseSampler:

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.artifacts import catalogue, holdout, interactions
+from components.artifacts import holdout, interactions
+from trainer import catalogue
 from trainer.files import finish_artifact, sha256
 from trainer.matrix import InteractionMatrix
 from trainer.options import Options
@@ -200,7 +201,8 @@ def _write_profile(folder: Path) -> None:
 def _write_model(folder: Path) -> None:
     """Write what the steps after training read."""
     from trainer.config import TrainConfig
-    from trainer.model import Iteration, Model, seen_of
+    from trainer.history import Iteration
+    from trainer.model import Model, seen_of
 
     _write_matrices(folder)
     user_factors, item_factors = (np.ones((size, 4), np.float32) for size in (_USERS, _ITEMS))

@@ -25,7 +25,7 @@ class RankingOptions(Options):
         default=20,
         ge=1,
         le=100_000,
-        description="Length of the ranked lists whose metrics decide and are shown first.",
+        description="Length of the ranked lists for the main metrics, which decide on the delivery.",
         json_schema_extra=group("Evaluation"),
     )
 
@@ -38,7 +38,7 @@ def check_registry(address: str) -> None:
     scheme, separator, path = address.partition("://")
     if separator and (scheme not in REGISTRY_SCHEMES or not path.strip("/")):
         remedy = "give a folder, gs://BUCKET/PATH or s3://BUCKET/PATH"
-        raise InputError("registry", address, "is not a place for a registry", remedy)
+        raise InputError("registry", address, "is not a valid registry", remedy)
 
 
 class RegistryOptions(Options):
@@ -48,5 +48,5 @@ class RegistryOptions(Options):
         default="",
         description="Folder of the registry of delivered models, on this machine, gs:// or s3://; none if "
         "omitted.",
-        json_schema_extra=group("Decision"),
+        json_schema_extra=group("Decision", common=True),
     )

@@ -34,6 +34,11 @@ The notification reads it where it can read the folders of a run's steps: on Ver
 """
 
 
+SECRETS = "WALS_SECRETS"
+"""Environment variable of a step on Vertex AI: a JSON object with the name of a secret's version in Secret
+Manager by the variable that gets its text."""
+
+
 def run_step(step: Callable[..., Result], options: type[Options], arguments: Mapping[str, Any]) -> Result:
     """Call ``step`` as the main job of a container: ``step(options, **others)``.
 
@@ -62,6 +67,7 @@ def run_step(step: Callable[..., Result], options: type[Options], arguments: Map
     error_file = _error_file()
     _leave(error_file, "")
     try:
+        _set_secrets()
         result = step(options(**values), **others)
     except Exception as error:
         failure = error if isinstance(error, WalsError) else failure_of_machine(error)
@@ -74,6 +80,18 @@ def run_step(step: Callable[..., Result], options: type[Options], arguments: Map
         sys.exit(failure.exit_code)
     _leave(error_file, None)
     return result
+
+
+def _set_secrets() -> None:
+    """Set the environment variables that `SECRETS` names.
+
+    Raises:
+        WalsError: a secret cannot be read.
+    """
+    for variable, name in json.loads(os.environ.get(SECRETS, "{}")).items():
+        from components.secret_manager import read_secret  # slow to import, and most steps have no secrets
+
+        os.environ[variable] = read_secret(name)
 
 
 def _error_file() -> Path | None:

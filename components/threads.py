@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 from trainer.threads import usable_cores
@@ -21,7 +22,8 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item]) -> It
     with ThreadPoolExecutor(workers) as executor:
         pending: deque[Future[Result]] = deque()
         for item in items:
-            pending.append(executor.submit(function, item))
+            # The function has the caller's deadline.
+            pending.append(executor.submit(copy_context().run, function, item))
             if len(pending) > workers:
                 yield pending.popleft().result()
         while pending:

@@ -5,6 +5,9 @@
 #   ACCELERATOR=cpu                    gpu puts CUDA libraries into the images that train (linux/amd64 only)
 #   RUN_AS=10001:10001                 user and group, by number; 0:0 for a platform that requires root
 #   BASE_IMAGE=...                     default: the one in containers/base-image
+#   APT_MIRROR=http://deb.debian.org   mirror of Debian's packages
+#   PIP_INDEX_URL=https://...          mirror of PyPI
+#   HTTP_PROXY, HTTPS_PROXY, NO_PROXY  proxy of the build; not kept in the image
 #   REVISION=...                       git revision; default: from git (which a source archive lacks)
 #   SOURCE=...                         address of the sources; default: from git
 #   DOCKER=docker                      client of the container engine
@@ -37,6 +40,21 @@ for step in "$@"; do
 done
 [ $# -gt 0 ] && steps=("$@")
 
+# Docker builds with the plug-in buildx since version 23; older versions have BuildKit in them.
+client=$("$docker" --version 2>/dev/null) ||
+  fail "DOCKER '$docker' cannot be run; install Docker 20.10 or later, or set DOCKER to its client"
+major=$(sed -n 's/^Docker version \([0-9]*\)\..*/\1/p' <<<"$client")
+if [ "${major:-0}" -ge 23 ] && ! "$docker" buildx version >/dev/null 2>&1; then
+  fail "Docker $major builds images with the plug-in buildx, which is not installed; \
+install the package docker-buildx-plugin of Docker, or docker-buildx of Debian and Ubuntu"
+fi
+
+optional=()
+for name in APT_MIRROR PIP_INDEX_URL HTTP_PROXY HTTPS_PROXY NO_PROXY; do
+  # Without a value, Docker takes the variable's.
+  [ -z "${!name-}" ] || optional+=(--build-arg "$name")
+done
+
 for step in "${steps[@]}"; do
   target=step lock=$step image_accelerator=cpu
   [ "$step" != train ] || target=train
@@ -48,6 +66,7 @@ for step in "${steps[@]}"; do
     --build-arg BASE_IMAGE="$base" --build-arg LOCK="$lock" --build-arg STEP="$step" \
     --build-arg VERSION="$version" --build-arg REVISION="$revision" \
     --build-arg ACCELERATOR="$image_accelerator" --build-arg SOURCE="$source" --build-arg RUN_AS="$run_as" \
+    "${optional[@]}" \
     --tag "$prefix/$step:$version" --quiet >/dev/null
   "$docker" image inspect --format '{{index .RepoTags 0}}  {{.Size}}' "$prefix/$step:$version" |
     awk '{printf "%s  %.0f MB\n", $1, $2 / 1e6}'

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import distributions
+from platform import freedesktop_os_release
 
 
 def main() -> None:
@@ -64,8 +65,11 @@ def debian_packages() -> list[tuple[str, str, str]]:
     """Return name, version and package URL of each Debian package."""
     command = ["dpkg-query", "--show", "--showformat", "${Package} ${Version} ${Architecture}\n"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    system = freedesktop_os_release()
+    # Which fixes a version has depends on the release.
+    release = f"{system['ID']}-{system['VERSION_ID']}"
     return [
-        (name, version, f"pkg:deb/debian/{name}@{version}?arch={architecture}")
+        (name, version, f"pkg:deb/{system['ID']}/{name}@{version}?arch={architecture}&distro={release}")
         for name, version, architecture in map(str.split, lines)
     ]
 

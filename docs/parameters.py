@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipeline.definition.parameters import Parameter
 from pipeline.definition.pipelines import TRAINING, TUNING
+from trainer.options import AUTO, NumberOrAuto
 
 PAGE = Path(__file__).with_suffix(".md")
 
@@ -47,7 +48,9 @@ def _values(parameter: Parameter) -> str:
     if parameter.choices:
         return _listed(parameter.choices)
     names = {str: "text", int: "integer", float: "number", bool: "true or false"}
-    return f"{names[parameter.type]} {parameter.bounds}".rstrip()
+    automatic = NumberOrAuto.in_field(parameter.field)
+    kind = f"`{AUTO}`, {names[automatic.kind]}" if automatic else names[parameter.type]
+    return f"{kind} {parameter.bounds}".rstrip()
 
 
 def _listed(values: Iterable[object]) -> str:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 # Import trainer before NumPy, pandas and SciPy: it sets how long idle BLAS threads keep a core.
 from trainer import InteractionMatrix, Recommender, TrainConfig, fit
+from trainer.catalogue import CatalogueTables
 from trainer.vocabulary import Vocabulary
 
 # isort: split
 import pandas as pd
-import pyarrow as pa
 from scipy import sparse
 
 DATA = Path(__file__).parents[1] / "data" / "ml-latest-small"
@@ -36,16 +36,11 @@ print(f"objective {model.history[0].objective:,.0f} -> {model.history[-1].object
 # A model is a folder of documented files. Loading checks them and maps the factors into memory.
 model.save(FOLDER)
 
-# What is known of the items is optional. Their ids are text, whatever they are in the ratings.
+# What is known of the items is optional.
 movies = pd.read_csv(DATA / "movies.csv")
-items_table = pa.table(
-    {
-        "item_id": movies["movieId"].astype(str).tolist(),
-        "title": movies["title"].tolist(),
-        "category": movies["genres"].str.partition("|")[0].tolist(),
-    }
-)
-recommender = Recommender.load(FOLDER, items=items_table)
+genres = movies["genres"].str.partition("|")[0]
+catalogue = CatalogueTables.of({"item_id": movies["movieId"], "title": movies["title"], "category": genres})
+recommender = Recommender.load(FOLDER, catalogue=catalogue)
 
 # The results are Arrow tables; .to_pandas() makes data frames of them.
 print(f"user {USER} has not rated:")
@@ -57,7 +52,7 @@ for row in recommender.similar(ITEM, COUNT).to_pylist():
     print(f"  {row['similar_item_id']:6}  {row['score']:.2f}  {row['title']}")
 
 # Someone who was not in the training, with three films, and at most two recommendations of a genre.
-varied = Recommender.load(FOLDER, items=items_table, max_per_category=2)
+varied = Recommender.load(FOLDER, catalogue=catalogue, max_per_category=2)
 print(f"for someone who likes {', '.join(map(str, BASKET))}:")
 for row in varied.for_basket(BASKET, COUNT).to_pylist():
     print(f"  {row['item_id']:6}  {row['score']:.2f}  {row['title']}")

@@ -1,16 +1,18 @@
 """The ``wals`` command."""
 
-import importlib
 import logging
 import sys
 import warnings
+from importlib.abc import MetaPathFinder
 from typing import Any
 
 import rich_click as click
 
+from components.limits import deadline
+from pipeline.commands.base import CONTEXT, LazyGroup
 from pipeline.display.output import PlainFormatter, echo
-from pipeline.platforms.network import deadline
 from trainer.errors import WalsError, failure_of_machine
+from trainer.texts import check_texts
 
 _COMMANDS = {
     "run": ("pipeline.commands.run", "Run the compiled pipeline on this machine: no cloud, no Docker."),
@@ -42,37 +44,7 @@ _COMMANDS = {
 }
 
 
-class _LazyGroup(click.RichGroup):
-    """A group that imports a command's module only when that command is called.
-
-    Importing kfp takes more than a second, which only the commands that use it should spend. Help and
-    completion list the commands by the texts above.
-    """
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command to list, without its options."""
-        if cmd_name not in _COMMANDS:
-            return None
-        return click.RichCommand(name=cmd_name, help=_COMMANDS[cmd_name][1])
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command to call."""
-        name, listed, rest = super().resolve_command(ctx, args)
-        if not listed:
-            return name, None, rest
-        command = importlib.import_module(_COMMANDS[str(name)][0]).command
-        assert isinstance(command, click.Command)  # noqa: S101 - narrows the type for the checker
-        return name, command, rest
-
-
-@click.group(
-    cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
-)
+@click.group(cls=LazyGroup, lazy=_COMMANDS, context_settings=CONTEXT)
 @click.version_option(package_name="wals-pipeline", prog_name="wals")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def wals(debug: bool) -> None:
@@ -121,8 +93,21 @@ def run_command(command: click.Command, arguments: list[str], name: str) -> int:
 
 
 def _called(command: click.Command, arguments: list[str], name: str) -> int:
+    check_texts("argument", arguments)
     with deadline():
         return int(command.main(arguments, prog_name=name, standalone_mode=False) or 0)
+
+
+class _WithoutPandas(MetaPathFinder):
+    """Makes importing pandas fail, as where it is not installed.
+
+    No command uses it, but pyarrow imports it to recognise data frames, which takes most of a second.
+    """
+
+    def find_spec(self, name: str, path: object, target: object = None) -> None:
+        """See ``importlib.abc.MetaPathFinder``."""
+        if name == "pandas":
+            raise ModuleNotFoundError("the command line does without pandas", name=name)
 
 
 def _fail(name: str, message: str, exit_code: int) -> int:
@@ -132,4 +117,5 @@ def _fail(name: str, message: str, exit_code: int) -> int:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Entry point of the ``wals`` command."""
+    sys.meta_path.insert(0, _WithoutPandas())
     sys.exit(run_command(wals, sys.argv[1:] if arguments is None else arguments, "wals"))

@@ -57,6 +57,34 @@ def _taste(taste: int) -> np.ndarray:
     return weights / weights.sum()
 
 
+@pytest.fixture(scope="session")
+def sample_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``runs/latest/model`` and ``runs/latest/catalogue``, like a run on MovieLens."""
+    # Slow to import, which other tests need not wait for.
+    import pandas as pd
+    from scipy import sparse
+
+    from trainer import InteractionMatrix, TrainConfig, fit
+    from trainer.catalogue import CatalogueTables, write_catalogue
+    from trainer.vocabulary import Vocabulary
+
+    sample = Path(__file__).parents[1] / "data" / "ml-latest-small"
+    ratings, movies = (pd.read_csv(sample / f"{name}.csv") for name in ("ratings", "movies"))
+    users, items = Vocabulary.of(ratings["userId"]), Vocabulary.of(ratings["movieId"])
+    places = users.index_of(ratings["userId"]), items.index_of(ratings["movieId"])
+    matrix = sparse.coo_array((ratings["rating"], places), (len(users), len(items))).tocsr()
+    config = TrainConfig(latent_factors=64, num_iters=10, regularization=0.003, unobs_weight=0.1)
+    model = fit(InteractionMatrix.from_scipy(matrix), config, users=users, items=items)
+    folder = tmp_path_factory.mktemp("sample")
+    run = folder / "runs" / "2026-01-31T08-00-00"
+    model.save(run / "model")
+    genres = movies["genres"].str.partition("|")[0]
+    known = {"item_id": movies["movieId"], "title": movies["title"], "category": genres}
+    write_catalogue(run / "catalogue", CatalogueTables.of(known))
+    run.with_name("latest").symlink_to(run.name)
+    return folder
+
+
 class MountedBucket:
     """A bucket that `bucket_mount.py` mounts.
 
@@ -75,8 +103,10 @@ class MountedBucket:
 
 
 @pytest.fixture
-def mounted_bucket(tmp_path: Path) -> Iterator[MountedBucket]:
+def mounted_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MountedBucket]:
     """An empty bucket, mounted with the limits of Cloud Storage FUSE where every user can enter."""
+    # Local copies are made however full this machine's disk is.
+    monkeypatch.setattr("trainer.mounts._FREE_SHARE", 0)
     if not Path("/dev/fuse").exists():
         pytest.skip("this machine has no /dev/fuse")
     folder, journal, log = (

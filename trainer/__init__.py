@@ -1,8 +1,10 @@
 """Weighted alternating least squares on sparse matrices: training, recommending and their files.
 
-    from trainer import InteractionMatrix, Recommender, TrainConfig, fit
+    from trainer import InteractionMatrix, Recommender, TrainOptions, choose, fit
 
-    model = fit(InteractionMatrix.from_scipy(ratings), TrainConfig(latent_factors=64))
+    matrix = InteractionMatrix.from_scipy(ratings)
+    config, _ = choose(matrix, TrainOptions())
+    model = fit(matrix, config)
     Recommender(model).recommend(42, k=10)
 
 It does not depend on pipelines. These names are imported on first use, so that a command that needs a
@@ -14,19 +16,22 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainer.config import TrainConfig
+    from trainer.auto import choose
+    from trainer.config import TrainConfig, TrainOptions
     from trainer.matrix import InteractionMatrix
     from trainer.model import Model
     from trainer.recommender import Recommender
     from trainer.training import fit
 
-__all__ = ["InteractionMatrix", "Model", "Recommender", "TrainConfig", "fit"]
+__all__ = ["InteractionMatrix", "Model", "Recommender", "TrainConfig", "TrainOptions", "choose", "fit"]
 
 _MODULES = {
     "InteractionMatrix": "trainer.matrix",
     "Model": "trainer.model",
     "Recommender": "trainer.recommender",
     "TrainConfig": "trainer.config",
+    "TrainOptions": "trainer.config",
+    "choose": "trainer.auto",
     "fit": "trainer.training",
 }
 

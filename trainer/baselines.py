@@ -3,7 +3,6 @@
 All recommend through the interface of `Recommender` and build no matrix of users by items.
 """
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,10 +10,10 @@ from numpy.typing import NDArray
 
 from trainer.matrix import InteractionMatrix, Shard
 from trainer.model import seen_of
+from trainer.popularity import Popularity, for_rows
 from trainer.ranking import select
-from trainer.solvers.kernels import compiled, in_threads
+from trainer.solvers.kernels import compiled
 from trainer.solvers.simd import take
-from trainer.threads import usable_cores
 
 
 class Recommender(Protocol):
@@ -34,33 +33,6 @@ class Recommender(Protocol):
         ...
 
 
-class Popularity:
-    """Recommends the items with the most interactions, the smaller index first among equals."""
-
-    def __init__(self, counts: NDArray[Any]) -> None:
-        """Order the items.
-
-        Args:
-            counts: (items,) training interactions of each item.
-        """
-        self._order = np.argsort(-np.asarray(counts), kind="stable").astype(np.int32)
-
-    def recommend(self, users: NDArray[Any], k: int, masked: Shard) -> NDArray[np.int32]:
-        """Return the k most popular items that are not masked; see `Recommender`."""
-        lists = np.full((len(users), k), -1, np.int32)
-        self.complete(lists, masked)
-        return lists
-
-    def complete(self, lists: NDArray[np.int32], masked: Shard) -> None:
-        """Fill the free places of lists, in place, with the most popular items that are not in them.
-
-        Args:
-            lists: (n, k) int32 item indices, with -1 from the first free place of a list on.
-            masked: n rows of items that are not recommended.
-        """
-        _for_rows(lists, _complete, self._order, masked.indptr, masked.indices, lists)
-
-
 class Random:
     """Recommends items at random, each with the same probability: the floor of every metric."""
 
@@ -78,7 +50,7 @@ class Random:
         """Return k items at random, each at most once in a list; see `Recommender`."""
         lists = np.full((len(users), k), -1, np.int32)
         seeds = self._offset + np.asarray(users, np.uint32)
-        _for_rows(lists, _draw, self._items, seeds, masked.indptr, masked.indices, lists)
+        for_rows(lists, _draw, self._items, seeds, masked.indptr, masked.indices, lists)
         return lists
 
 
@@ -113,7 +85,7 @@ class ItemCosine:
         users = seen_of(matrix.by_row)
         for shard in matrix.by_column:
             part = slice(shard.first, shard.first + shard.rows)
-            _for_rows(
+            for_rows(
                 self._neighbours[part],
                 _compare,
                 *(shard.first, shard.indptr, shard.indices, users.indptr, users.indices, inverse_norms),
@@ -137,7 +109,7 @@ class ItemCosine:
             As `recommend`.
         """
         lists = np.full((history.rows, k), -1, np.int32)
-        _for_rows(
+        for_rows(
             lists,
             _add_up,
             *(self._neighbours, self._similarities, history.indptr, history.indices),
@@ -145,33 +117,6 @@ class ItemCosine:
         )
         self._popularity.complete(lists, masked)
         return lists
-
-
-def _for_rows(rows: NDArray[Any], kernel: Callable[..., None], *arguments: Any) -> None:
-    if len(rows):
-        in_threads(min(usable_cores(), len(rows)), kernel, *arguments)
-
-
-@compiled()
-def _complete(counter: Any, order: Any, indptr: Any, masked: Any, lists: Any) -> None:
-    taken = np.zeros(len(order), np.int64)
-    i = take(counter)
-    while i < len(lists):
-        row = lists[i]
-        length = 0
-        while length < len(row) and row[length] >= 0:
-            taken[row[length]] = i + 1
-            length += 1
-        if length < len(row):
-            for e in range(indptr[i], indptr[i + 1]):
-                taken[masked[e]] = i + 1
-            for item in order:
-                if length == len(row):
-                    break
-                if taken[item] != i + 1:
-                    row[length] = item
-                    length += 1
-        i = take(counter)
 
 
 @compiled()

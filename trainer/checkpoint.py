@@ -31,14 +31,16 @@ from trainer.files import (
     having,
     read_manifest,
 )
+from trainer.history import Iteration
 from trainer.matrix import InteractionMatrix
-from trainer.model import Iteration
 
 SCHEMA = Schema("wals.checkpoint", 1)
 
 _FILES = ("user_factors.npy", "item_factors.npy")
 # Parameters that may differ between the run that wrote a checkpoint and the run that resumes from it.
 _FREE_PARAMETERS = {"num_iters", "num_threads", "min_rel_progress"}
+# Solvers that take the same steps, on a CPU or a GPU.
+_CONJUGATE_GRADIENTS = {"auto", "cg", "cuda"}
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +151,8 @@ class Checkpoints:
     def _refuse_other(manifest: _CheckpointManifest, config: TrainConfig, data: str, folder: Path) -> None:
         for name, value in config.model_dump().items():
             saved = manifest.config.get(name)
-            if name not in _FREE_PARAMETERS and saved != value:
+            same = saved == value or (name == "solver" and {saved, value} <= _CONJUGATE_GRADIENTS)
+            if name not in _FREE_PARAMETERS and not same:
                 problem = f"differs from {saved!r} in the checkpoint {folder}"
                 raise InputError(name, value, problem, "give the same parameters or remove the checkpoint")
         if manifest.data != data:

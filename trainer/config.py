@@ -1,13 +1,13 @@
 """Parameters of a training run."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
-from trainer.options import Options, group, invalid
+from trainer.options import AUTO, NumberOrAuto, Options, group, invalid
 
 Feedback = Literal["explicit", "implicit"]
-SolverName = Literal["auto", "cg", "cholesky", "ialspp", "tensorflow"]
+SolverName = Literal["auto", "cg", "cholesky", "ialspp", "cuda", "tensorflow"]
 
 
 def _check_integer(value: object) -> object:
@@ -38,48 +38,32 @@ Seed = Annotated[
 ]
 DEFAULT_SEED = 42
 
+FeedbackOption = Annotated[
+    Feedback,
+    Field(
+        description='Either "implicit" (an interaction is a preference, its value a confidence) or '
+        '"explicit" (the value is the target and is required).',
+        json_schema_extra=group("Model"),
+    ),
+]
+DEFAULT_FEEDBACK: Final = "implicit"
+
 _MODEL, _TRAINING, _SOLVER = group("Model"), group("Training"), group("Solver")
 
 
-class TrainConfig(Options):
-    """Parameters of weighted alternating least squares.
-
-    Training minimises, over user factors ``u_i`` and item factors ``v_j`` of ``latent_factors`` numbers each,
-
-        sum_ij W_ij (T_ij - u_i . v_j)^2 + sum_i l_i |u_i|^2 + sum_j l_j |v_j|^2
-
-    where the sum runs over every pair of a user and an item. ``docs/trainer.md`` derives the weights W and
-    targets T of both kinds of feedback, and the regularisation l of each row. The defaults are for ranking
-    from implicit feedback (Rendle et al. 2021, "iALS++").
-    """
-
+class _Numbers(Options):
     latent_factors: int = Field(
         default=64,
         ge=1,
         le=MAX_FACTORS,
         description="Length of a factor; larger values capture finer tastes and cost more.",
-        json_schema_extra=_MODEL,
-    )
-    num_iters: int = Field(
-        default=16,
-        ge=1,
-        le=10_000,
-        description="Maximum number of iterations, each one pass over the users and one over the items.",
-        json_schema_extra=_TRAINING,
+        json_schema_extra=group("Model", common=True),
     )
     regularization: float = Field(
         default=0.003,
         ge=0,
         le=1e9,
         description="Strength of the L2 regularisation, lambda.",
-        json_schema_extra=_MODEL,
-    )
-    regularization_exponent: float = Field(
-        default=1.0,
-        ge=-10,
-        le=10,
-        description="How lambda grows with a row's n interactions: (n + w0 N)^nu, with N the rows of the "
-        "other side; 0 gives all rows the same lambda.",
         json_schema_extra=_MODEL,
     )
     unobs_weight: float = Field(
@@ -89,12 +73,6 @@ class TrainConfig(Options):
         description="Weight w0 of the pairs without an interaction, whose target is 0.",
         json_schema_extra=_MODEL,
     )
-    feedback: Feedback = Field(
-        default="implicit",
-        description='Either "implicit" (an interaction is a preference, its value a confidence) or '
-        '"explicit" (the value is the target).',
-        json_schema_extra=_MODEL,
-    )
     alpha: float = Field(
         default=0.0,
         ge=0,
@@ -102,6 +80,42 @@ class TrainConfig(Options):
         description="Confidence per unit of value, for implicit feedback.",
         json_schema_extra=_MODEL,
     )
+
+
+def _or_auto(name: str) -> Any:
+    """Return the declaration of a field of `_Numbers` as text."""
+    field = _Numbers.model_fields[name]
+    return Field(
+        default=AUTO,
+        description=f"{(field.description or '').rstrip('.')}; auto chooses it for the data.",
+        json_schema_extra=field.json_schema_extra,
+    )
+
+
+class _NumbersOrAuto(Options):
+    latent_factors: Annotated[str, NumberOrAuto.of(_Numbers, "latent_factors")] = _or_auto("latent_factors")
+    regularization: Annotated[str, NumberOrAuto.of(_Numbers, "regularization")] = _or_auto("regularization")
+    unobs_weight: Annotated[str, NumberOrAuto.of(_Numbers, "unobs_weight")] = _or_auto("unobs_weight")
+    alpha: Annotated[str, NumberOrAuto.of(_Numbers, "alpha")] = _or_auto("alpha")
+
+
+class _Shared(Options):
+    num_iters: int = Field(
+        default=16,
+        ge=1,
+        le=10_000,
+        description="Maximum number of iterations, each one pass over the users and one over the items.",
+        json_schema_extra=group("Training", common=True),
+    )
+    regularization_exponent: float = Field(
+        default=1.0,
+        ge=-10,
+        le=10,
+        description="How lambda grows with a row's n interactions: (n + w0 N)^nu, with N the rows of the "
+        "other side; 0 gives all rows the same lambda.",
+        json_schema_extra=_MODEL,
+    )
+    feedback: FeedbackOption = DEFAULT_FEEDBACK
     wt_type: Weighting = Field(
         default=LINEAR,
         description="Weighting by an item's frequency, for explicit feedback; 0 is linear, 1 is log.",
@@ -132,14 +146,15 @@ class TrainConfig(Options):
     solver: SolverName = Field(
         default="auto",
         description='Either "cg" (conjugate gradients), "cholesky" (exact), "ialspp" (block coordinate '
-        'descent), "tensorflow" (exact, for GPUs), or "auto": tensorflow if there is a GPU, else cg.',
+        'descent), "cuda" (conjugate gradients on a GPU), "tensorflow" (exact, for GPUs), or "auto": cuda if '
+        "there is a GPU, else cg.",
         json_schema_extra=_SOLVER,
     )
     cg_steps: int = Field(
         default=2,
         ge=1,
         le=1000,
-        description="Steps of solver cg for each row and iteration.",
+        description="Steps of the solvers cg and cuda for each row and iteration.",
         json_schema_extra=_SOLVER,
     )
     block_size: int = Field(
@@ -163,3 +178,37 @@ class TrainConfig(Options):
         description="Threads of the CPU solvers; 0 uses every core.",
         json_schema_extra=_SOLVER,
     )
+
+
+class TrainConfig(_Shared, _Numbers):
+    """Parameters of weighted alternating least squares.
+
+    Training minimises, over user factors ``u_i`` and item factors ``v_j`` of ``latent_factors`` numbers each,
+
+        sum_ij W_ij (T_ij - u_i . v_j)^2 + sum_i l_i |u_i|^2 + sum_j l_j |v_j|^2
+
+    where the sum runs over every pair of a user and an item. ``docs/trainer.md`` derives the weights W and
+    targets T of both kinds of feedback, and the regularisation l of each row. The defaults are for ranking
+    from implicit feedback (Rendle et al. 2021, "iALS++").
+    """
+
+
+class TrainOptions(_Shared, _NumbersOrAuto):
+    """Parameters of `TrainConfig` as users give them: four of them may be ``auto``.
+
+    `trainer.auto.choose` turns them into a `TrainConfig`. These four are text, ``auto`` or a number, because
+    a parameter of a platform has one type.
+    """
+
+    def given(self) -> dict[str, Any]:
+        """Return the values of the parameters that are not ``auto``, numbers as numbers."""
+        values = self.model_dump()
+        texts = {name: values.pop(name) for name in AUTOMATIC}
+        numbers = {
+            name: NumberOrAuto.of(_Numbers, name).kind(text) for name, text in texts.items() if text != AUTO
+        }
+        return {**values, **numbers}
+
+
+AUTOMATIC = tuple(_Numbers.model_fields)
+"""Parameters that may be ``auto``."""

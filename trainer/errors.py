@@ -79,6 +79,23 @@ def _shown(value: object) -> str:
         return "a number of thousands of digits"
 
 
+_DISTRIBUTION = "wals-pipeline"
+
+
+class MissingExtraError(InputError):
+    """A package that only an extra of this distribution brings is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        """Build the line.
+
+        Args:
+            package: the missing package, by its distribution's name.
+            extra: name of the extra.
+        """
+        install = f"pip install '{_DISTRIBUTION}[{extra}]'"
+        WalsError.__init__(self, f"{package} is not installed: this requires the extra {extra}: {install}")
+
+
 class CombinedInputError(InputError):
     """Several problems with the input, reported in one line.
 
@@ -129,10 +146,13 @@ _OF_THE_MACHINE = {
 
 
 def failure_of_machine(error: BaseException) -> WalsError | None:
-    """Return the error for a full or broken disk, a path that cannot be, or too little memory.
+    """Return the error for what this machine lacks or refuses; None for another failure, a bug.
 
-    Another failure is a bug, and yields None.
+    It may lack space on a working disk, memory, or a package that an extra of this distribution brings; a
+    path may be one that cannot be.
     """
+    if isinstance(error, ImportError):
+        return missing_extra(error)
     if isinstance(error, MemoryError):
         detail = f" ({error})" if str(error) else ""
         return WalsError(f"out of memory{detail}; use a machine with more, or lower latent_factors")
@@ -140,6 +160,56 @@ def failure_of_machine(error: BaseException) -> WalsError | None:
         place = f"{error.filename}: " if error.filename else ""
         return WalsError(f"{place}{os.strerror(error.errno)}; {_OF_THE_MACHINE[error.errno]}")
     return None
+
+
+# Distributions that are not named after their module.
+_DISTRIBUTIONS = {
+    "google-protobuf": "protobuf",
+    "grpc": "grpcio",
+    "hypertune": "cloudml-hypertune",
+}
+_NOT_IN_NAMESPACE = re.compile(r"cannot import name '(?P<name>\w+)' from '(?P<package>[\w.]+)' \(unknown ")
+_IN_EXTRA = re.compile(r"(?P<package>[\w.-]+)[^;]*;.*\bextra == [\"'](?P<extra>[\w-]+)[\"']")
+
+
+def missing_extra(error: ImportError) -> MissingExtraError | None:
+    """Return the error for a failed import of a package that an extra brings; None if no extra brings it.
+
+    The extra is the first in the distribution's metadata that has the package.
+    """
+    if found := _NOT_IN_NAMESPACE.match(str(error)):
+        module = f"{found['package']}.{found['name']}"
+    elif isinstance(error, ModuleNotFoundError):
+        module = error.name or ""
+    else:
+        return None
+    name = re.sub("[._]", "-", module).lower()
+    for beginning, distribution in _DISTRIBUTIONS.items():
+        if f"{name}-".startswith(f"{beginning}-"):
+            name = distribution
+    extras = _packages_of_extras()
+    # Of google.cloud.bigquery_storage_v1 only the beginning is a distribution's name, and the missing
+    # module may be a namespace such as google, the beginning of several.
+    within = [package for package in extras if f"{name}-".startswith(f"{package}-")]
+    around = [package for package in extras if package.startswith(f"{name}-")]
+    package = max(within, key=len, default="") or next(iter(around), "")
+    return MissingExtraError(package, extras[package]) if package else None
+
+
+def _packages_of_extras() -> dict[str, str]:
+    """Return the extra that brings a package, by the package's name; none if the code runs from a folder."""
+    from importlib import metadata  # slow to import
+
+    try:
+        requirements = metadata.requires(_DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        return {}
+    extras: dict[str, str] = {}
+    for requirement in requirements:
+        found = _IN_EXTRA.match(requirement)
+        if found and found["package"] != _DISTRIBUTION:
+            extras.setdefault(found["package"].lower(), found["extra"])
+    return extras
 
 
 Rule = tuple[type[Exception] | tuple[type[Exception], ...], Callable[[Any], WalsError]]

@@ -4,10 +4,10 @@ import importlib.util
 import os
 from typing import Any
 
-from trainer.errors import InputError
+from trainer.errors import MissingExtraError
 from trainer.gpus import Gpus, Obstacle
 
-_WITH_CUDA = "use an image built with ACCELERATOR=gpu, or pip install 'tensorflow[and-cuda]'"
+_WITH_CUDA = "set solver to cuda, or pip install 'tensorflow[and-cuda]'"
 
 
 def tensorflow_is_installed() -> bool:
@@ -19,10 +19,10 @@ def tensorflow() -> Any:
     """Import TensorFlow and return it.
 
     Raises:
-        InputError: it is not installed.
+        MissingExtraError: it is not installed.
     """
     if not tensorflow_is_installed():
-        raise InputError("tensorflow", None, "is not installed", "pip install 'wals-pipeline[tensorflow]'")
+        raise MissingExtraError("tensorflow", "tensorflow")
     # Its log messages about a missing GPU are harmless, and real failures raise.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow
@@ -56,6 +56,7 @@ def tensorflow_obstacle(gpus: Gpus) -> Obstacle | None:
         return Obstacle(problem, "use a GPU of an earlier generation")
     if library.config.list_physical_devices("GPU"):
         return None
-    if importlib.util.find_spec("nvidia") is None:
-        return Obstacle("the libraries of CUDA are not installed", _WITH_CUDA)
+    # Those that solver cuda needs do not suffice.
+    if importlib.util.find_spec("nvidia") is None or importlib.util.find_spec("nvidia.cudnn") is None:
+        return Obstacle("libraries of CUDA that TensorFlow needs are not installed", _WITH_CUDA)
     return Obstacle("TensorFlow finds none", "set TF_CPP_MIN_LOG_LEVEL=0 to see why")

@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
 import resource
@@ -353,7 +354,7 @@ def parse_manifest(
         return InputError(schema.name, place, "is not valid JSON", remedy)
 
     with translated(((ValueError, RecursionError), damaged)):
-        manifest = json.loads(content)
+        manifest = json.loads(content, parse_float=_finite, parse_constant=_finite)
     actual = (manifest.get("schema"), manifest.get("schema_version")) if isinstance(manifest, dict) else None
     # Other numbers and booleans may equal the version.
     if actual is None or actual != tuple(schema) or type(actual[1]) is not int:
@@ -366,6 +367,14 @@ def parse_manifest(
         field = ".".join(map(str, detail["loc"])) or "content"
         problem = f"has an invalid {field}: {detail['msg'].removeprefix('Value error, ')}"
         raise InputError(schema.name, place, problem, remedy) from error
+
+
+def _finite(text: str) -> float:
+    """Return a number of a manifest; NaN and Infinity are not JSON, and 1e999 is no number of ours."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("is not finite")
+    return number
 
 
 def identity(schema: Schema, content: dict[str, Any]) -> dict[str, Any]:

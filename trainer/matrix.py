@@ -78,6 +78,21 @@ def kept_offsets(indptr: NDArray[Any], kept: NDArray[np.bool_]) -> NDArray[np.in
     return offsets
 
 
+def gathered(indptr: NDArray[Any], rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the offsets of some rows, in their order, and the places of their entries.
+
+    Args:
+        indptr: (all rows + 1,) offsets of all entries.
+        rows: (rows,) indices of rows.
+
+    Returns:
+        (rows + 1,) offsets, and (entries,) places among all entries.
+    """
+    starts, counts = indptr[rows], indptr[rows + 1] - indptr[rows]
+    offsets: NDArray[np.int64] = np.concatenate([[0], np.cumsum(counts)])
+    return offsets, np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
+
+
 @dataclass(frozen=True)
 class Shard:
     """Consecutive rows of a compressed sparse matrix.
@@ -111,6 +126,15 @@ class Shard:
             kept: (entries,) whether to keep an entry.
         """
         return type(self)(self.first, kept_offsets(self.indptr, kept), self.indices[kept], self.values[kept])
+
+    def take(self, rows: NDArray[Any]) -> Self:
+        """Return some rows, in that order, as the first ones of a matrix.
+
+        Args:
+            rows: (n,) indices of rows, from 0 for the first one of this shard.
+        """
+        indptr, places = gathered(self.indptr, rows)
+        return type(self)(0, indptr, self.indices[places], self.values[places])
 
     def check(self, columns: int) -> None:
         """Check that solvers can trust the arrays.

@@ -8,7 +8,8 @@ As an artifact (schema ``wals.model`` v1) it is a folder of
     items.parquet       likewise
     seen.indptr.npy     int64 (users + 1,), offsets of each user's training items
     seen.indices.npy    int32 or int64, those items' indices, ascending within a user
-    _manifest.json       config, counts, history of the training, and the SHA-256 of each file
+    _manifest.json       config, how it was chosen, counts, history of the training, and the SHA-256 of each
+                        file
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from trainer.arrays import load_array, save_array
+from trainer.choice import Choice
 from trainer.config import TrainConfig
 from trainer.errors import InputError
 from trainer.files import (
@@ -34,7 +36,8 @@ from trainer.files import (
     having,
     read_manifest,
 )
-from trainer.matrix import Shard
+from trainer.history import Iteration
+from trainer.matrix import Shard, gathered
 from trainer.rules import NO_RULES, Rules
 from trainer.solvers import make_solver
 from trainer.vocabulary import ITEMS_FILE, USERS_FILE, Vocabulary, read_sides
@@ -48,23 +51,6 @@ _USERS_AT_ONCE = 1 << 13
 _RETRAIN = "train the model again"
 
 
-@dataclass(frozen=True)
-class Iteration:
-    """One pass over users and items.
-
-    Attributes:
-        number: number of the pass, from 1.
-        objective: objective after the pass; see `trainer.config.TrainConfig`.
-        seconds: wall time of the pass.
-        validation: metric of the validation set after the pass, when there is one.
-    """
-
-    number: int
-    objective: float
-    seconds: float
-    validation: float | None = None
-
-
 class _ModelManifest(Manifest):
     config: dict[str, Any]
     users: Count
@@ -73,6 +59,7 @@ class _ModelManifest(Manifest):
     entries: Count
     training: Digest | None = None
     history: tuple[Iteration, ...]
+    choice: Choice | None = None
     sha256: Annotated[dict[str, Digest], having(*(f"{name}.npy" for name in _ARRAYS), USERS_FILE, ITEMS_FILE)]
 
 
@@ -104,9 +91,7 @@ class Seen:
 
     def rows(self, users: NDArray[Any]) -> Shard:
         """Return the rows of ``users``, in that order."""
-        starts, counts = self.indptr[users], self.indptr[users + 1] - self.indptr[users]
-        indptr = np.concatenate([[0], np.cumsum(counts)])
-        places = np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], counts)
+        indptr, places = gathered(self.indptr, users)
         return Shard(0, indptr, self.indices[places], np.ones(len(places), np.float32))
 
 
@@ -123,6 +108,7 @@ class Model:
         seen: training items of each user.
         history: one entry for each iteration of the training.
         training: checksum of the ``wals.matrix`` artifact that it was trained on, if it was one.
+        choice: how parameters at ``auto`` were chosen, if any were.
     """
 
     config: TrainConfig
@@ -133,6 +119,7 @@ class Model:
     seen: Seen
     history: tuple[Iteration, ...] = ()
     training: str | None = None
+    choice: Choice | None = None
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write the model as an artifact and return its manifest.
@@ -157,6 +144,7 @@ class Model:
             "entries": len(self.seen.indices),
             "training": self.training,
             "history": [dataclasses.asdict(iteration) for iteration in self.history],
+            "choice": dataclasses.asdict(self.choice) if self.choice else None,
             "sha256": digests,
         }
         finish_artifact(folder, SCHEMA, content)
@@ -182,6 +170,7 @@ class Model:
             Seen(arrays[2], arrays[3]),
             manifest.history,
             manifest.training,
+            manifest.choice,
         )
         model._check(folder)
         return model

@@ -1,25 +1,28 @@
 """Validated options: one declaration per option, and one line for each problem with a value."""
 
 import difflib
+import math
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Self, cast, get_args, get_origin
 
 import pydantic
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 from trainer.errors import CombinedInputError, InputError, has_credentials
+from trainer.texts import text_problem
 
 
 class Options(pydantic.BaseModel):
     """Base of the options models: immutable, strictly typed, without unknown names or infinite numbers.
 
     A field declares everything about an option: type, default, bounds, choices (a ``Literal``), a description
-    in one sentence and its group in help texts. The pipeline's parameters, the command line, the checks and
-    the reference documentation are derived from these declarations.
+    in one sentence, its group in help texts, and whether it is common. The pipeline's parameters, the command
+    line, the checks and the reference documentation are derived from these declarations.
     """
 
     model_config = pydantic.ConfigDict(
@@ -42,6 +45,13 @@ class Options(pydantic.BaseModel):
             conflicts = list(self.conflicts())
             if conflicts:
                 raise CombinedInputError.of(conflicts)
+
+    @pydantic.field_validator("*", mode="after")
+    @classmethod
+    def _is_storable(cls, value: Any) -> Any:
+        if isinstance(value, str) and (problem := text_problem(value)):
+            raise invalid(problem, "remove it")
+        return value
 
     def conflicts(self) -> Iterator[InputError]:
         """Yield the problems of values that are valid individually but not in combination."""
@@ -70,9 +80,20 @@ def fields_of(model: type[Options], names: Collection[str]) -> dict[str, Any]:
     return {name: (model.model_fields[name].annotation, model.model_fields[name]) for name in names}
 
 
-def group(name: str) -> dict[str, Any]:
-    """Return the ``json_schema_extra`` that lists a field under the heading ``name`` in help texts."""
-    return {"group": name}
+def group(name: str, *, common: bool = False) -> dict[str, Any]:
+    """Return the ``json_schema_extra`` of a field for help texts.
+
+    Args:
+        name: heading to list the field under.
+        common: whether ``--help`` shows the field, and not only ``--help-all``.
+    """
+    return {"group": name, "common": common}
+
+
+def is_common(field: FieldInfo) -> bool:
+    """Return whether a field is declared with a `group` that is common."""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and bool(extra["common"])
 
 
 def invalid(problem: str, remedy: str) -> PydanticCustomError:
@@ -119,6 +140,10 @@ def no_credentials(remedy: str) -> AfterValidator:
     return AfterValidator(validate)
 
 
+AUTO = "auto"
+"""Text that stands for a value which is chosen for the data."""
+
+
 @dataclass(frozen=True)
 class Bounds:
     """The range of a number.
@@ -149,7 +174,18 @@ class Bounds:
                     found |= {"high": high}
                 case Lt(lt=high):
                     found |= {"high": high, "open_high": True}
+                case NumberOrAuto(bounds=bounds):
+                    return cast(Self, bounds)
         return cls(**found)
+
+    def problem(self, value: float) -> str:
+        """Return how a value is outside the bounds, such as "is below 1"; "" if it is not."""
+        low, high = self.low, self.high
+        if low is not None and (value < low or (self.open_low and value == low)):
+            return _PROBLEM_OF_BOUND["gt" if self.open_low else "ge"].format(_number(low))
+        if high is not None and (value > high or (self.open_high and value == high)):
+            return _PROBLEM_OF_BOUND["lt" if self.open_high else "le"].format(_number(high))
+        return ""
 
     @property
     def interval(self) -> str:
@@ -173,6 +209,65 @@ class Bounds:
 def _number(value: float | None) -> str:
     """Return an integer with all its digits, and another number in its shortest form."""
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True)
+class NumberOrAuto:
+    """Metadata of a text field that is ``auto`` or a number; a number is accepted too, and becomes text.
+
+    Attributes:
+        kind: ``int`` or ``float``.
+        bounds: range of the number.
+    """
+
+    kind: type
+    bounds: Bounds
+
+    @classmethod
+    def of(cls, model: type[Options], name: str) -> Self:
+        """Return the metadata for the kind and the range of a number's field."""
+        field = model.model_fields[name]
+        return cls(value_type(field), Bounds.of(field))
+
+    @classmethod
+    def in_field(cls, field: FieldInfo) -> Self | None:
+        """Return the metadata of a field; None for any other field."""
+        return next((one for one in field.metadata if isinstance(one, cls)), None)
+
+    @property
+    def noun(self) -> str:
+        """The kind of number in words, with its article."""
+        return "an integer" if self.kind is int else "a number"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: pydantic.GetCoreSchemaHandler) -> CoreSchema:
+        """Return the schema by which pydantic validates the field."""
+        return core_schema.no_info_before_validator_function(self._text, handler(source))
+
+    def _text(self, value: object) -> str:
+        """Return the text of a value.
+
+        Raises:
+            PydanticCustomError: it is neither ``auto`` nor such a number.
+        """
+        if value == AUTO:
+            return AUTO
+        remedy = f"give {AUTO} or {self.noun} {self.bounds}".rstrip()
+        problem = f"is neither {AUTO} nor {self.noun}"
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise invalid(problem, remedy)
+        # An integer has no point, and no leading zero, which some readers take for octal.
+        form = r"[-+]?(0|[1-9][0-9]*)" if self.kind is int else r"[-+.0-9a-zA-Z]+"
+        if not re.fullmatch(form, str(value)):
+            raise invalid(problem, remedy)
+        try:
+            number = self.kind(value)
+        except ValueError:
+            raise invalid(problem, remedy) from None
+        if self.kind is float and not math.isfinite(number):
+            raise invalid("is not a finite number", remedy)
+        if outside := self.bounds.problem(number):
+            raise invalid(outside, remedy)
+        return str(number)
 
 
 def choices_of(annotation: Any) -> tuple[Any, ...]:
@@ -246,22 +341,22 @@ def _input_error(
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "missing":
         return InputError(name, "", _PROBLEMS[kind], missing.format(option=place[-1].replace("_", "-")))
-    problem = (
-        _PROBLEMS.get(kind) or _out_of_bounds(kind, context) or detail["msg"].removeprefix("Value error, ")
-    )
+    problem = _PROBLEMS.get(kind) or _out_of_bounds(context) or detail["msg"].removeprefix("Value error, ")
     return InputError(name, detail["input"], problem, _remedy(kind, context, model, place))
 
 
-def _out_of_bounds(kind: str, context: Mapping[str, Any]) -> str:
-    match kind:
-        case "greater_than_equal":
-            return f"is below {_number(context['ge'])}"
-        case "greater_than":
-            return f"is not above {_number(context['gt'])}"
-        case "less_than_equal":
-            return f"is above {_number(context['le'])}"
-        case "less_than":
-            return f"is not below {_number(context['lt'])}"
+_PROBLEM_OF_BOUND = {
+    "ge": "is below {}",
+    "gt": "is not above {}",
+    "le": "is above {}",
+    "lt": "is not below {}",
+}
+
+
+def _out_of_bounds(context: Mapping[str, Any]) -> str:
+    for bound, problem in _PROBLEM_OF_BOUND.items():
+        if bound in context:
+            return problem.format(_number(context[bound]))
     return ""
 
 

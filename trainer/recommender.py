@@ -1,11 +1,18 @@
 """Recommendations by ids: a trained model with titles and business rules.
 
-    recommender = Recommender.load("runs/latest/model")
-    recommender.recommend(42, k=5)
-    recommender.for_basket(["sku-1", "sku-2"])
-    recommender.similar("sku-1")
+>>> recommender = Recommender.load("runs/latest/model", max_per_category=3)
+>>> films = recommender.recommend(42, k=2)
+>>> films.schema.names
+['user_id', 'item_id', 'title', 'score', 'rank']
+>>> films["title"].to_pylist()
+['Toy Story (1995)', 'Silence of the Lambs, The (1991)']
 
-All of them return Arrow tables; ``.to_pandas()`` makes data frames of them, and ``.to_pylist()`` lists of
+One id or many, as integers or as text, in a list, an array or a pandas series:
+
+>>> recommender.recommend([42, 43], k=5).num_rows
+10
+
+All methods return Arrow tables: ``.to_pandas()`` makes data frames of them, and ``.to_pylist()`` lists of
 dictionaries.
 """
 
@@ -18,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from trainer.catalogue import CatalogueTables, no_items, read_catalogue
 from trainer.errors import InputError, translated
 from trainer.matrix import Shard
 from trainer.model import Model
@@ -47,33 +55,35 @@ class Recommender:
         cls,
         folder: str | Path,
         *,
-        items: "pa.Table | None" = None,
-        blocked: "pa.Array[Any] | None" = None,
-        available: "pa.Array[Any] | None" = None,
+        catalogue: CatalogueTables | str | Path | None = None,
         max_per_category: int = 0,
         min_score: float = -np.inf,
     ) -> Self:
-        """Open the model in ``folder``; `components.artifacts.catalogue.read_catalogue` reads the others.
+        """Open a model with its catalogue: titles, categories, and which items may be recommended.
 
         Args:
-            folder: folder of a ``wals.model`` artifact.
-            items: item_id, title and category of items, all strings, each id at most once; None if nothing
-                is known of them. Items that the model does not know are ignored, as in the lists.
-            blocked: string ids of items that are never recommended; None for none.
-            available: string ids of the only items that are recommended; None for all.
+            folder: folder of a ``wals.model`` artifact, such as ``runs/latest/model``.
+            catalogue: the catalogue, or the folder of a ``wals.catalogue`` artifact. By default
+                the folder ``catalogue`` next to the model, if there is one, as in the folder of a run. Items
+                that the model does not know are ignored.
             max_per_category: largest number of items of one category in a list; 0 for any number.
             min_score: lowest score of a recommended item.
 
         Raises:
-            InputError: there is no complete model, no item is left to recommend, or ``max_per_category`` is
-                given but no category.
+            InputError: there is no complete model or catalogue, no item is left to recommend, or
+                ``max_per_category`` is given but no category.
+
+        >>> cheerful = CatalogueTables.of(items={"item_id": ["1", "5"], "title": ["Toy Story", None]})
+        >>> Recommender.load("runs/latest/model", catalogue=cheerful).titles[:1].to_pylist()
+        ['Toy Story']
         """
         model = Model.load(folder)
-        described = None if items is None else items.take(model.items.places_in(items["item_id"]))
+        known = _known(Path(folder), catalogue)
+        described = known.described(model.items) if known.items.num_rows else None
         rules = Rules.of(
             model.items,
-            blocked=blocked,
-            available=available,
+            blocked=known.blocked,
+            available=known.available,
             categories=None if described is None else described["category"],
             max_per_category=max_per_category,
             min_score=min_score,
@@ -94,9 +104,11 @@ class Recommender:
 
         Raises:
             InputError: an id is unknown to the model, or k is below 1.
+
+        >>> recommender.recommend("42", k=1).to_pylist()
+        [{'user_id': 42, 'item_id': 1, 'title': 'Toy Story (1995)', 'score': ..., 'rank': 1}]
         """
-        remedy = "give a user of the interactions that it was trained on, or a basket of items"
-        indices = _indices("user", self.model.users, users, remedy)
+        indices = self._users(users)
         indices = indices[np.diff(self.model.seen.indptr)[indices] > 0]
         ranked = self.model.recommend(indices, self._length(k), rules=self.rules)
         return self._table({"user_id": self.model.users.ids.take(indices)}, *ranked)
@@ -115,6 +127,9 @@ class Recommender:
 
         Raises:
             InputError: an id is unknown to the model, there is none, or k is below 1.
+
+        >>> recommender.for_basket([260, 1196], k=1)["title"].to_pylist()
+        ['Star Wars: Episode VI - Return of the Jedi (1983)']
         """
         indices = np.unique(self._items(items))
         if not len(indices):
@@ -138,11 +153,47 @@ class Recommender:
 
         Raises:
             InputError: an id is unknown to the model, or k is below 1.
+
+        >>> recommender.similar(260, k=2)["similar_item_id"].to_pylist()
+        [1210, 1196]
         """
         indices = self._items(items)
         indices = indices[self.model.item_factors[indices].any(axis=1)]
         ranked = self.model.similar_items(indices, self._length(k), rules=self.rules)
         return self._table({"item_id": self.model.items.ids.take(indices)}, *ranked)
+
+    def user_factors(self, users: Any) -> pa.Table:
+        """Return the factors of users, whose inner products with those of items are the scores.
+
+        Args:
+            users: id of a user, or a sequence or an array of ids.
+
+        Returns:
+            A row for each id, in their order: user_id and factor, a list of ``latent_factors`` float32
+            numbers, all 0 if the training had no interactions of the user.
+
+        Raises:
+            InputError: an id is unknown to the model.
+
+        >>> factors = recommender.user_factors([42, 43])
+        >>> np.stack(factors["factor"].to_numpy()).shape
+        (2, 64)
+        """
+        indices = self._users(users)
+        return _factors("user_id", self.model.users, indices, self.model.user_factors)
+
+    def item_factors(self, items: Any) -> pa.Table:
+        """Return the factors of items, as `user_factors`: item_id and factor.
+
+        Raises:
+            InputError: an id is unknown to the model.
+        """
+        indices = self._items(items)
+        return _factors("item_id", self.model.items, indices, self.model.item_factors)
+
+    def _users(self, users: Any) -> NDArray[np.int64]:
+        remedy = "give a user of the interactions that it was trained on, or a basket of items"
+        return _indices("user", self.model.users, users, remedy)
 
     def _items(self, items: Any) -> NDArray[np.int64]:
         remedy = "give an item of the interactions that it was trained on"
@@ -170,6 +221,25 @@ class Recommender:
         if self.titles is not None:
             listed["title"] = self.titles
         return ranked_table(owners, listed, indices, scores)
+
+
+def _known(model: Path, catalogue: CatalogueTables | str | Path | None) -> CatalogueTables:
+    """Return what is known about the items of the model in a folder; see `Recommender.load`."""
+    if isinstance(catalogue, CatalogueTables):
+        return catalogue
+    if catalogue is None:
+        catalogue = model.absolute().with_name("catalogue")
+        if not catalogue.is_dir():
+            return CatalogueTables(no_items())
+    return read_catalogue(Path(catalogue))
+
+
+def _factors(
+    column: str, vocabulary: Vocabulary, indices: NDArray[np.int64], factors: NDArray[np.float32]
+) -> pa.Table:
+    values = pa.array(factors[indices].reshape(-1))
+    factor = pa.FixedSizeListArray.from_arrays(values, factors.shape[1])
+    return pa.table({column: vocabulary.ids.take(indices), "factor": factor})
 
 
 def ranked_table(

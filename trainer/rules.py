@@ -68,7 +68,7 @@ class Rules:
             raise InputError(
                 "max_per_category",
                 max_per_category,
-                "requires the categories of the items, and none is known",
+                "requires the categories of the items, and none are known",
                 "give items with a column category, or 0",
             )
         encoded = pa.chunked_array([categories]) if isinstance(categories, pa.Array) else categories
@@ -142,7 +142,7 @@ def _eligible(
         raise InputError(
             "items",
             f"{len(items):,}",
-            "are all blocked or not available, so that none is left to recommend",
+            "are all blocked or unavailable, so no item is left to recommend",
             "check that both lists have the ids of the interactions",
         )
     return np.flatnonzero(allowed).astype(np.int32)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from trainer.errors import InputError, WalsError, translated
+from trainer.errors import InputError, WalsError, missing_extra, translated
 from trainer.files import MANIFEST, replacing
 from trainer.mounts import is_mounted_bucket, upload
 from trainer.scratch import scratch_folder
@@ -146,6 +146,7 @@ def _storage_errors(field: str, path: str) -> contextlib.AbstractContextManager[
     """Return a context that turns the failures of file systems into one line."""
     return translated(
         (FileNotFoundError, lambda _: InputError(field, path, "does not exist", "check the path")),
+        (ImportError, lambda error: missing_extra(error) or WalsError(f"{path}: {error}")),
         # Cloud Storage's clients raise errors of several libraries, which share no base class.
         (Exception, lambda error: WalsError(f"{path}: {type(error).__name__}: {error}")),
     )

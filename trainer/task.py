@@ -12,6 +12,7 @@ from trainer.errors import WalsError, failure_of_machine
 from trainer.job.flags import make_parser
 from trainer.job.run import run
 from trainer.terminal import visible
+from trainer.texts import check_texts
 
 _INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = make_parser().parse_args(arguments)
     _configure_logging(verbose=given.verbose_logging)
     try:
+        check_texts("argument", sys.argv[1:] if arguments is None else arguments)
         run(given)
     except WalsError as error:
         return _fail(error)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from trainer.model import Iteration
+from trainer.history import Iteration
 
 _POLYNOMIAL = 0x82F63B78
 _MASK = 0xA282EAD8

@@ -1,4 +1,4 @@
-"""Text of other origin, made safe to show on a terminal."""
+"""Text for people: numbers with their nouns, and text of other origin made safe to show on a terminal."""
 
 import re
 

@@ -1,8 +1,9 @@
 """Training: alternate between users and items until the iterations are done or progress stops."""
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +11,18 @@ from numpy.typing import NDArray
 from trainer.checkpoint import Checkpoints, State, fingerprint
 from trainer.config import TrainConfig
 from trainer.errors import InputError
+from trainer.history import Iteration
 from trainer.matrix import InteractionMatrix
-from trainer.model import Iteration, Model, check_finite, seen_of
+from trainer.model import Model, check_finite, seen_of
 from trainer.progress import progress
-from trainer.solvers import make_solver
+from trainer.solvers import begin
 from trainer.vocabulary import Vocabulary
-from trainer.weighting import Problem, too_small
+from trainer.weighting import PrecisionError, Problem, too_small
 
 logger = logging.getLogger(__name__)
+
+_LARGE = 1e4
+"""Value of an entry above those of common ratings and counts, which is the likely cause of an overflow."""
 
 
 def fit(
@@ -64,27 +69,63 @@ def fit(
     data = fingerprint(matrix) if checkpoints else ""
     state = checkpoints.load(config, data) if checkpoints else None
     state = state or _initial(config, users, items, warm_start)
-    user_factors, item_factors, history = state.user_factors, state.item_factors, list(state.history)
-    solver = make_solver(config)
+    history = list(state.history)
+    training = begin(config, matrix, problem, state.user_factors, state.item_factors)
     seen = seen_of(matrix.by_row)
-    with progress("iteration", config.num_iters, logger, done=len(history)) as report:
+    with (
+        _blaming_large_values(matrix, config, users, items),
+        progress("iteration", config.num_iters, logger, done=len(history)) as report,
+    ):
         while len(history) < config.num_iters and not settled(history, config.min_rel_progress):
             began = time.perf_counter()
-            solver.sweep(matrix.by_row, problem.users, item_factors, user_factors)
-            loss = solver.sweep(matrix.by_column, problem.items, user_factors, item_factors)
-            objective = loss + _penalty(problem.users.regularization, user_factors)
+            objective = training.iterate()
             seconds = time.perf_counter() - began
             if not np.isfinite(objective):
                 raise too_small(config.regularization, "lets the factors overflow float32")
-            model = Model(config, user_factors, item_factors, users, items, seen, tuple(history))
-            metric = validation(model) if validation else None
+            metric = None
+            if validation:
+                model = Model(config, *training.factors(), users, items, seen, tuple(history))
+                metric = validation(model)
             history.append(Iteration(len(history) + 1, objective, seconds, metric))
             report(_note(history[-1]))
             if on_iteration:
                 on_iteration(history[-1])
             if checkpoints and checkpoints.due(len(history)):
-                checkpoints.save(State(user_factors, item_factors, tuple(history)), config, data)
-    return Model(config, user_factors, item_factors, users, items, seen, tuple(history), matrix.checksum)
+                checkpoints.save(State(*training.factors(), tuple(history)), config, data)
+    return Model(config, *training.factors(), users, items, seen, tuple(history), matrix.checksum)
+
+
+@contextlib.contextmanager
+def _blaming_large_values(
+    matrix: InteractionMatrix, config: TrainConfig, users: Vocabulary, items: Vocabulary
+) -> Iterator[None]:
+    """Name the largest value, if it is large, when equations cannot be solved in single precision."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            yield
+    except (PrecisionError, np.linalg.LinAlgError) as error:
+        counts = config.feedback == "explicit" or config.alpha > 0
+        row, column, value = _largest(matrix)
+        if counts and abs(value) > _LARGE:
+            user, item = users.ids[row].as_py(), items.ids[column].as_py()
+            raise InputError(
+                "rating",
+                value,
+                f"of user {user!r} and item {item!r} is too large to train on in single precision",
+                "fix or filter it, or divide all ratings by a number",
+            ) from error
+        if isinstance(error, InputError):
+            raise
+        raise too_small(config.regularization, "lets the factors overflow float32") from error
+
+
+def _largest(matrix: InteractionMatrix) -> tuple[int, int, float]:
+    """Return row, column and value of an entry whose value is the largest in size."""
+    sizes = [np.abs(shard.values).max(initial=0) for shard in matrix.by_row]
+    shard = matrix.by_row[int(np.argmax(sizes))]
+    entry = int(np.argmax(np.abs(shard.values)))
+    row = int(np.searchsorted(shard.indptr, entry, side="right")) - 1
+    return shard.first + row, int(shard.indices[entry]), float(shard.values[entry])
 
 
 def _vocabulary(side: str, ids: Vocabulary | None, size: int) -> Vocabulary:
@@ -136,10 +177,6 @@ def _reuse(
     old_rows = old_ids.index_of(ids.ids)
     known = old_rows >= 0
     factors[known] = old_factors[old_rows[known]]
-
-
-def _penalty(regularization: NDArray[np.float32], factors: NDArray[np.float32]) -> float:
-    return float(regularization.astype(np.float64) @ np.einsum("id,id->i", factors, factors))
 
 
 def settled(history: Sequence[Iteration], least: float) -> bool:

@@ -148,7 +148,11 @@ def scaled_regularization(config: TrainConfig, counts: NDArray[np.int64], others
     return _finite("regularization", config.regularization, scaled)
 
 
-def too_small(regularization: float, problem: str) -> InputError:
+class PrecisionError(InputError):
+    """Equations that cannot be solved in single precision."""
+
+
+def too_small(regularization: float, problem: str) -> PrecisionError:
     """Return the error for equations that cannot be solved in single precision.
 
     Args:
@@ -156,7 +160,7 @@ def too_small(regularization: float, problem: str) -> InputError:
         problem: what comes of it.
     """
     remedy = "raise it, or lower unobs_weight, alpha or feature_wt_factor"
-    return InputError("regularization", float(f"{regularization:.6g}"), problem, remedy)
+    return PrecisionError("regularization", float(f"{regularization:.6g}"), problem, remedy)
 
 
 def _finite(field: str, value: float, result: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -21,8 +21,9 @@ from typing import Any, Literal
 import pydantic
 from pydantic import Field
 
+from trainer.choice import Choice
 from trainer.files import Count, Digest, Manifest, Schema
-from trainer.model import Iteration
+from trainer.history import Iteration
 
 SCHEMA = Schema("wals.evaluation", 1)
 PER_USER_FILE = "per_user.parquet"
@@ -152,7 +153,7 @@ class Holdout(Manifest):
 
 
 class Evaluation(Manifest):
-    """Everything that is known of a model after the evaluation; the report and the notification show it.
+    """Everything that is known about a model after the evaluation; the report and the notification show it.
 
     Attributes:
         decision: whether it is delivered.
@@ -161,6 +162,7 @@ class Evaluation(Manifest):
         metrics: metric by name, by recommender.
         segments: metrics of parts of the holdout.
         parameters: parameters of the training.
+        choice: how those at ``auto`` were chosen; None if they were all given.
         history: iterations of the training.
         drift: how far the data differ from the champion's; empty without a champion.
         facts: further facts for people to read, by name, in display order; such as users and density.
@@ -173,6 +175,7 @@ class Evaluation(Manifest):
     metrics: Mapping[Recommender, Mapping[str, Estimate]]
     segments: tuple[Segment, ...]
     parameters: Mapping[str, Any]
+    choice: Choice | None = None
     history: tuple[Iteration, ...]
     drift: tuple[Drift, ...] = ()
     facts: Mapping[str, str] = Field(default_factory=dict)
@@ -184,6 +187,14 @@ class Evaluation(Manifest):
         exceeded = [drift.detail for drift in self.drift if drift.exceeded]
         return f"The data have drifted since the champion: {'; '.join(exceeded)}." if exceeded else ""
 
+    @property
+    def shown_parameters(self) -> dict[str, Any]:
+        """The parameters as people read them: ``16 (auto)`` where the value was chosen for the data."""
+        chosen = self.choice.parameters if self.choice else ()
+        return {
+            name: f"{value} (auto)" if name in chosen else value for name, value in self.parameters.items()
+        }
+
 
 def log_summary(evaluation: Evaluation) -> None:
     """Log an evaluation without its details in one line, where only the log can be read by the notification.
@@ -191,7 +202,13 @@ def log_summary(evaluation: Evaluation) -> None:
     That is on Kubernetes: the artifact is in an object store that no other step has access to.
     """
     if "KFP_POD_NAME" in os.environ:
-        details: dict[str, Any] = {"segments": (), "parameters": {}, "history": (), "facts": {}}
+        details: dict[str, Any] = {
+            "segments": (),
+            "parameters": {},
+            "choice": None,
+            "history": (),
+            "facts": {},
+        }
         print(SUMMARY_MARK, evaluation.model_copy(update=details).model_dump_json(), flush=True)
 
 

@@ -51,6 +51,6 @@ def open_holdout(folder: Path, training: "InteractionMatrix") -> "dict[str, Inte
     for part, matrix in matrices.items():
         if digests and digests.get(part) != matrix.checksum:
             raise InputError(
-                "holdout", str(folder / part), "is not from the run of its folder", "run prepare again"
+                "holdout", str(folder / part), "is from another run than its folder", "run prepare again"
             )
     return matrices

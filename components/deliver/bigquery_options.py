@@ -31,8 +31,8 @@ class BigQueryDelivery(Options):
 
     destination: Annotated[str, valid_if(check_destination)] = Field(
         default="",
-        description="BigQuery dataset (bq://project.dataset) that gets recommendations, similar items and "
-        "embeddings; none if omitted.",
+        description="BigQuery dataset (bq://project.dataset) to write recommendations, similar items and "
+        "embeddings to; none if omitted.",
         json_schema_extra=_DELIVERY,
     )
     delivery_expiration_days: int = Field(

@@ -21,8 +21,8 @@ class DeliverOptions(BigQueryDelivery, RegistryOptions):
         default=10,
         ge=1,
         le=10_000,
-        description="Number of newest versions that the registry keeps; the champion and the one before it "
-        "always stay.",
+        description="Number of versions that the registry keeps; the champion and its predecessor are "
+        "always kept.",
         json_schema_extra=_DELIVERY,
     )
     vertex_model: Annotated[str, valid_if(check_model)] = Field(

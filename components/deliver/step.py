@@ -28,8 +28,8 @@ from trainer.files import (
     sha256,
     write_json,
 )
+from trainer.history import Iteration
 from trainer.model import SCHEMA as MODEL_SCHEMA
-from trainer.model import Iteration
 from trainer.scratch import scratch_folder
 
 _SHOWN = ("version", "champion_before", "destination", "vertex_model", "vertex_endpoint")
@@ -122,7 +122,7 @@ def _deliver(
 ) -> Delivery:
     if not options.registry:
         if not options.destination:
-            logger.info("nothing is delivered, because neither a registry nor a destination is set")
+            logger.info("nothing to deliver: neither a registry nor a destination is set")
         return Delivery(
             version=digest[:16],
             registry="",

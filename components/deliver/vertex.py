@@ -3,8 +3,9 @@
 import logging
 from typing import Any
 
+from components.answers import documented
 from components.deliver.vertex_names import model_of
-from components.deliver.vertex_rest import InvalidError, VertexRest
+from components.deliver.vertex_rest import SERVER, InvalidError, VertexRest
 from components.registry import Version
 
 ALIAS = "champion"
@@ -35,6 +36,7 @@ class VertexRegistry:
         self.name = name
         self._rest = VertexRest("vertex_model", name, self._model.region)
 
+    @documented(SERVER)
     def exists(self) -> bool:
         """Return whether the model exists.
 
@@ -44,6 +46,7 @@ class VertexRegistry:
         """
         return bool(self._rest.call("GET", self.name, missing={}))
 
+    @documented(SERVER)
     def upload(self, version: Version, folder: str) -> str:
         """Upload the SavedModel of a version with its metrics, unless it is there already.
 
@@ -68,6 +71,7 @@ class VertexRegistry:
         self._import_metrics(name, version, folder)
         return name
 
+    @documented(SERVER)
     def move_alias(self, name: str) -> None:
         """Give the alias ``champion`` to a version that `upload` returned; the version that had it loses it.
 

@@ -4,8 +4,9 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from components.answers import documented
 from components.deliver.vertex_names import endpoint_of, model_of
-from components.deliver.vertex_rest import VertexRest
+from components.deliver.vertex_rest import SERVER, VertexRest
 from trainer.errors import InputError, WalsError
 
 _ALL = 100
@@ -36,6 +37,7 @@ class VertexEndpoint:
         self._model = model_of(model).name.partition("/locations/")[2]
         self._rest = VertexRest("vertex_endpoint", name, endpoint_of(name).region)
 
+    @documented(SERVER)
     def check(self) -> None:
         """Check that versions can be deployed to the endpoint.
 
@@ -45,6 +47,7 @@ class VertexEndpoint:
         """
         self._read()
 
+    @documented(SERVER)
     def deploy(self, version: str, title: str, machine_type: str, max_replicas: int) -> None:
         """Deploy a version, unless it is deployed; it gets no traffic yet.
 
@@ -76,6 +79,7 @@ class VertexEndpoint:
         self._rest.finish(operation, f"the deployment of {version}")
         logger.info("deployed %s to %s", version, self.name)
 
+    @documented(SERVER)
     def route(self, version: str, share: int) -> None:
         """Give a deployed version a share of the traffic, and undeploy the model's versions that have none.
 

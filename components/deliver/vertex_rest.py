@@ -10,16 +10,20 @@ from typing import Any
 
 import requests
 from google.auth.exceptions import GoogleAuthError
-from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
+from components.answers import documented
 from components.google_rest import google_session
+from components.limits import unhurried
 from trainer.errors import InputError, WalsError, translated
+
+SERVER = "Vertex AI"
+"""Its name in errors."""
 
 # As gcloud's setting api_endpoint_overrides/aiplatform.
 _OTHER_ADDRESS = "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM"
-_TIMEOUT = (10, 60)
 _REPEATED = Retry(total=4, backoff_factor=0.5, status_forcelist=(429, 502, 503), raise_on_status=False)
+_SECONDS = 120.0
 _OPERATION_SECONDS = 3600
 _POLL_SECONDS = 5.0
 
@@ -46,9 +50,7 @@ class VertexRest:
         address = os.environ.get(_OTHER_ADDRESS) or f"https://{region}-aiplatform.googleapis.com"
         self._address = f"{address.rstrip('/')}/v1"
         with self._errors():
-            self._session = google_session(address)
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=_REPEATED))
+            self._session = google_session(address, SERVER, seconds=_SECONDS, retries=_REPEATED)
 
     def call(
         self,
@@ -64,12 +66,10 @@ class VertexRest:
         Raises:
             InputError: access is denied.
             InvalidError: the request is invalid.
-            WalsError: Vertex AI cannot be reached, or refused the request.
+            WalsError: Vertex AI cannot be reached, refused the request, or sends no JSON object.
         """
         with self._errors():
-            answer = self._session.request(
-                method, f"{self._address}/{path}", json=body, params=query, timeout=_TIMEOUT
-            )
+            answer = self._session.request(method, f"{self._address}/{path}", json=body, params=query)
         if answer.status_code == requests.codes.not_found and missing is not None:
             return missing
         if answer.status_code in (requests.codes.forbidden, requests.codes.unauthorized):
@@ -77,8 +77,11 @@ class VertexRest:
         if not answer.ok:
             kind = InvalidError if answer.status_code == requests.codes.bad_request else WalsError
             raise kind(f"Vertex AI answers {answer.status_code} to {path}: {_message(answer)}")
-        content: dict[str, Any] = answer.json()
-        return content
+        with documented(SERVER):
+            content: dict[str, Any] = answer.json()
+            if not isinstance(content, dict):
+                raise TypeError("it is not an object")
+            return content
 
     def finish(self, operation: dict[str, Any], what: str) -> dict[str, Any]:
         """Wait for a long-running operation, and return its response.
@@ -103,7 +106,8 @@ class VertexRest:
         while not operation.get("done"):
             if time.monotonic() > deadline:
                 raise WalsError(f"Vertex AI did not finish {what} in {_OPERATION_SECONDS} s")
-            time.sleep(_POLL_SECONDS)
+            with unhurried():
+                time.sleep(_POLL_SECONDS)
             operation = self.call("GET", operation["name"])
         return operation
 
@@ -119,5 +123,5 @@ class VertexRest:
 def _message(answer: requests.Response) -> str:
     try:
         return str(answer.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return answer.reason

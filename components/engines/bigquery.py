@@ -98,6 +98,18 @@ def digest_of(sql: str, parameters: Parameters | None) -> str:
     return hashlib.sha256(json.dumps([sql, parameters]).encode()).hexdigest()[:12]
 
 
+def source_of(table: bigquery.Table) -> Source:
+    """Return what a table's metadata say of it as a source."""
+    schema = {field.name: field.field_type for field in table.schema}
+    partitioning = table.time_partitioning
+    ingested_by = partitioning.type_ if partitioning and not partitioning.field else ""
+    if ingested_by:
+        schema["_PARTITIONTIME"] = "TIMESTAMP"
+    if ingested_by == "DAY":
+        schema["_PARTITIONDATE"] = "DATE"
+    return Source(schema, table.table_type == "TABLE", ingested_by)
+
+
 class BigQuery:
     """Runs query jobs and reads their results; an `Engine`.
 
@@ -148,7 +160,7 @@ class BigQuery:
                 self._reader = bigquery_storage.BigQueryReadClient()  # type: ignore[no-untyped-call]
 
     def describe(self, table: str) -> Source:
-        """Return what is known of ``project.dataset.table``, and run all later queries in its location.
+        """Return what is known about ``project.dataset.table``, and run all later queries in its location.
 
         Raises:
             InputError: the table does not exist.
@@ -159,17 +171,10 @@ class BigQuery:
         with _bigquery_errors(table):
             metadata = self._client.get_table(table)
         self._settle(metadata.location)
-        schema = {field.name: field.field_type for field in metadata.schema}
-        partitioning = metadata.time_partitioning
-        ingested_by = partitioning.type_ if partitioning and not partitioning.field else ""
-        if ingested_by:
-            schema["_PARTITIONTIME"] = "TIMESTAMP"
-        if ingested_by == "DAY":
-            schema["_PARTITIONDATE"] = "DATE"
-        return Source(schema, metadata.table_type == "TABLE", ingested_by)
+        return source_of(metadata)
 
     def describe_query(self, sql: str) -> Source:
-        """Return what is known of a query without running it; see `describe`.
+        """Return what is known about a query without running it; see `describe`.
 
         Raises:
             InputError: it is not a single SELECT.
@@ -564,7 +569,7 @@ def _refusal(what: str, error: exceptions.Forbidden) -> WalsError:
         return InputError(
             "BigQuery",
             what,
-            "returns more than the 10 GB that need no table to write them to",
+            "returns more than 10 GB, which requires a table for the result",
             "give a staging_dataset, or narrow the query",
         )
     roles = [role for permission, role in _ROLES.items() if permission in message]

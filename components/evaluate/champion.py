@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from components.artifacts.profile import Profile
 from components.evaluate.recommenders import ByFactors, renumbered
 from components.registry import Registry, Version, open_registry, time_of
-from trainer.baselines import Popularity
 from trainer.errors import InputError, collected
 from trainer.matrix import InteractionMatrix, Shard
 from trainer.model import Model
+from trainer.popularity import Popularity
 
 logger = logging.getLogger(__name__)
 

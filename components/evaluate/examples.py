@@ -111,7 +111,7 @@ def examples_of(model: Model, known: InteractionMatrix, held_out: HeldOut, descr
             users who were held out whole.
         held_out: the interactions to predict.
         described: columns ``title`` and ``category`` (string, null where unknown) of the items in the order
-            of the model's vocabulary, as `components.artifacts.catalogue` returns them.
+            of the model's vocabulary, as `trainer.catalogue` returns them.
     """
     items = _Items(model, described)
     return Examples(

@@ -15,7 +15,7 @@ from trainer.metrics import paired_bootstrap
 LEAST_USERS = 100
 """Users that a segment needs to reject a model."""
 
-_IMPROVE = "raise regularization, lower latent_factors, or run wals tune"
+_IMPROVE = "set latent_factors, regularization and unobs_weight to auto, run wals tune, or give more data"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The judge: scores the new model, the champion and the baselines, and collects what is known of them."""
+"""The judge: scores the new model, the champion and the baselines, and collects what is known about them."""
 
 import dataclasses
 import hashlib
@@ -12,7 +12,6 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from components.artifacts.catalogue import CatalogueTables, read_catalogue
 from components.artifacts.evaluation import (
     PER_USER_FILE,
     ChampionFacts,
@@ -35,12 +34,14 @@ from components.evaluate.scoring import Jury, Lists, Verdict
 from components.evaluate.source import source_facts
 from components.evaluate.targets import Activity, Targets, is_head, keys_of
 from components.software import own_version
-from trainer.baselines import ItemCosine, Popularity, Random, Recommender
+from trainer.baselines import ItemCosine, Random, Recommender
+from trainer.catalogue import CatalogueTables, read_catalogue
 from trainer.errors import InputError
 from trainer.files import replacing, sha256
 from trainer.matrix import InteractionMatrix, Shard
 from trainer.metrics import Exposure, metric_name
 from trainer.model import Model, seen_of
+from trainer.popularity import Popularity
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Case:
         targets: held-out entries.
         history: interactions of users held out whole; None with other splits.
         checksum: SHA-256 of the held-out entries.
-        catalogue: what is known of the items.
+        catalogue: what is known about the items.
         profile: profile of the interactions that all of it was made from.
     """
 
@@ -130,7 +131,7 @@ class Judge:
     options: EvaluateOptions
 
     def judge(self, per_user: Path) -> Evaluation:
-        """Return everything that is found out, and write the users' metrics to a file."""
+        """Return all results, and write the users' metrics to a file."""
         with replacing(per_user) as temporary:
             verdict = self._jury.judge(self._recommenders(), temporary)
             segments = [
@@ -150,6 +151,7 @@ class Judge:
             metrics=metrics,
             segments=tuple(segments),
             parameters=self.case.model.config.model_dump(),
+            choice=self.case.model.choice,
             history=self.case.model.history,
             drift=tuple(self._drift()),
             facts=self._facts(),

@@ -25,7 +25,7 @@ class EvaluateOptions(RegistryOptions, RankingOptions):
         default=0.0,
         ge=-1,
         le=1000,
-        description="Relative gain over the champion that is required; a negative one allows a loss.",
+        description="Required relative gain over the champion; a negative value allows a loss.",
         json_schema_extra=_DECISION,
     )
     require_significance: bool = Field(
@@ -37,18 +37,18 @@ class EvaluateOptions(RegistryOptions, RankingOptions):
         default=0.1,
         ge=0,
         le=1,
-        description="Relative loss against the champion that is allowed in a segment of at least 100 users.",
+        description="Maximum relative loss against the champion in a segment of at least 100 users.",
         json_schema_extra=_DECISION,
     )
     min_over_popularity: float = Field(
         default=0.0,
         ge=-1,
         le=1000,
-        description="Relative gain over the popularity baseline that is required.",
+        description="Required relative gain over the popularity baseline.",
         json_schema_extra=_DECISION,
     )
     on_rejection: Literal["keep", "fail"] = Field(
         default="keep",
-        description="What a rejected model does to the run: keep the champion and succeed, or fail.",
+        description="What happens if the model is rejected: keep the champion and succeed, or fail the run.",
         json_schema_extra=_DECISION,
     )

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.baselines import ItemCosine, Popularity
+from trainer.baselines import ItemCosine
 from trainer.matrix import Shard
 from trainer.model import Seen
+from trainer.popularity import Popularity
 from trainer.ranking import top_k
 
 _PAIRS_AT_ONCE = 1 << 17

@@ -14,7 +14,9 @@ from components.evaluate.palette import Palette
 from components.reports.charts import Chart, Point, Series, chart
 from components.reports.page import Cell, Table, write_page
 from components.reports.profile import profile_charts, profile_table
-from trainer.model import Iteration
+from trainer.choice import Choice
+from trainer.config import AUTOMATIC
+from trainer.history import Iteration
 
 _NAMES: dict[Recommender, str] = {
     "model": "this model",
@@ -42,7 +44,7 @@ def write_report(
     """Write the report as a self-contained HTML file; the same arguments give the same bytes.
 
     Args:
-        evaluation: what is known of the model.
+        evaluation: what is known about the model.
         examples: what its lists look like.
         profile: profile of the data that it rests on.
         served: profile of the champion's data, if it is known.
@@ -79,7 +81,8 @@ def write_report(
         iterations=_iterations(evaluation.history),
         examples=examples,
         palette=Palette(examples.items()),
-        parameters=_pairs("Parameters of the training", evaluation.parameters.items()),
+        parameters=_pairs("Parameters of the training", evaluation.shown_parameters.items()),
+        tried=_tried(evaluation.choice) if evaluation.choice else None,
         intended_use=INTENDED_USE,
         limits=LIMITS,
         profile=profile_table(
@@ -284,6 +287,19 @@ def _drift(evaluation: Evaluation) -> Table:
     return Table(
         "Differences from the data of the champion", ("difference", "result", "figures"), rows, words=True
     )
+
+
+def _tried(choice: Choice) -> Table:
+    """Return what was tried for the parameters at ``auto``, in this order, and the baseline."""
+    rows = [
+        (*(Cell(f"{getattr(one, name):g}") for name in AUTOMATIC), Cell(_figure(one.score)))
+        for one in choice.tried
+    ]
+    if choice.baseline is not None:
+        empty = (Cell("-", style="none") for _ in AUTOMATIC[1:])
+        rows.append((Cell(choice.baseline_name), *empty, Cell(_figure(choice.baseline))))
+    head = (*AUTOMATIC, metric_label(choice.metric))
+    return Table("Values tried for the parameters at auto", head, tuple(rows))
 
 
 def _pairs(caption: str, pairs: Iterable[tuple[str, object]]) -> Table:

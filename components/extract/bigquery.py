@@ -11,7 +11,7 @@ from components.engines.bigquery import BigQuery, Source, TimeTravelError, diges
 from components.engines.sql import Checked, checked_query, quoted, render, subquery
 from components.extract.names import table_of
 from components.extract.options import ExtractOptions
-from components.extract.query import SQL, Query, Request
+from components.extract.query import SQL, Query, Request, logged
 from components.extract.shards import write_shards
 from components.times import timestamp
 from trainer.errors import InputError, counted
@@ -36,6 +36,7 @@ def extract_from_bigquery(options: ExtractOptions, output: Path) -> dict[str, An
     engine, table = _engine(options)
     request = Request(options)
     selected, source = _described(engine, request, table)
+    columns = logged(request.columns(source.schema)) if request.is_ratings else {}
     if options.staging_dataset:
         engine.check_dataset()
     # The name of a staged table depends on the parameters, so with the moment each extraction gets its own.
@@ -47,6 +48,7 @@ def extract_from_bigquery(options: ExtractOptions, output: Path) -> dict[str, An
         content = _read(engine, options, query, output)
         content["source"] = {
             **options.described_source(),
+            **columns,
             "snapshot": moment if pinned else "",
             **engine.cost(),
         }
@@ -63,13 +65,14 @@ def extract_from_bigquery(options: ExtractOptions, output: Path) -> dict[str, An
                 "omit it, or ask for bigquery.rowAccessPolicies.overrideTimeTravelRestrictions",
             ) from error
         logger.warning(
-            "%s has, or had, row access policies, so it is read as it is now: no snapshot", selected
+            "%s has or had row access policies, so it is read in its current state, without a snapshot",
+            selected,
         )
         return read(pinned=False)
 
 
-def estimate(options: ExtractOptions) -> int:
-    """Return the bytes that the query of an extraction would read, without running it.
+def look_at(options: ExtractOptions) -> str:
+    """Check a source in BigQuery without reading its rows, and return its columns and its cost in words.
 
     Args:
         options: options as for `extract_from_bigquery`, which also names the errors.
@@ -84,9 +87,11 @@ def estimate(options: ExtractOptions) -> int:
         return engine.estimate(query.sql, {**query.parameters, "snapshot": moment})
 
     try:
-        return bytes_of(pinned=source.has_snapshots)
+        cost = bytes_of(pinned=source.has_snapshots)
     except TimeTravelError:
-        return bytes_of(pinned=False)
+        cost = bytes_of(pinned=False)
+    columns = f"columns {request.columns(source.schema)}; " if request.is_ratings else ""
+    return f"{columns}the query would read {cost:,} bytes"
 
 
 def try_staging(options: ExtractOptions) -> None:
@@ -118,7 +123,7 @@ def _engine(options: ExtractOptions) -> tuple[BigQuery, str]:
 
 
 def _described(engine: BigQuery, request: Request, table: str) -> tuple[Checked, Source]:
-    """Return what to select from, and what is known of it."""
+    """Return what to select from, and what is known about it."""
     options = request.options
     if options.query:
         # BigQuery checks the user's query by itself, where no parenthesis of ours can be closed from inside.

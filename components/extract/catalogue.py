@@ -1,4 +1,4 @@
-"""Extraction of the catalogue: what is known of the items, and which of them may be recommended."""
+"""Extraction of the catalogue: what is known about the items, and which of them may be recommended."""
 
 import contextlib
 import logging
@@ -10,14 +10,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.artifacts.catalogue import (
-    MAX_ROWS,
-    SCHEMA,
-    CatalogueTables,
-    ids_of,
-    no_items,
-    write_catalogue,
-)
 from components.engines.duckdb import DuckDB
 from components.engines.sql import Checked, quoted, render
 from components.extract.columns import ItemColumns, find_id_column, find_item_columns
@@ -25,7 +17,15 @@ from components.extract.files import SourceFiles
 from components.extract.names import ITEM_SOURCES, table_of
 from components.extract.options import ExtractOptions
 from components.extract.query import SQL
-from trainer.errors import InputError
+from trainer.catalogue import (
+    MAX_ROWS,
+    SCHEMA,
+    CatalogueTables,
+    ids_of,
+    no_items,
+    write_catalogue,
+)
+from trainer.errors import InputError, counted
 from trainer.files import identity
 
 logger = logging.getLogger(__name__)
@@ -211,14 +211,14 @@ def _check(field: str, place: str, rows: pa.Table) -> None:
     ids = rows["item_id"]
     if ids.null_count or pc.any(pc.equal(pc.utf8_trim_whitespace(ids), _NOTHING)).as_py():
         raise InputError(field, place, "has rows without an id", "remove or fix them")
-    for counted, what in (("titles", "titles"), ("categories", "categories")):
-        several = ids.filter(pc.greater(rows[counted], pa.scalar(1)))
+    for column, what in (("titles", "titles"), ("categories", "categories")):
+        several = ids.filter(pc.greater(rows[column], pa.scalar(1)))
         if len(several):
             first = pc.min(several).as_py()
             raise InputError(
                 field,
                 place,
-                f"gives {len(several):,} items several {what}, such as {first!r}",
+                f"has several {what} for {counted(len(several), 'item')}, such as {first!r}",
                 "give each item one title and one category",
             )
 

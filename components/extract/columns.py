@@ -1,31 +1,54 @@
 """Finds the columns of a source: of users, items, ratings and times, or of ids, titles and categories."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-from trainer.errors import InputError
+from trainer.errors import CombinedInputError, InputError, collected
 
-_SPELLINGS = {
-    "user_column": ("userid", "user", "uid", "customerid", "visitorid"),
-    "item_column": (
-        *("itemid", "item", "iid", "movieid", "productid", "contentid", "articleid", "bookid"),
-        *("sku", "asin", "isbn"),
+USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
+    "user_column": (
+        *("user_id", "user", "uid", "customer_id", "visitor_id", "customer", "buyer_id", "buyer"),
+        *("shopper_id", "client_id", "member_id", "account_id", "subscriber_id", "profile_id", "reviewer_id"),
+        *("customer_email", "user_email", "email", "*_email", "full_visitor_id", "user_pseudo_id", "visitor"),
+        *("anonymous_id", "device_id", "cookie_id", "session_id", "user_session", "session"),
     ),
-    "rating_column": ("rating", "ratings", "score", "stars"),
-    "timestamp_column": ("timestamp", "ts", "eventtime", "eventtimestamp", "time", "date", "datetime"),
+    "item_column": (
+        *("item_id", "item", "iid", "movie_id", "product_id", "content_id", "article_id", "book_id"),
+        *("sku", "asin", "isbn", "parent_asin", "product_sku", "item_sku", "lineitem_sku", "product"),
+        *("product_code", "stock_code", "variant_id", "ean", "gtin", "track_id", "song_id", "artist_id"),
+        *("video_id", "show_id", "anime_id", "game_id", "app_id", "recipe_id", "news_id", "document_id"),
+        *("page_id", "course_id", "job_id", "listing_id", "business_id", "venue_id", "place_id"),
+    ),
+    "rating_column": (
+        *("rating", "ratings", "score", "stars", "overall", "user_rating", "review_rating", "review_score"),
+        *("book_rating", "star_rating", "quantity", "qty", "qty_ordered", "lineitem_quantity"),
+        *("play_count", "plays", "listen_count", "click_count", "clicks", "view_count", "views", "count"),
+    ),
+    "timestamp_column": (
+        *("timestamp", "ts", "event_time", "event_timestamp", "time", "date", "datetime"),
+        *("event_date", "order_date", "purchase_date", "invoice_date", "transaction_date", "t_dat"),
+        *("unix_review_time", "review_time", "review_date", "utc_timestamp", "utc_time", "date_added"),
+        *("ordered_at", "purchased_at", "created_at", "*_at"),
+    ),
     "item_title_column": (
-        *("title", "itemtitle", "producttitle", "movietitle", "booktitle", "name", "itemname", "productname"),
-        *("prodname", "headline"),
+        *("title", "item_title", "product_title", "movie_title", "book_title", "name", "item_name"),
+        *("product_name", "prod_name", "headline"),
     ),
     "item_category_column": (
-        *("category", "itemcategory", "productcategory", "categoryname", "maincategory", "categories"),
-        *("genre", "genres", "producttype", "producttypename", "department"),
+        *("category", "item_category", "product_category", "category_name", "main_category", "categories"),
+        *("genre", "genres", "product_type", "product_type_name", "department"),
     ),
 }
-_OPTIONAL = ("timestamp_column", "item_title_column", "item_category_column")
-_CATALOGUE_IDS = (*_SPELLINGS["item_column"], "id")
+"""Usual names of columns by role, in order of precedence: those of public datasets and of shops' exports.
+
+Case, spaces, dashes and underscores do not matter. ``*_at`` are all names whose last word is ``at``.
+"""
+
+_CATALOGUE_IDS = (*USUAL_NAMES["item_column"], "id")
 _ROLES = ("user_column", "item_column", "rating_column", "timestamp_column")
+_HELD = {"user_column": "user ids", "item_column": "item ids", "rating_column": "ratings"}
 
 _INTEGERS = {
     "TINYINT",
@@ -52,7 +75,7 @@ class Columns:
     Attributes:
         user: column of the user ids.
         item: column of the item ids.
-        rating: column of the ratings.
+        rating: column of the ratings; "" if each interaction counts as 1.
         timestamp: column of the times; "" if there is none.
         types: BigQuery types of these columns.
     """
@@ -63,23 +86,29 @@ class Columns:
     timestamp: str
     types: Mapping[str, str]
 
+    def __str__(self) -> str:
+        return (
+            f"user={self.user} item={self.item} rating={self.rating or '1 (no column)'} "
+            f"time={self.timestamp or 'none (no column)'}"
+        )
+
     def with_text(self, columns: Iterable[str]) -> Self:
         """Return a copy in which the named columns are read as text."""
         return replace(self, types={**self.types, **dict.fromkeys(columns, "STRING")})
 
 
 def by_position(schema: Mapping[str, str]) -> dict[str, str]:
-    """Return the columns of a file without a header: user, item, rating and, if present, timestamp.
+    """Return the columns of a file without a header: user, item and, if present, rating and timestamp.
 
     Raises:
-        InputError: there are fewer than three columns.
+        InputError: there is only one column.
     """
-    if len(schema) < 3:
+    if len(schema) < 2:
         raise InputError(
             "source",
             ", ".join(schema),
-            "has fewer than three columns",
-            "give user, item and rating, delimited",
+            "has only one column",
+            "give user and item, and optionally rating and time, delimited",
         )
     return dict(zip(_ROLES, schema, strict=False))
 
@@ -92,6 +121,7 @@ def find_columns(
     rating_column: str = "",
     timestamp_column: str = "",
     guessed: bool = False,
+    rated: bool = False,
 ) -> Columns:
     """Match the columns that the user named, and find the others by their usual names.
 
@@ -99,13 +129,15 @@ def find_columns(
         schema: the source's columns and their types (DuckDB's or BigQuery's names).
         user_column: name of the column of user ids; "" to find it.
         item_column: name of the column of item ids; "" to find it.
-        rating_column: name of the column of ratings; "" to find it.
-        timestamp_column: name of the column of times; "" to find it. Only this one may be absent.
+        rating_column: name of the column of ratings; "" to find it, if there is one.
+        timestamp_column: name of the column of times; "" to find it, if there is one.
         guessed: whether the types are guesses from the first rows of text. Only the rows then say whether a
             column holds ratings, and ids that are not integers are text.
+        rated: whether there must be a column of ratings.
 
     Raises:
-        InputError: a column is missing, ambiguous, given two roles, or of a type that does not fit its role.
+        InputError: naming every column that is missing, ambiguous, given two roles, or of a type that does
+            not fit its role.
     """
     named = {
         "user_column": user_column,
@@ -113,17 +145,34 @@ def find_columns(
         "rating_column": rating_column,
         "timestamp_column": timestamp_column,
     }
-    columns = {field: _find(field, name, list(schema)) for field, name in named.items()}
-    _refuse_two_roles(columns)
+    problems: list[InputError] = []
+    columns = dict.fromkeys(named, "")
+    for field, name in named.items():
+        with collected(problems):
+            columns[field] = _find(field, name, list(schema))
+    required = ("user_column", "item_column", *(("rating_column",) if rated else ()))
+    refused = {problem.field for problem in problems}
+    missing = [field for field in required if not columns[field] and field not in refused]
+    if missing:
+        problems.append(_missing(missing, schema))
+    with collected(problems):
+        _refuse_two_roles(columns)
+    types: dict[str, str] = {}
+    for field, column in columns.items():
+        if column:
+            with collected(problems):
+                types[column] = _type_of(field, column, schema, guessed=guessed)
+    if problems:
+        raise CombinedInputError.of(problems)
     user, item, rating, timestamp = columns.values()
-    types = {
-        user: _id_type("user_column", user, schema, guessed=guessed),
-        item: _id_type("item_column", item, schema, guessed=guessed),
-        rating: _rating_type(rating, schema, guessed=guessed),
-    }
-    if timestamp:
-        types[timestamp] = _time_type(timestamp, schema)
     return Columns(user, item, rating, timestamp, types)
+
+
+def _missing(fields: Sequence[str], schema: Iterable[str]) -> InputError:
+    held = " or ".join(_HELD[field] for field in fields)
+    options = " ".join(f"--{field.replace('_', '-')} NAME" for field in fields)
+    problem = f"none of the columns {', '.join(schema)} has a usual name for {held}"
+    return InputError(", ".join(fields), "", problem, f"map them with {options}")
 
 
 @dataclass(frozen=True)
@@ -225,26 +274,17 @@ def _refuse_two_roles(columns: Mapping[str, str]) -> None:
 
 
 def _find(field: str, name: str, columns: list[str]) -> str:
-    option = "--" + field.replace("_", "-")
-    listed = ", ".join(columns)
-    if name:
-        if name not in columns:
-            raise InputError(
-                field, name, f"is not among the columns {listed}", f"name one with {option} NAME"
-            )
-        return name
-    column = _usual(field, columns, *_SPELLINGS[field])
-    if column or field in _OPTIONAL:
-        return column
-    raise InputError(
-        field, "", f"none of the columns {listed} has a usual name for it", f"map one with {option} NAME"
-    )
+    """Return the column that the user named, or else the one with a usual name; "" if there is none."""
+    if name and name not in columns:
+        remedy = f"name one with --{field.replace('_', '-')} NAME"
+        raise InputError(field, name, f"is not among the columns {', '.join(columns)}", remedy)
+    return name or _usual(field, columns, *USUAL_NAMES[field])
 
 
-def _usual(field: str, columns: Iterable[str], *spellings: str) -> str:
-    """Return the column with the first of some spellings that one has; "" if none has any."""
-    for spelling in spellings:
-        matches = [column for column in columns if _plain(column) == spelling]
+def _usual(field: str, columns: Iterable[str], *names: str) -> str:
+    """Return the column with the first of some usual names that one has; "" if none has any."""
+    for name in names:
+        matches = [column for column in columns if _is_named(column, name)]
         if len(matches) > 1:
             remedy = f"choose one with --{field.replace('_', '-')} NAME"
             raise InputError(field, ", ".join(matches), "are ambiguous", remedy)
@@ -253,8 +293,30 @@ def _usual(field: str, columns: Iterable[str], *spellings: str) -> str:
     return ""
 
 
+def _is_named(column: str, name: str) -> bool:
+    """Return whether a column has a usual name."""
+    if not name.startswith("*_"):
+        return _plain(column) == _plain(name)
+    last = name.removeprefix("*_")
+    words = rf"[^\W_](?:[\W_]+{last}|(?-i:(?<=[a-z0-9]){last.capitalize()}))"
+    return bool(re.search(rf"{words}$", column, re.IGNORECASE))
+
+
 def _plain(column: str) -> str:
     return "".join(character for character in column.lower() if character.isalnum())
+
+
+def _type_of(field: str, column: str, schema: Mapping[str, str], *, guessed: bool) -> str:
+    """Return the BigQuery type to read a column as.
+
+    Raises:
+        InputError: it does not fit the column's role.
+    """
+    if field == "rating_column":
+        return _rating_type(column, schema, guessed=guessed)
+    if field == "timestamp_column":
+        return _time_type(column, schema)
+    return _id_type(field, column, schema, guessed=guessed)
 
 
 def _id_type(field: str, column: str, schema: Mapping[str, str], *, guessed: bool) -> str:

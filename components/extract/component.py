@@ -35,8 +35,9 @@ def extract(
     available_items: str = "",
     item_title_column: str = "",
     item_category_column: str = "",
+    feedback: str = "implicit",
 ) -> None:
-    """Read the interactions of a source, and what is known of the items, into Parquet files."""
+    """Read the interactions of a source, and what is known about the items, into Parquet files."""
     arguments = dict(locals())
     from components.extract.options import ExtractOptions
     from components.extract.step import extract as step

@@ -16,7 +16,7 @@ from components.engines.duckdb import DuckDB, literal
 from components.engines.sql import Checked, checked_query, quoted, render, subquery, unique_columns
 from components.extract.columns import Columns, by_position, kind_of
 from components.extract.options import ExtractOptions
-from components.extract.query import SQL, Query, Request
+from components.extract.query import SQL, Query, Request, logged
 from components.extract.storage import check_gzip, find_files, is_parquet
 from trainer.errors import InputError, WalsError, translated
 from trainer.files import replacing, sha256
@@ -56,18 +56,22 @@ def extract_from_files(options: ExtractOptions, output: Path) -> dict[str, Any]:
     with DuckDB.open(ordered=True) as database, replacing(output / file_name(0)) as written_to:
         files = _source_files(database, options, writable=[written_to])
         files.check_divided()
-        files.check()
         request = Request(options)
+        source = options.described_source()
         without_user: dict[str, int] = {}
         if options.query:
-            written = _extract_query(database, files, request, written_to)
+            files.check()
+            selected, schema = _selected(database, files, options)
+            source |= logged(request.columns(schema))
+            written = _extract_query(database, files, request, selected, schema, written_to)
         elif request.is_ratings:
-            positions = {} if options.has_header else by_position(files.schema)
-            unnamed = {field: name for field, name in positions.items() if not getattr(options, field)}
-            request = Request(options.replace(**unnamed))
-            columns = request.columns(files.schema, guessed=files.is_text)
+            # First, because to check the files can mean to read them.
+            columns = _columns(files, options)
+            source |= logged(columns)
+            files.check()
             written = _extract_ratings(database, files, request, columns, written_to)
         else:
+            files.check()
             files.expose()
             query = request.events(files.schema, files.table, ordered=True)
             with files.read_errors():
@@ -77,12 +81,12 @@ def extract_from_files(options: ExtractOptions, output: Path) -> dict[str, Any]:
     return {
         **written.manifest(),
         **without_user,
-        "source": {**options.described_source(), "files": files.names},
+        "source": {**source, "files": files.names},
     }
 
 
-def columns_of(options: ExtractOptions) -> list[str]:
-    """Return the columns of a source of files, without reading its rows.
+def look_at(options: ExtractOptions) -> str:
+    """Check a source of files without reading its rows, and return its columns in words.
 
     Args:
         options: options as for `extract_from_files`, which also names the errors.
@@ -90,7 +94,19 @@ def columns_of(options: ExtractOptions) -> list[str]:
     with DuckDB.open(ordered=True) as database:
         files = _source_files(database, options)
         files.check_divided()
-        return list(files.schema)
+        request = Request(options)
+        if options.query or not request.is_ratings:
+            return f"columns {', '.join(files.schema)}"
+        columns = _columns(files, options)
+        request.condition(files.schema)
+        return f"columns {columns}"
+
+
+def _columns(files: "SourceFiles", options: ExtractOptions) -> Columns:
+    """Return the columns of files of ratings by role."""
+    positions = {} if options.has_header else by_position(files.schema)
+    unnamed = {field: name for field, name in positions.items() if not getattr(options, field)}
+    return Request(options.replace(**unnamed)).columns(files.schema, guessed=files.is_text)
 
 
 def _source_files(database: DuckDB, options: ExtractOptions, writable: Sequence[Path] = ()) -> "SourceFiles":
@@ -105,12 +121,25 @@ def _source_files(database: DuckDB, options: ExtractOptions, writable: Sequence[
     )
 
 
-def _extract_query(database: DuckDB, files: "SourceFiles", request: Request, output: Path) -> Written:
+def _selected(
+    database: DuckDB, files: "SourceFiles", options: ExtractOptions
+) -> tuple[Checked, dict[str, str]]:
+    """Return the user's query over the files, and the types of its columns."""
     files.expose(files.types_of(files.schema))
-    selected = subquery(checked_query("query", request.options.query, translated=True))
+    selected = subquery(checked_query("query", options.query, translated=True))
     with files.read_errors():
         columns = database.columns(selected)
-    schema = unique_columns("query", request.options.query, columns)
+    return selected, unique_columns("query", options.query, columns)
+
+
+def _extract_query(
+    database: DuckDB,
+    files: "SourceFiles",
+    request: Request,
+    selected: Checked,
+    schema: Mapping[str, str],
+    output: Path,
+) -> Written:
     query = request.ratings(request.columns(schema), schema, selected, ordered=True)
     written = _write(database, files, query, output)
     if written.faulty:
@@ -144,11 +173,14 @@ def _extract_ratings(
         # The first rows look like integers, but a later one is not: the whole column is text.
         return _extract_ratings(database, files, request, columns.with_text(text), output)
     timeless = {"event_time"} if query.windowed and written.rows_without_time else set()
-    if written.faulty | timeless:
+    first = ""
+    if written.faulty or (written.rows_without_time and columns.timestamp):
         files.expose(types, numbered=True)
         numbered = request.ratings(columns, files.schema, files.table, numbered=True)
         _refuse_first(database, files, columns, numbered, written.faulty | timeless)
-    query.check_times(written.rows, written.rows_without_time)
+        row = _first_fault(database, files, numbered, "event_time")
+        first = f"first {files.text(columns.timestamp, row)!r} in row {row:,}"
+    query.check_times(written.rows, written.rows_without_time, first)
     _log_text(files, columns)
     return written
 
@@ -178,7 +210,7 @@ def _refuse_first(
 
 
 def _write(database: DuckDB, files: "SourceFiles", query: Query, output: Path) -> Written:
-    """Write the rows of a query to the file ``output``, and return what is known of them."""
+    """Write the rows of a query to the file ``output``, and return what is known about them."""
     with files.read_errors():
         columns = database.columns(query.sql, query.parameters)
         types = {name: _WRITTEN.get(name, kind if kind == "VARCHAR" else "BIGINT") for name, kind in columns}
@@ -329,7 +361,7 @@ class SourceFiles:
             raise InputError(
                 "source",
                 self.source,
-                "its rows cannot be divided into the same columns",
+                "its rows cannot be split into the same columns",
                 "fix quotes and rows of other lengths, or give the --delimiter",
             )
 

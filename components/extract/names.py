@@ -35,17 +35,17 @@ def table_of(source: str, data_type: str) -> tuple[str, str]:
 
 def check_project(name: str) -> None:
     """Refuse a text that is neither a Google Cloud project ID nor ""."""
-    _check_name("project", name, _PROJECT, "my-project")
+    _check_name("project", name, _PROJECT, "project ID", "my-project")
 
 
 def check_location(name: str) -> None:
     """Refuse a text that is neither a location of BigQuery nor ""."""
-    _check_name("location", name, r"[A-Za-z0-9-]+", "EU or europe-west1")
+    _check_name("location", name, r"[A-Za-z0-9-]+", "location", "EU or europe-west1")
 
 
 def check_dataset(name: str) -> None:
     """Refuse a text that is neither ``project.dataset`` nor ""."""
-    _check_name("dataset", name, rf"{_PROJECT}\.\w+", "my-project.my_dataset")
+    _check_name("dataset", name, rf"{_PROJECT}\.\w+", "dataset", "my-project.my_dataset")
 
 
 def check_scheme(source: str) -> None:
@@ -70,6 +70,6 @@ def check_place(source: str) -> None:
         check_scheme(source)
 
 
-def _check_name(field: str, name: str, form: str, example: str) -> None:
+def _check_name(field: str, name: str, form: str, what: str, example: str) -> None:
     if name and not re.fullmatch(form, name):
-        raise InputError(field, name, "is not a valid name", f"give one such as {example}")
+        raise InputError(field, name, f"is not a valid {what}", f"give one such as {example}")

@@ -16,7 +16,7 @@ from components.extract.names import (
     table_of,
 )
 from components.times import Time, parse_time
-from trainer.config import MAX_EXACT
+from trainer.config import DEFAULT_FEEDBACK, MAX_EXACT, FeedbackOption
 from trainer.errors import InputError, problems_of
 from trainer.options import Options, group, no_credentials, valid_if
 
@@ -25,6 +25,10 @@ DataType = Literal["ratings", "user_ratings", "web_views", "ga4", "query"]
 _DATA, _FILTERS, _BIGQUERY, _EVENTS, _ITEMS = (
     group(name) for name in ("Data", "Filters", "BigQuery", "Google Analytics", "Items")
 )
+_COMMON_DATA = group("Data", common=True)
+LONGEST_WINDOW = 10_000_000
+"""Days of the longest window, which is longer than all of time."""
+
 _KEYS = "put them into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 ItemSource = Annotated[str, valid_if(check_place), no_credentials(_KEYS)]
@@ -39,58 +43,67 @@ class ExtractOptions(Options):
         valid_if(check_scheme),
         no_credentials(_KEYS),
     ] = Field(
-        description="Where the interactions are: CSV or Parquet files, also gs:// and s3://, or "
+        description="Source of the interactions: CSV or Parquet files (local, gs:// or s3://), or "
         "bq://project.dataset.table.",
-        json_schema_extra=_DATA,
+        json_schema_extra=_COMMON_DATA,
     )
     data_type: DataType = Field(
         default="ratings",
-        description="What the source holds: ratings, user_ratings, web_views (Analytics 360), ga4, or query.",
+        description="Type of the source: ratings, user_ratings, web_views (Analytics 360), ga4 or query.",
         json_schema_extra=_DATA,
     )
     user_column: str = Field(
-        default="", description="Column with the user ids; auto-detected if omitted.", json_schema_extra=_DATA
+        default="",
+        description="Column with the user ids; auto-detected if omitted.",
+        json_schema_extra=_COMMON_DATA,
     )
     item_column: str = Field(
-        default="", description="Column with the item ids; auto-detected if omitted.", json_schema_extra=_DATA
+        default="",
+        description="Column with the item ids; auto-detected if omitted.",
+        json_schema_extra=_COMMON_DATA,
     )
     rating_column: str = Field(
-        default="", description="Column with the ratings; auto-detected if omitted.", json_schema_extra=_DATA
+        default="",
+        description="Column with the ratings; auto-detected if omitted; without one, each interaction "
+        "counts as 1.",
+        json_schema_extra=_COMMON_DATA,
     )
     timestamp_column: str = Field(
-        default="", description="Column with the times; auto-detected if omitted.", json_schema_extra=_DATA
+        default="",
+        description="Column with the times, if there is one; auto-detected if omitted.",
+        json_schema_extra=_COMMON_DATA,
     )
     delimiter: str = Field(
         default="",
-        description="Character between the fields of CSV files; auto-detected if omitted.",
+        description="Delimiter of CSV files; auto-detected if omitted.",
         json_schema_extra=_DATA,
     )
     has_header: bool = Field(
         default=True,
-        description="Whether CSV files begin with the names of their columns.",
+        description="Whether CSV files have a header line.",
         json_schema_extra=_DATA,
     )
     window_start: Time = Field(
         default="",
-        description="Leave out interactions before this time (ISO 8601, UTC); unbounded if omitted.",
+        description="Exclude interactions before this time (ISO 8601, UTC); unbounded if omitted.",
         json_schema_extra=_FILTERS,
     )
     window_end: Time = Field(
         default="",
-        description="Leave out interactions from this time on (ISO 8601, UTC); unbounded if omitted.",
+        description="Exclude interactions from this time on (ISO 8601, UTC); unbounded if omitted.",
         json_schema_extra=_FILTERS,
     )
     window_days: int = Field(
         default=0,
         ge=0,
-        le=10_000_000,
+        le=LONGEST_WINDOW,
         description="Use only the last days before window_end, or before the snapshot, or before now; "
         "0 is unbounded.",
         json_schema_extra=_FILTERS,
     )
     row_filter: str = Field(
         default="",
-        description="SQL condition on the source's columns; rows that do not meet it are left out.",
+        description="SQL condition on the source's columns; rows that do not match are excluded.",
         json_schema_extra=_FILTERS,
     )
     query: str = Field(
@@ -100,11 +113,14 @@ class ExtractOptions(Options):
     )
     item_key: str = Field(
         default="",
-        description="What names an event's item: a ga4 event parameter, or the index of a custom dimension.",
+        description="Where an event has its item id: a ga4 event parameter, or the index of a custom "
+        "dimension.",
         json_schema_extra=_EVENTS,
     )
     event_name: str = Field(
-        default="page_view", description="Events that count, for data_type ga4.", json_schema_extra=_EVENTS
+        default="page_view",
+        description="Name of the events to count, for data_type ga4.",
+        json_schema_extra=_EVENTS,
     )
     event_rating: Literal["count", "engagement"] = Field(
         default="count",
@@ -131,7 +147,8 @@ class ExtractOptions(Options):
         default=0,
         ge=0,
         le=MAX_EXACT,
-        description="Fail, before it costs anything, if a query would read more bytes; 0 is unlimited.",
+        description="Maximum number of bytes that a query may read; a larger one fails before it costs "
+        "anything; 0 is unlimited.",
         json_schema_extra=_BIGQUERY,
     )
     staging_dataset: Annotated[str, valid_if(check_dataset)] = Field(
@@ -143,30 +160,32 @@ class ExtractOptions(Options):
 
     items: ItemSource = Field(
         default="",
-        description="Where the items' titles and categories are: CSV or Parquet files, also gs:// and s3://, "
-        "or bq://project.dataset.table; none if omitted.",
-        json_schema_extra=_ITEMS,
+        description="Source of item titles and categories: CSV or Parquet files (local, gs:// or s3://), or "
+        "bq://project.dataset.table; none if omitted.",
+        json_schema_extra=group("Items", common=True),
     )
     blocked_items: ItemSource = Field(
         default="",
-        description="List of items that are never recommended, in such a place; none if omitted.",
+        description="Source with the ids of items that are never recommended; none if omitted.",
         json_schema_extra=_ITEMS,
     )
     available_items: ItemSource = Field(
         default="",
-        description="List of the only items that are recommended, in such a place; all are if omitted.",
+        description="Source with the ids of the only items that are recommended; all items if omitted.",
         json_schema_extra=_ITEMS,
     )
     item_title_column: str = Field(
         default="",
-        description="Column of items with the titles; auto-detected if omitted.",
+        description="Column with the titles in items; auto-detected if omitted.",
         json_schema_extra=_ITEMS,
     )
     item_category_column: str = Field(
         default="",
-        description="Column of items with the categories; auto-detected if omitted.",
+        description="Column with the categories in items; auto-detected if omitted.",
         json_schema_extra=_ITEMS,
     )
+    # Explicit feedback requires a column of ratings.
+    feedback: FeedbackOption = DEFAULT_FEEDBACK
 
     def conflicts(self) -> Iterator[InputError]:
         """See `Options.conflicts`."""

@@ -55,12 +55,13 @@ class Query:
             logger.warning("left out: %s without a user", counted(events, "event"))
         return {"events_without_user": events}
 
-    def check_times(self, rows: int, timeless: int) -> None:
-        """Raise InputError if times that are required cannot be read.
+    def check_times(self, rows: int, timeless: int, first: str = "") -> None:
+        """Raise InputError if times that are required cannot be read, and log how many others cannot.
 
         Args:
             rows: number of rows that the query returned.
             timeless: number of those without a time.
+            first: where the first of them is and what it has, in words; "" if that is not known.
         """
         remedy = "give ISO 8601 such as 2026-01-31T08:00Z, timestamps, or numbers since 1970"
         if timeless and self.windowed:
@@ -70,8 +71,23 @@ class Query:
                 f"has {counted(timeless, 'row')} without a readable time, to which no window can be applied",
                 f"{remedy}, or exclude such rows with --row-filter",
             )
-        if timeless == rows and self.timestamp:
-            raise InputError("timestamp_column", self.timestamp, "none of its times can be read", remedy)
+        if not (timeless and self.timestamp):
+            return
+        found = f" ({first})" if first else ""
+        if timeless == rows:
+            raise InputError(
+                "timestamp_column",
+                self.timestamp,
+                f"none of its times can be read{found}",
+                f"{remedy}, or leave the column out with --data-type query",
+            )
+        logger.warning(
+            "%s: %s of %s times are missing or cannot be read%s; their rows are kept without a time",
+            self.timestamp,
+            f"{timeless:,}",
+            f"{rows:,}",
+            found,
+        )
 
 
 @dataclass(frozen=True)
@@ -98,6 +114,7 @@ class Request:
             rating_column=self.options.rating_column,
             timestamp_column=self.options.timestamp_column,
             guessed=guessed,
+            rated=self.options.feedback == "explicit",
         )
         if self._windowed and not columns.timestamp:
             ingested = "_PARTITIONTIME" in schema
@@ -156,11 +173,11 @@ class Request:
             ingested=ingested_by and columns.timestamp not in _PSEUDO_COLUMNS,
             user=quoted("user_column", columns.user),
             item=quoted("item_column", columns.item),
-            rating=quoted("rating_column", columns.rating),
+            rating=quoted("rating_column", columns.rating) if columns.rating else "",
             timestamp=quoted("timestamp_column", columns.timestamp) if columns.timestamp else "",
             user_type=columns.types[columns.user],
             item_type=columns.types[columns.item],
-            rating_type=columns.types[columns.rating],
+            rating_type=columns.types.get(columns.rating, ""),
             in_bigquery=self.options.source.startswith("bq://"),
             timestamp_type=columns.types.get(columns.timestamp, ""),
         )
@@ -279,6 +296,12 @@ class Request:
             "item_key": self.options.item_key,
             "event_name": self.options.event_name,
         }
+
+
+def logged(columns: Columns) -> dict[str, str]:
+    """Log the columns that were chosen, and return them for the manifest's ``source``."""
+    logger.info("columns: %s", columns)
+    return {"column_roles": str(columns)}
 
 
 def _day(time: datetime, days: int) -> str:

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def extract(options: ExtractOptions, *, interactions: Path, catalogue: Path) -> dict[str, dict[str, Any]]:
-    """Write the interactions of a source, and what is known of the items.
+    """Write the interactions of a source, and what is known about the items.
 
     Args:
         options: what to extract and from where.
@@ -24,7 +24,8 @@ def extract(options: ExtractOptions, *, interactions: Path, catalogue: Path) -> 
 
     Returns:
         Metadata by artifact. Of the interactions: rows, shards, bytes, checksum (SHA-256 of the manifest) and
-        schema_version; for events also events_without_user; for BigQuery also snapshot, bytes_billed and
+        schema_version; for events also events_without_user, for others column_roles, the columns that were
+        chosen; for BigQuery also snapshot, bytes_billed and
         slot_milliseconds. Of the catalogue: see `extract_catalogue`.
 
     Raises:
@@ -50,10 +51,10 @@ def _extract_interactions(options: ExtractOptions, interactions: Path) -> dict[s
         content = extract_from_bigquery(options, interactions)
     else:
         content = extract_from_files(options, interactions)
-    if content["rows_without_time"]:
-        logger.warning("without a readable time: %s", counted(content["rows_without_time"], "interaction"))
     finish_artifact(interactions, SCHEMA, content)
-    logger.info("%s from %s", counted(content["rows"], "interaction"), options.source)
+    columns = content["source"].get("column_roles", "")
+    found = f" ({columns})" if columns else ""
+    logger.info("%s from %s%s", counted(content["rows"], "interaction"), options.source, found)
     return {
         "rows": content["rows"],
         "shards": len(content["shards"]),
@@ -62,6 +63,7 @@ def _extract_interactions(options: ExtractOptions, interactions: Path) -> dict[s
         **{
             name: value
             for name, value in {**content, **content["source"]}.items()
-            if name in ("events_without_user", "snapshot", "bytes_billed", "slot_milliseconds")
+            if name
+            in ("column_roles", "events_without_user", "snapshot", "bytes_billed", "slot_milliseconds")
         },
     }

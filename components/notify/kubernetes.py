@@ -3,15 +3,14 @@
 import base64
 import json
 import os
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import requests
-import urllib3
 
+from components.answers import bounded
 from components.artifacts.evaluation import Evaluation, summary_in
 from components.runtime import ERROR_LINE
 from components.workflow import Pod, failed_pod, pods
@@ -25,9 +24,6 @@ _TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
 # In the namespace of the server, and in another one of an installation with profiles.
 _SERVERS = ("http://ml-pipeline:8888", "http://ml-pipeline.kubeflow:8888")
 _EVALUATION = "evaluate"
-_TIMEOUT = (3.0, 20.0)
-_SECONDS = 30.0
-_LARGEST = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ def is_here() -> bool:
 
 
 def ended_run(run_id: str) -> EndedRun:
-    """Return what came of the steps of a run.
+    """Return the outcome of the steps of a run.
 
     Raises:
         WalsError: no server answers, or it does not report the run's pods, as those after 2.17.
@@ -107,28 +103,18 @@ def _log(server: str, run_id: str, pod: Pod) -> str:
 
 
 def _read(server: str, path: str) -> str:
-    """Return what a server has at a path, at most 64 MB of it."""
+    """Return what a server has at a path; see `components.answers.bounded`."""
     headers = {}
     if _TOKEN.is_file():
         headers["Authorization"] = f"Bearer {_TOKEN.read_text('utf-8').strip()}"
     try:
-        with requests.get(
-            server + path, headers=headers, timeout=_TIMEOUT, stream=True, allow_redirects=False
-        ) as answer:
-            if answer.status_code != requests.codes.ok:
-                raise _NoAnswerError(f"{server}: answers {answer.status_code}")
-            return b"".join(_bounded(answer)).decode("utf-8", "replace")
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        with bounded(requests.Session(), server) as session:
+            answer = session.get(server + path, headers=headers, allow_redirects=False)
+            content = answer.content
+    except requests.RequestException as error:
         raise _NoAnswerError(f"{server}: cannot be reached ({type(error).__name__})") from error
-
-
-def _bounded(answer: requests.Response) -> Iterator[bytes]:
-    size, deadline = 0, time.monotonic() + _SECONDS
-    # Whatever has arrived, and not a full buffer, which may take for ever.
-    while chunk := answer.raw.read1(1 << 16, decode_content=True):
-        size += len(chunk)
-        if size > _LARGEST:
-            raise _NoAnswerError("the answer is too large")
-        if time.monotonic() > deadline:
-            raise _NoAnswerError("the answer is too slow")
-        yield chunk
+    except WalsError as error:
+        raise _NoAnswerError(str(error)) from error
+    if answer.status_code != requests.codes.ok:
+        raise _NoAnswerError(f"{server}: answers {answer.status_code}")
+    return content.decode("utf-8", "replace")

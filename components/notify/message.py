@@ -58,7 +58,7 @@ def message(pipeline: str, facts: Facts) -> dict[str, Any]:
 
     Args:
         pipeline: name of the pipeline.
-        facts: what came of the run.
+        facts: the outcome of the run.
     """
     first = title(pipeline, facts)
     lines = [*_lines(facts)]

@@ -8,9 +8,10 @@ from trainer.options import Options, group
 
 NotifyOn = Literal["always", "problems", "never"]
 
-SecretVersion = Annotated[
-    str, StringConstraints(pattern=r"^(projects/[a-z0-9:.-]+/secrets/[A-Za-z0-9_-]+/versions/[a-z0-9-]+)?$")
-]
+VERSIONS_OF_SECRETS = r"projects/[a-z0-9:.-]+/secrets/[A-Za-z0-9_-]+/versions/[a-z0-9-]+"
+"""Pattern of the names of secrets' versions in Secret Manager."""
+
+SecretVersion = Annotated[str, StringConstraints(pattern=f"^({VERSIONS_OF_SECRETS})?$")]
 
 
 class NotifyOptions(Options):

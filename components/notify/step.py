@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def notify(options: NotifyOptions, *, status: Status, pipeline: str, notification: Path) -> dict[str, Any]:
-    """Tell what came of a run.
+    """Report the outcome of a run.
 
     A message that cannot be sent is a warning in the log, not a failure: the step that fails decides whether
     a run is red, not the state of a chat server.
@@ -67,7 +67,7 @@ def _report(options: NotifyOptions, facts: Facts, content: dict[str, Any]) -> st
 
 
 def _facts(status: Status, notification: Path) -> Facts:
-    """Return what came of the run, or what the status alone says if the rest cannot be found out."""
+    """Return the outcome of the run, or what the status alone says if the rest cannot be read."""
     try:
         return within(
             _GATHER_SECONDS,

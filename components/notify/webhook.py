@@ -3,8 +3,6 @@
 The address is a password: whoever has it can write to the channel. No log line, error or file contains it.
 """
 
-import base64
-import json
 import os
 import re
 import time
@@ -14,25 +12,18 @@ from urllib.parse import urlsplit
 
 import requests
 import urllib3
-from google.auth import exceptions
 
-from components.google_rest import google_session
 from components.limits import within
-from trainer.errors import WalsError, translated
+from components.secret_manager import read_secret
+from trainer.errors import WalsError
 
 VARIABLE = "WALS_WEBHOOK"
 """Environment variable with the address."""
 
-_SECRETS = "https://secretmanager.googleapis.com"
-# The variable that gcloud uses for this purpose.
-_OTHER_SECRETS = "CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER"
-_SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 _TIMEOUT = (5.0, 10.0)
-_SECRET_SECONDS = 30.0
 _SECONDS = 60.0
 _PAUSES = (1.0, 4.0)
 _LONGEST_PAUSE = 20.0
-_LARGEST_SECRET = 200_000  # base64 of Secret Manager's limit of 64 KiB, and what is around it
 _RETRIED = (requests.codes.too_many_requests, *range(500, 600))
 # A receiver's word for what is wrong, such as Slack's invalid_blocks.
 _WORD = re.compile(rb"[a-z_]{1,60}")
@@ -60,20 +51,14 @@ def address(secret: str) -> str:
         WalsError: the secret cannot be read, or what is configured is not an address.
     """
     source = f"the secret {secret}" if secret else VARIABLE
-    found = (
-        within(_SECRET_SECONDS, lambda: _secret(secret), f"{source}: Secret Manager did not answer in time")
-        if secret
-        else os.environ.get(VARIABLE, "")
-    ).strip()
+    found = read_secret(secret) if secret else os.environ.get(VARIABLE, "").strip()
     try:
         parts = urlsplit(found)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_address = False
     if found and not (is_address and found.isascii() and found.isprintable()):
-        raise WalsError(f"{source}: does not hold an address that starts with https://")
-    if secret and not found:
-        raise WalsError(f"{source}: is empty")
+        raise WalsError(f"{source}: does not contain an address that starts with https://")
     return found
 
 
@@ -115,7 +100,9 @@ def _attempt(url: str, content: Mapping[str, Any]) -> None:
             if requests.codes.ok <= status < requests.codes.multiple_choices:
                 return
             if answer.is_redirect:
-                raise WalsError(f"it redirects ({status}), which is not followed; configure its new address")
+                raise WalsError(
+                    f"it redirects ({status}), and redirects are not followed; configure its new address"
+                )
             problem = f"it answers {status}{_word(answer, url)}"
             if status in _RETRIED:
                 raise _AgainError(problem, _retry_after(answer))
@@ -135,35 +122,3 @@ def _word(answer: requests.Response, url: str) -> str:
 def _retry_after(answer: requests.Response) -> float:
     seconds = answer.headers.get("Retry-After", "")
     return float(seconds) if seconds.isdecimal() and len(seconds) < 6 else 0.0
-
-
-def _secret(name: str) -> str:
-    """Return the text of a secret's version.
-
-    Raises:
-        WalsError: it cannot be read.
-    """
-    endpoint = os.environ.get(_OTHER_SECRETS, _SECRETS).rstrip("/")
-    unread = f"the secret {name} cannot be read"
-    with translated(
-        (
-            (requests.RequestException, exceptions.TransportError),
-            lambda error: WalsError(f"{unread}: Secret Manager cannot be reached ({type(error).__name__})"),
-        ),
-        (exceptions.GoogleAuthError, lambda _: WalsError(f"{unread}: there are no valid credentials")),
-        ((ValueError, KeyError, TypeError), lambda _: WalsError(f"{unread}: the answer is not a secret")),
-    ):
-        with google_session(endpoint).get(
-            f"{endpoint}/v1/{name}:access", timeout=_TIMEOUT, stream=True, allow_redirects=False
-        ) as answer:
-            if answer.status_code == requests.codes.forbidden:
-                raise WalsError(
-                    f"{unread}: access is denied; give the run's service account "
-                    "roles/secretmanager.secretAccessor on it"
-                )
-            if answer.status_code != requests.codes.ok:
-                raise WalsError(f"{unread}: Secret Manager answers {answer.status_code}")
-            body = answer.raw.read(_LARGEST_SECRET + 1, decode_content=True)
-        if len(body) > _LARGEST_SECRET:
-            raise WalsError(f"{unread}: it is larger than a secret can be")
-        return base64.b64decode(json.loads(body)["payload"]["data"], validate=True).decode("ascii")

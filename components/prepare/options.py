@@ -40,22 +40,22 @@ class DriftContract(Options):
     )
     on_drift: Literal["warn", "fail"] = Field(
         default="warn",
-        description="Reaction to data that have drifted from the previous profile: warn, or fail before "
-        "anything is trained.",
+        description="What happens if the data have drifted from the previous profile: warn, or fail before "
+        "training.",
         json_schema_extra=_DRIFT,
     )
     max_volume_drop: float = Field(
         default=0.5,
         ge=0,
         le=1,
-        description="Share of the previous interactions that may be missing.",
+        description="Maximum drop in the number of interactions since the previous profile, as a share.",
         json_schema_extra=_DRIFT,
     )
     max_density_change: float = Field(
         default=2.0,
         ge=1,
         le=1_000_000,
-        description="Factor by which the density may differ from the previous one.",
+        description="Maximum factor by which the density may differ from that of the previous profile.",
         json_schema_extra=_DRIFT,
     )
     # Drift below 0.1 counts as negligible, from 0.25 on as large (Siddiqi 2006, Credit Risk Scorecards).
@@ -63,7 +63,7 @@ class DriftContract(Options):
         default=0.25,
         ge=0,
         le=1000,
-        description="Maximum drift of ratings, activity and duplicates, as population stability index.",
+        description="Maximum drift of ratings, activity and duplicates, as a population stability index.",
         json_schema_extra=_DRIFT,
     )
 
@@ -78,13 +78,17 @@ class PrepareOptions(DriftContract):
         json_schema_extra=_HOLDOUT,
     )
     holdout_fraction: float = Field(
-        default=0.1, gt=0, lt=1, description="Share to hold out.", json_schema_extra=_HOLDOUT
+        default=0.1,
+        gt=0,
+        lt=1,
+        description="Share of the interactions to hold out.",
+        json_schema_extra=_HOLDOUT,
     )
     holdout_last: int = Field(
         default=1,
         ge=1,
         le=1_000_000,
-        description="Items to hold out of each user, for split last.",
+        description="Number of latest items to hold out for each user, for split last.",
         json_schema_extra=_HOLDOUT,
     )
     holdout_from: Time = Field(
@@ -102,28 +106,29 @@ class PrepareOptions(DriftContract):
         default=1,
         ge=0,
         le=MAX_EXACT,
-        description="Leave out users with fewer interactions.",
+        description="Exclude users with fewer interactions.",
         json_schema_extra=_FILTERS,
     )
     min_item_interactions: int = Field(
         default=1,
         ge=0,
         le=MAX_EXACT,
-        description="Leave out items with fewer interactions.",
+        description="Exclude items with fewer interactions.",
         json_schema_extra=_FILTERS,
     )
     max_user_interactions: int = Field(
         default=0,
         ge=0,
         le=MAX_EXACT,
-        description="Leave out users with more interactions, such as bots; 0 is unlimited.",
+        description="Exclude users with more interactions, such as bots; 0 is unlimited.",
         json_schema_extra=_FILTERS,
     )
     half_life_days: float = Field(
         default=0.0,
         ge=0,
         le=1e6,
-        description="Halve a rating's weight for each such period before the newest one; 0 is never.",
+        description="Half-life of a rating in days, counted back from the newest interaction; 0 disables "
+        "the decay.",
         json_schema_extra=_FILTERS,
     )
     seed: Seed = DEFAULT_SEED

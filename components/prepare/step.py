@@ -35,6 +35,9 @@ from trainer.vocabulary import Vocabulary, save_vocabularies
 
 logger = logging.getLogger(__name__)
 
+_LARGEST_RATING = 1e15
+"""Squares of larger ones overflow float32 when they are summed over 10^8 interactions."""
+
 _TABLE = "interactions"
 """Name of the interactions' table in the engine."""
 
@@ -99,6 +102,7 @@ def prepare(
             # The engine is done with the matrices, and writing them leaves the processor idle at times.
             ratings = executor.submit(ratings_of, engine, _TABLE, types)
             matrices = assemble([training, *(holdout / part for part in options.parts)])
+        _check_ratings(ratings.result())
         entries = _entries(options, matrices)
         current = profile_of(
             engine,
@@ -246,6 +250,18 @@ def _check_times(options: PrepareOptions, types: Mapping[str, str], rows_without
             f"requires times; without one: {counted(rows_without_time, 'interaction')}",
             "fix or filter them",
         )
+
+
+def _check_ratings(ratings: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse ratings that no training could use; see `ratings_of`."""
+    for rating in (bound for row in ratings for bound in (row["lowest"], row["highest"])):
+        if abs(rating) > _LARGEST_RATING:
+            raise InputError(
+                "rating",
+                rating,
+                f"is larger than {_LARGEST_RATING:.0e} in size, too large for single precision",
+                "fix it, or leave it out with row_filter",
+            )
 
 
 def _check_sizes(users: int, items: int) -> None:

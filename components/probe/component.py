@@ -58,6 +58,7 @@ def probe_extract(
     available_items: str = "",
     item_title_column: str = "",
     item_category_column: str = "",
+    feedback: str = "implicit",
 ) -> None:
     """Find out what the extraction can do where it runs, and whether it may read the source."""
     arguments = dict(locals())

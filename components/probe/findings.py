@@ -1,4 +1,4 @@
-"""Findings: what a step found out about the place where it runs, and what to fix there."""
+"""Findings: what a step found about the place where it runs, and what to fix there."""
 
 import logging
 import re
@@ -111,9 +111,7 @@ def bounded(check: str, seconds: float, look: Callable[[], Iterable[Finding]]) -
     hangs = thread.is_alive()
     kept = list(found)
     if hangs:
-        kept.append(
-            fix(check, f"no answer within {seconds:g} s", "find out what hangs; a step would hang too")
-        )
+        kept.append(fix(check, f"no answer within {seconds:g} s", "check what hangs; a step would hang too"))
     return kept
 
 

@@ -8,11 +8,11 @@ from components.probe.findings import Finding, fix, ok, warning
 from trainer.gpus import Gpus, find_gpus
 
 SECONDS = 120.0
-"""Longest wait for the solver: TensorFlow is slow to import, and to start a GPU."""
+"""Longest wait for the solver: its library is slow to import, and to start a GPU."""
 
 # In a process of its own, because a driver that does not fit can also end the process.
 _TRY = ("-m", "components.probe.solving")
-_FOR_GPU = ("auto", "tensorflow")
+_FOR_GPU = ("auto", "cuda", "tensorflow")
 
 
 def gpu(settings: int, solver: str, gpus: Gpus | None = None) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from components.probe.findings import Finding, ok
 from components.software import installed_version, own_version
 
-_SHOWN = ("kfp", "numpy", "pyarrow", "numba", "duckdb", "google-cloud-bigquery", "tensorflow")
+_SHOWN = ("kfp", "numpy", "pyarrow", "numba", "duckdb", "google-cloud-bigquery", "tensorflow", "cupy-cuda12x")
 
 
 def versions() -> Iterator[Finding]:

@@ -5,6 +5,7 @@ that does not fit the libraries may also end the process, or let it wait for eve
 """
 
 import sys
+from typing import Any
 
 from trainer.errors import WalsError
 
@@ -12,7 +13,7 @@ _ROWS, _COLUMNS, _DENSITY = 64, 32, 0.2
 
 
 def main() -> int:
-    """Choose the solver as training does, and train with it if it is the one for GPUs."""
+    """Choose the solver as training does, and train with it if it is one for GPUs."""
     try:
         print("\n".join(_chosen(sys.argv[1])))
     except WalsError as error:
@@ -24,30 +25,39 @@ def main() -> int:
 def _chosen(name: str) -> tuple[str, str]:
     # Slow to import, and not in every image.
     from trainer.config import TrainConfig
-    from trainer.solvers import make_solver
+    from trainer.solvers import DeviceSolver, make_solver
 
     config = TrainConfig(solver=name, latent_factors=8, num_iters=1)  # type: ignore[arg-type]
-    solver = type(make_solver(config)).__name__
-    if solver != "TensorFlowCholesky":
-        return solver, ""
-    from scipy import sparse
-
+    solver = make_solver(config)
+    chosen = type(solver).__name__
+    if isinstance(solver, DeviceSolver):
+        _train(config)
+        return chosen, solver.device.name
+    if chosen != "TensorFlowCholesky":
+        return chosen, ""
+    _train(config)
     from trainer.extras import tensorflow
-    from trainer.matrix import InteractionMatrix
-    from trainer.training import fit
 
-    # Libraries without code for this GPU fail, or wait for a compiler, only when they compute.
-    matrix = sparse.random_array((_ROWS, _COLUMNS), density=_DENSITY, format="csr", dtype="float32", rng=1)
-    fit(InteractionMatrix.from_scipy(matrix), config)
     configuration = tensorflow().config
     details = [
         configuration.experimental.get_device_details(gpu)
         for gpu in configuration.list_physical_devices("GPU")
     ]
     if not details:
-        return solver, ""
+        return chosen, ""
     capability = ".".join(map(str, details[0].get("compute_capability", ("unknown",))))
-    return solver, f"{details[0].get('device_name', 'a GPU')}, compute capability {capability}"
+    return chosen, f"{details[0].get('device_name', 'a GPU')}, compute capability {capability}"
+
+
+def _train(config: Any) -> None:
+    """Train: libraries without code for a GPU fail, or wait for a compiler, only when they compute."""
+    from scipy import sparse
+
+    from trainer.matrix import InteractionMatrix
+    from trainer.training import fit
+
+    matrix = sparse.random_array((_ROWS, _COLUMNS), density=_DENSITY, format="csr", dtype="float32", rng=1)
+    fit(InteractionMatrix.from_scipy(matrix), config)
 
 
 if __name__ == "__main__":

@@ -24,15 +24,10 @@ def source(options: ExtractOptions) -> Iterator[Finding]:
     try:
         if scheme == "bq":
             # Google's libraries are slow to import, and files do not need them.
-            from components.extract.bigquery import estimate
-
-            yield ok(
-                "source", f"{options.source} can be read; the query would read {estimate(options):,} bytes"
-            )
+            from components.extract.bigquery import look_at
         else:
-            from components.extract.files import columns_of
-
-            yield ok("source", f"{options.source} can be read; columns {', '.join(columns_of(options))}")
+            from components.extract.files import look_at
+        yield ok("source", f"{options.source} can be read; {look_at(options)}")
     except WalsError as error:
         yield _failed("source", error, _READ.get(scheme, _REACH))
     yield from _items(options)
@@ -42,12 +37,13 @@ def source(options: ExtractOptions) -> Iterator[Finding]:
 
 def _items(options: ExtractOptions) -> Iterator[Finding]:
     # Slow to import, as in `source`.
-    from components.extract.catalogue import given, look_at
+    from components.extract.catalogue import given
+    from components.extract.catalogue import look_at as look_at_items
 
     for field in given(options):
         place = getattr(options, field)
         try:
-            yield ok(field, f"{place} can be read; {look_at(field, options)}")
+            yield ok(field, f"{place} can be read; {look_at_items(field, options)}")
         except WalsError as error:
             yield _failed(field, error, _READ.get(place.partition("://")[0], _REACH))
 

@@ -18,7 +18,7 @@ class PublishOptions(Options):
         ge=1,
         le=100_000,
         description="Number of recommendations to publish for each user.",
-        json_schema_extra=_OUTPUT,
+        json_schema_extra=group("Output", common=True),
     )
     similar_k: int = Field(
         default=10,

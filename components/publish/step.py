@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from components.artifacts.catalogue import read_catalogue
 from components.artifacts.published import EMBEDDINGS, RECOMMENDATIONS, SIMILAR_ITEMS, VECTOR_SEARCH_FILE
 from components.options import at_most_items
 from components.publish.options import PublishOptions
+from trainer.catalogue import read_catalogue
 from trainer.errors import InputError
 from trainer.files import begin_artifact, finish_artifact, identity, make_writable, replacing, sha256
 from trainer.model import Model

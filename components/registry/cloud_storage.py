@@ -1,8 +1,9 @@
 """A registry in Cloud Storage, whose preconditions on an object's generation make writes conditional."""
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
 from google.api_core import exceptions
@@ -10,12 +11,16 @@ from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 
-from components.registry.stores import LARGEST_DOCUMENT, ChangedError, Stored, too_large
+from components.answers import bounded, documented
+from components.limits import answered
+from components.registry.stores import DOCUMENT_SECONDS, LARGEST_DOCUMENT, ChangedError, Stored, too_large
 from components.threads import ordered_map
 from trainer.errors import InputError, WalsError, translated
 
 _RETRY = DEFAULT_RETRY.with_timeout(30)
 """Time for which requests that fail are repeated, so that a place that cannot be reached is told soon."""
+
+T = TypeVar("T")
 
 _ATTEMPTS = 5
 _ROLE = "ask for roles/storage.objectUser on the bucket"
@@ -38,30 +43,36 @@ class CloudStorage:
         with self._errors():
             # The project only matters for listing and creating buckets.
             self._client = storage.Client(project="")
-            self._bucket = self._client.bucket(bucket)
+            # Files have no bounds, so that they need another client.
+            files = storage.Client(project="", credentials=self._client._credentials)
+        bounded(self._client._http, f"registry {address!r}")
+        self._bucket, self._files = self._client.bucket(bucket), files.bucket(bucket)
 
     def read(self, path: str) -> Stored | None:
         """See `Store.read`."""
-        with self._errors():
-            for _ in range(_ATTEMPTS):
-                blob = self._bucket.get_blob(self._prefix + path, retry=_RETRY)
-                if blob is None:
-                    # A bucket that does not exist answers the same; listing tells the two apart.
-                    self._list(path, max_results=1)
-                    return None
-                if blob.size > LARGEST_DOCUMENT:
-                    raise too_large(f"{self._address}/{path}")
-                with contextlib.suppress(exceptions.NotFound, exceptions.PreconditionFailed):
-                    content = blob.download_as_bytes(if_generation_match=blob.generation, retry=_RETRY)
-                    return Stored(content, str(blob.generation))
-        raise WalsError(f"registry {self._address!r}: {path} changes all the time")
+        return self._asked(lambda: self._read(path))
+
+    def _read(self, path: str) -> Stored | None:
+        for _ in range(_ATTEMPTS):
+            blob = self._bucket.get_blob(self._prefix + path, retry=_RETRY)
+            if blob is None:
+                # A bucket that does not exist answers the same; listing tells the two apart.
+                self._list(path, max_results=1)
+                return None
+            if blob.size > LARGEST_DOCUMENT:
+                raise too_large(f"{self._address}/{path}")
+            with contextlib.suppress(exceptions.NotFound, exceptions.PreconditionFailed):
+                content = blob.download_as_bytes(if_generation_match=blob.generation, retry=_RETRY)
+                return Stored(content, str(blob.generation))
+        raise WalsError(f"registry {self._address!r}: {path} keeps changing")
 
     def write(self, path: str, content: bytes, expected: str | None) -> str:
         """See `Store.write`."""
         blob = self._bucket.blob(self._prefix + path)
         # Readers of public buckets would otherwise see an old champion for an hour.
         blob.cache_control = "no-store"
-        with self._errors():
+
+        def upload() -> None:
             try:
                 blob.upload_from_string(
                     content,
@@ -71,27 +82,32 @@ class CloudStorage:
                 )
             except exceptions.PreconditionFailed as error:
                 raise ChangedError from error
+
+        self._asked(upload)
         return str(blob.generation)
 
     def folders(self, path: str) -> list[str]:
         """See `Store.folders`."""
-        with self._errors():
+
+        def prefixes() -> list[str]:
             listed = self._client.list_blobs(
                 self._bucket, prefix=f"{self._prefix}{path}/", delimiter="/", retry=_RETRY
             )
-            return [prefix.split("/")[-2] for page in listed.pages for prefix in page.prefixes]
+            return [prefix for page in listed.pages for prefix in page.prefixes]
+
+        return [prefix.split("/")[-2] for prefix in self._asked(prefixes)]
 
     def put(self, file: Path, path: str) -> None:
         """See `Store.put`."""
         with self._errors():
-            self._bucket.blob(self._prefix + path).upload_from_filename(
+            self._files.blob(self._prefix + path).upload_from_filename(
                 str(file), checksum="crc32c", retry=_RETRY
             )
 
     def get(self, path: str, target: Path) -> None:
         """See `Store.get`."""
         with self._errors():
-            self._bucket.blob(self._prefix + path).download_to_filename(
+            self._files.blob(self._prefix + path).download_to_filename(
                 str(target), checksum="crc32c", retry=_RETRY
             )
 
@@ -102,15 +118,22 @@ class CloudStorage:
             with contextlib.suppress(exceptions.NotFound):
                 blob.delete(retry=_RETRY)
 
-        with self._errors():
-            delete(self._bucket.blob(self._prefix + path))
-            for _ in ordered_map(delete, self._list(f"{path}/")):
-                pass
+        def asked_to_delete(blob: Any) -> None:
+            self._asked(lambda: delete(blob))
+
+        asked_to_delete(self._bucket.blob(self._prefix + path))
+        for _ in ordered_map(asked_to_delete, self._asked(lambda: self._list(f"{path}/"))):
+            pass
 
     def _list(self, path: str, **options: Any) -> list[Any]:
         return list(
             self._client.list_blobs(self._bucket, prefix=self._prefix + path, retry=_RETRY, **options)
         )
+
+    def _asked(self, call: Callable[[], T]) -> T:
+        """Return what a request for anything but a file returns, in the time that it has."""
+        with self._errors(), documented(f"registry {self._address!r}"):
+            return answered(call, f"registry {self._address!r}", DOCUMENT_SECONDS)
 
     def _errors(self) -> contextlib.AbstractContextManager[None]:
         place = self._address

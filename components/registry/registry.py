@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from components.limits import unhurried
 from components.options import check_registry
 from components.registry.manifests import (
     CHAMPION_SCHEMA,
@@ -78,7 +79,7 @@ def _store(address: str) -> Store:
     folder = folder.strip("/")
     if not _BUCKET.fullmatch(bucket):
         raise InputError(
-            "registry", address, "is not a place for a registry", "give a folder, gs://BUCKET or s3://BUCKET"
+            "registry", address, "is not a valid registry", "give a folder, gs://BUCKET or s3://BUCKET"
         )
     # Their clients are slow to import.
     if scheme == "gs":
@@ -170,8 +171,9 @@ class Registry:
             return
         with scratch_folder() as scratch:
             target = scratch / part
-            for _ in ordered_map(lambda file: self._fetch(source, file, target), files):
-                pass
+            with unhurried():
+                for _ in ordered_map(lambda file: self._fetch(source, file, target), files):
+                    pass
             yield target
 
     def add(self, version: Version, parts: Mapping[Part, Path]) -> None:
@@ -391,7 +393,8 @@ class Registry:
                 self._store.put(local, f"{target}/{inside}".rstrip("/"))
                 return File(path=inside, bytes=local.stat().st_size, sha256=digest)
 
-        return tuple(ordered_map(put, paths))
+        with unhurried():
+            return tuple(ordered_map(put, paths))
 
     def _fetch(self, source: str, file: File, target: Path) -> None:
         local = target / file.path if file.path else target

@@ -1,16 +1,18 @@
 """A registry in S3 or a store like it, with conditional writes (``If-Match``, ``If-None-Match``)."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from components.registry.stores import LARGEST_DOCUMENT, ChangedError, Stored, too_large
+from components.answers import documented
+from components.limits import answered
+from components.registry.stores import DOCUMENT_SECONDS, LARGEST_DOCUMENT, ChangedError, Stored, too_large
 from components.s3 import endpoint
 from components.threads import ordered_map
 from trainer.errors import InputError, WalsError, translated
@@ -33,6 +35,8 @@ _DENIED = {
 _NO_ETAG = '"00000000000000000000000000000000"'
 _PROBE = ".conditions"
 
+T = TypeVar("T")
+
 
 class S3:
     """A folder of a bucket; see `components.registry.stores.Store` for the methods."""
@@ -54,7 +58,8 @@ class S3:
 
     def read(self, path: str) -> Stored | None:
         """See `Store.read`."""
-        with self._errors():
+
+        def read() -> Stored | None:
             try:
                 answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + path)
             except ClientError as error:
@@ -62,9 +67,12 @@ class S3:
                     return None
                 raise
             with answer["Body"] as body:
-                if answer["ContentLength"] > LARGEST_DOCUMENT:
+                content = body.read(LARGEST_DOCUMENT + 1)
+                if len(content) > LARGEST_DOCUMENT:
                     raise too_large(f"{self._address}/{path}")
-                return Stored(body.read(), answer["ETag"])
+                return Stored(content, answer["ETag"])
+
+        return self._asked(read)
 
     def write(self, path: str, content: bytes, expected: str | None) -> str:
         """See `Store.write`."""
@@ -86,7 +94,7 @@ class S3:
             )
 
     def _write(self, path: str, content: bytes, condition: dict[str, str]) -> str:
-        with self._errors():
+        def put() -> str:
             try:
                 answer = self._client.put_object(
                     Bucket=self._bucket,
@@ -102,14 +110,12 @@ class S3:
                 raise
             return str(answer["ETag"])
 
+        return self._asked(put)
+
     def folders(self, path: str) -> list[str]:
         """See `Store.folders`."""
-        with self._errors():
-            return [
-                entry["Prefix"].split("/")[-2]
-                for page in self._pages(f"{path}/", Delimiter="/")
-                for entry in page.get("CommonPrefixes", ())
-            ]
+        pages = self._asked(lambda: list(self._pages(f"{path}/", Delimiter="/")))
+        return [entry["Prefix"].split("/")[-2] for page in pages for entry in page.get("CommonPrefixes", ())]
 
     def put(self, file: Path, path: str) -> None:
         """See `Store.put`."""
@@ -125,17 +131,22 @@ class S3:
         """See `Store.remove`."""
 
         def delete(key: str) -> None:
-            self._client.delete_object(Bucket=self._bucket, Key=key)
+            self._asked(lambda: self._client.delete_object(Bucket=self._bucket, Key=key))
 
-        with self._errors():
-            delete(self._prefix + path)
-            keys = [entry["Key"] for page in self._pages(f"{path}/") for entry in page.get("Contents", ())]
-            for _ in ordered_map(delete, keys):
-                pass
+        delete(self._prefix + path)
+        pages = self._asked(lambda: list(self._pages(f"{path}/")))
+        keys = [entry["Key"] for page in pages for entry in page.get("Contents", ())]
+        for _ in ordered_map(delete, keys):
+            pass
 
     def _pages(self, path: str, **options: str) -> Iterator[Any]:
         pages = self._client.get_paginator("list_objects_v2")
         yield from pages.paginate(Bucket=self._bucket, Prefix=self._prefix + path, **options)
+
+    def _asked(self, call: Callable[[], T]) -> T:
+        """Return what a request for anything but a file returns, in the time that it has."""
+        with self._errors(), documented(f"registry {self._address!r}"):
+            return answered(call, f"registry {self._address!r}", DOCUMENT_SECONDS)
 
     def _errors(self) -> contextlib.AbstractContextManager[None]:
         place = self._address

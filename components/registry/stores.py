@@ -16,6 +16,9 @@ from trainer.storage import copy_file
 LARGEST_DOCUMENT = 64 << 20
 """Size in bytes above which a document is damaged, and not read into memory."""
 
+DOCUMENT_SECONDS = 60.0
+"""Longest time in which a store reads, writes, lists or removes; a file takes as long as it takes."""
+
 _LOCK = ".lock"
 
 

@@ -10,13 +10,13 @@ def train(
     matrix: dsl.Input[dsl.Dataset],
     vocabulary: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
-    latent_factors: int = 64,
+    latent_factors: str = "auto",
+    regularization: str = "auto",
+    unobs_weight: str = "auto",
+    alpha: str = "auto",
     num_iters: int = 16,
-    regularization: float = 0.003,
     regularization_exponent: float = 1.0,
-    unobs_weight: float = 0.1,
     feedback: str = "implicit",
-    alpha: float = 0.0,
     wt_type: int = 0,
     feature_wt_factor: float = 130.0,
     feature_wt_exp: float = 0.08,
@@ -32,9 +32,9 @@ def train(
     arguments = dict(locals())
     from components.runtime import run_step
     from components.train.step import train as step
-    from trainer.config import TrainConfig
+    from trainer.config import TrainOptions
 
-    model.metadata.update(run_step(step, TrainConfig, arguments))
+    model.metadata.update(run_step(step, TrainOptions, arguments))
 
 
 @dsl.component(base_image=image("train"), packages_to_install=[], install_kfp_package=False)

@@ -20,6 +20,6 @@ class RefitOptions(Options):
     )
     export_saved_model: bool = Field(
         default=False,
-        description="Whether to export the delivered model as a SavedModel for TensorFlow Serving too.",
+        description="Also export the delivered model as a SavedModel for TensorFlow Serving.",
         json_schema_extra=_DELIVERY,
     )

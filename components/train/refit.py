@@ -67,7 +67,9 @@ def refit(
             everything = _everything(earlier, judged, training, holdout, scratch)
             config = earlier.config.replace(num_iters=options.refit_iters)
             ids = (earlier.users, earlier.items)
-            fitted, manifest = fit_and_save(everything, config, *ids, model, warm_start=earlier)
+            fitted, manifest = fit_and_save(
+                everything, config, *ids, model, choice=earlier.choice, warm_start=earlier
+            )
         else:
             logger.info("delivering the evaluated model unchanged, because refit_iters is 0")
             fitted, manifest = earlier, earlier.save(model)

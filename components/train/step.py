@@ -1,11 +1,14 @@
 """Training: from the matrix and the vocabularies to the model."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from trainer.auto import choose
 from trainer.checkpoint import Checkpoints
-from trainer.config import TrainConfig
+from trainer.choice import Choice
+from trainer.config import AUTOMATIC, TrainConfig, TrainOptions
 from trainer.files import identity
 from trainer.matrix import InteractionMatrix
 from trainer.model import SCHEMA, Model
@@ -17,18 +20,17 @@ from trainer.vocabulary import Vocabulary, load_vocabularies
 _CHECKPOINT_SECONDS = 300.0
 
 
-def train(config: TrainConfig, *, matrix: Path, vocabulary: Path, model: Path) -> dict[str, Any]:
+def train(options: TrainOptions, *, matrix: Path, vocabulary: Path, model: Path) -> dict[str, Any]:
     """Factorise a training matrix and write the model artifact.
 
     Args:
-        config: parameters of the training.
+        options: parameters of the training; those at ``auto`` are chosen for the matrix.
         matrix: folder of a ``wals.matrix`` artifact.
         vocabulary: folder of the ``wals.vocabulary`` artifact of its rows and columns.
         model: folder to write the ``wals.model`` artifact to.
 
     Returns:
-        The artifact's metadata: users, items, entries, latent_factors, iterations, the last objective,
-        checksum and schema_version.
+        The artifact's metadata; see `metadata_of`.
 
     Raises:
         InputError: a folder is not the expected artifact, the two belong to different runs, or the problem is
@@ -36,7 +38,8 @@ def train(config: TrainConfig, *, matrix: Path, vocabulary: Path, model: Path) -
     """
     interactions = InteractionMatrix.open(matrix)
     users, items = load_vocabularies(vocabulary, interactions)
-    return metadata_of(*fit_and_save(interactions, config, users, items, model))
+    config, choice = choose(interactions, options)
+    return metadata_of(*fit_and_save(interactions, config, users, items, model, choice=choice))
 
 
 def fit_and_save(
@@ -46,6 +49,7 @@ def fit_and_save(
     items: Vocabulary,
     folder: Path,
     *,
+    choice: Choice | None,
     warm_start: Model | None = None,
 ) -> tuple[Model, dict[str, Any]]:
     """Train as a step does, with checkpoints and progress where the platform keeps them.
@@ -56,6 +60,7 @@ def fit_and_save(
         users: ids of the rows.
         items: ids of the columns.
         folder: folder to write the ``wals.model`` artifact to.
+        choice: how parameters were chosen; None if they were all given.
         warm_start: an earlier model to start from.
 
     Returns:
@@ -75,6 +80,7 @@ def fit_and_save(
         checkpoints=checkpoints,
         on_iteration=Scalars(logs) if logs else None,
     )
+    fitted = replace(fitted, choice=choice)
     manifest = fitted.save(folder)
     if checkpoints:
         checkpoints.remove()
@@ -82,11 +88,18 @@ def fit_and_save(
 
 
 def metadata_of(fitted: Model, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metadata of a model artifact, from the model and its manifest."""
+    """Return the metadata of a model artifact, from the model and its manifest.
+
+    That is users, items, entries, the parameters that can be chosen for the data, iterations, the last
+    objective, checksum and schema_version; and ``auto``, the names of those that were chosen, if any were.
+    """
     last = fitted.history[-1]
-    counts = {name: manifest[name] for name in ("users", "items", "entries", "latent_factors")}
+    counts = {name: manifest[name] for name in ("users", "items", "entries")}
+    chosen = {"auto": ", ".join(fitted.choice.parameters)} if fitted.choice else {}
     return {
         **counts,
+        **fitted.config.model_dump(include=set(AUTOMATIC)),
+        **chosen,
         "iterations": last.number,
         "objective": last.objective,
         **identity(SCHEMA, dict(manifest)),

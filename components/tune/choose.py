@@ -14,7 +14,7 @@ from components.options import RankingOptions
 from components.reports.page import Cell, Table, write_page
 from components.reports.pictures import svg
 from components.tune.options import training_config
-from components.tune.study import Trial, as_optuna, best, last_value, parameters_of
+from components.tune.study import Trial, as_optuna, best, last_value, log_best, parameters_of
 from trainer.config import TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ def choose(
     Raises:
         InputError: no trial ran to its end.
     """
+    log_best((first, second, third), options.eval_k)
     trials = [*first, *second, *third]
     winner = best(trials)
     chosen = training_config(options, **parameters_of(winner))

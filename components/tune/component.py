@@ -15,13 +15,14 @@ from components.images import image
 def suggest(
     first: list,
     second: list,
+    eval_k: int = 20,
     width: int = 4,
     max_latent_factors: int = 128,
-    latent_factors: int = 64,
-    regularization: float = 0.003,
+    latent_factors: str = "auto",
+    regularization: str = "auto",
     regularization_exponent: float = 1.0,
-    unobs_weight: float = 0.1,
-    alpha: float = 0.0,
+    unobs_weight: str = "auto",
+    alpha: str = "auto",
     feature_wt_factor: float = 130.0,
     feature_wt_exp: float = 0.08,
     feedback: str = "implicit",
@@ -74,11 +75,11 @@ def choose(
 ) -> NamedTuple(
     "Chosen",
     [
-        ("latent_factors", int),
-        ("regularization", float),
+        ("latent_factors", str),
+        ("regularization", str),
         ("regularization_exponent", float),
-        ("unobs_weight", float),
-        ("alpha", float),
+        ("unobs_weight", str),
+        ("alpha", str),
         ("feature_wt_factor", float),
         ("feature_wt_exp", float),
     ],
@@ -88,6 +89,8 @@ def choose(
     from components.runtime import run_step
     from components.tune.choose import choose as step
     from components.tune.options import TUNED, ChooseOptions
+    from trainer.config import TrainOptions
 
     chosen, study.metadata["validation_ndcg"] = run_step(step, ChooseOptions, arguments)
-    return tuple(getattr(chosen, name) for name in TUNED)
+    found = TrainOptions(**chosen.model_dump())
+    return tuple(getattr(found, name) for name in TUNED)

@@ -4,7 +4,7 @@ import pydantic
 from pydantic import Field
 
 from components.options import RankingOptions
-from trainer.config import MAX_FACTORS, TrainConfig
+from trainer.config import MAX_FACTORS, TrainConfig, TrainOptions
 from trainer.options import Options, fields_of, group
 
 TUNED = (
@@ -18,11 +18,11 @@ MIN_FACTORS = 8
 _SPACE = ("feedback", "wt_type")
 """Training parameters that decide which of `TUNED` are searched."""
 
-_TUNING = group("Tuning")
+_TUNING = group("Tuning", common=True)
 
 
-class StudyOptions(Options):
-    """Size of a study."""
+class StudyOptions(RankingOptions):
+    """Size and metric of a study."""
 
     width: int = Field(
         default=4,
@@ -41,9 +41,9 @@ class StudyOptions(Options):
 
 
 SuggestOptions = pydantic.create_model(
-    "SuggestOptions", __base__=StudyOptions, **fields_of(TrainConfig, (*TUNED, *_SPACE, "seed"))
+    "SuggestOptions", __base__=StudyOptions, **fields_of(TrainOptions, (*TUNED, *_SPACE, "seed"))
 )
-"""Options of `suggest`: the size of the study, its search space and its start."""
+"""Options of `suggest`: the size and metric of the study, its search space and its start."""
 
 TrialOptions = pydantic.create_model(
     "TrialOptions",
@@ -62,9 +62,12 @@ ChooseOptions = pydantic.create_model(
 def training_config(options: Options, **tuned: object) -> TrainConfig:
     """Return the training parameters among a step's options, with the defaults for the others.
 
+    Whatever can be ``auto`` is tuned, so that nothing is chosen for the data beforehand: the defaults of
+    `TrainConfig` stand for it where a study starts.
+
     Args:
         options: options of a tuning step.
         tuned: values of tuned parameters, which take precedence.
     """
-    values = {name: value for name, value in options if name in TrainConfig.model_fields}
-    return TrainConfig(**{**values, **tuned})
+    given = TrainOptions(**{name: value for name, value in options if name in TrainOptions.model_fields})
+    return TrainConfig(**{**given.given(), **tuned})

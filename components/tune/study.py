@@ -10,6 +10,7 @@ JSON objects with
     rungs           values that Optuna's successive halving recorded at the trial's rungs
 """
 
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +21,7 @@ from optuna.pruners import SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, QMCSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from components.tune.options import MIN_FACTORS, StudyOptions, training_config
+from components.tune.options import MIN_FACTORS, TUNED, StudyOptions, training_config
 from trainer.config import LINEAR, TrainConfig
 from trainer.errors import InputError
 
@@ -28,6 +29,8 @@ FIRST_RUNG = 2
 """Iterations after which a trial can first be stopped; each further rung is twice as far."""
 
 Trial = Mapping[str, Any]
+
+logger = logging.getLogger(__name__)
 
 
 def search_space(config: TrainConfig, max_latent_factors: int) -> dict[str, BaseDistribution]:
@@ -70,6 +73,8 @@ def suggest(
         Objects with ``number``, ``parameters`` and ``rungs_before``, which a trial's `Pruner` compares with.
     """
     trials = [*first, *second]
+    if trials:
+        log_best([*filter(None, (first, second))], options.eval_k)
     start = training_config(options)
     space = search_space(start, options.max_latent_factors)
     study = _study(trials, space, _sampler(len(trials), start.seed))
@@ -113,8 +118,21 @@ def best(trials: Sequence[Trial]) -> Trial:
     """
     complete = [trial for trial in trials if not trial["pruned"]]
     if not complete:
-        raise InputError("trials", len(trials), "have all been stopped early", "run more trials")
+        raise InputError("trials", len(trials), "were all stopped early", "run more trials")
     return max(complete, key=last_value)
+
+
+def log_best(rounds: Sequence[Sequence[Trial]], eval_k: int) -> None:
+    """Log the best trial so far, after the last of some rounds.
+
+    Raises:
+        InputError: all were stopped early.
+    """
+    trial = best([trial for trials in rounds for trial in trials])
+    parameters = parameters_of(trial)
+    # The platforms do not keep the order of a JSON object.
+    named = ", ".join(f"{name} {parameters[name]:.3g}" for name in TUNED if name in parameters)
+    logger.info("round %d: NDCG@%d %.4f best so far (%s)", len(rounds), eval_k, last_value(trial), named)
 
 
 def parameters_of(trial: Trial) -> dict[str, Any]:

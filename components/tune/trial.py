@@ -13,9 +13,10 @@ from components.tune.options import training_config
 from components.tune.study import FIRST_RUNG, Pruner, parameters_of
 from trainer.config import TrainConfig
 from trainer.errors import InputError
+from trainer.history import Iteration
 from trainer.matrix import InteractionMatrix
 from trainer.metrics import metric_name, ranking_metrics
-from trainer.model import Iteration, Model
+from trainer.model import Model
 from trainer.splitting import Split
 from trainer.training import fit, settled
 

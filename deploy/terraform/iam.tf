@@ -16,6 +16,7 @@ locals {
     "roles/logging.logWriter",
   ]
   sources = setunion(var.source_datasets, google_bigquery_dataset.source[*].dataset_id)
+  secrets = setunion(var.step_secrets, var.webhook_secret[*])
   # Composer submits runs like the operators. Keys must be known before its account exists.
   submitters = merge(
     { for operator in var.operators : operator => operator },
@@ -71,8 +72,8 @@ resource "google_artifact_registry_repository_iam_member" "steps" {
 }
 
 resource "google_secret_manager_secret_iam_member" "steps" {
-  count      = var.webhook_secret == null ? 0 : 1
-  secret_id  = var.webhook_secret
+  for_each   = local.secrets
+  secret_id  = each.value
   role       = "roles/secretmanager.secretAccessor"
   member     = local.steps
   depends_on = [google_project_service.enabled]

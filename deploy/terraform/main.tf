@@ -11,11 +11,11 @@ locals {
     "storage.googleapis.com",
   ]
   optional_services = concat(
-    var.budget == null ? [] : ["billingbudgets.googleapis.com"],
+    var.budget == null ? [] : ["billingbudgets.googleapis.com", "pubsub.googleapis.com"],
     var.cloud_build ? ["cloudbuild.googleapis.com"] : [],
     var.composer ? ["composer.googleapis.com"] : [],
     var.encryption_key == null ? [] : ["cloudkms.googleapis.com"],
-    var.webhook_secret == null ? [] : ["secretmanager.googleapis.com"],
+    length(local.secrets) == 0 ? [] : ["secretmanager.googleapis.com"],
   )
 }
 

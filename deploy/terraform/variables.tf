@@ -109,8 +109,14 @@ variable "webhook_secret" {
   default     = null
 }
 
+variable "step_secrets" {
+  description = "Names of existing secrets that steps read, such as the keys of an S3 source."
+  type        = set(string)
+  default     = []
+}
+
 variable "budget" {
-  description = "Monthly budget with email alerts; no alerts if null."
+  description = "Monthly budget with alerts by mail and to a Pub/Sub topic; no alerts if null."
   type = object({
     billing_account = string
     currency        = string

@@ -7,6 +7,7 @@ from typing import Any
 
 import rich_click as click
 
+from pipeline.commands.base import json_option, wals_command
 from pipeline.commands.jobs import (
     compiled_spec,
     environment_of,
@@ -16,9 +17,7 @@ from pipeline.commands.jobs import (
     target_of,
 )
 from pipeline.commands.options import (
-    CONTEXT,
     Flags,
-    json_option,
     name_option,
     parameter_option,
     platform_options,
@@ -26,6 +25,7 @@ from pipeline.commands.options import (
     with_flags,
 )
 from pipeline.definition.pipelines import PIPELINES
+from pipeline.definition.targets import TARGETS
 from pipeline.display.output import echo, print_json
 from pipeline.platforms.backend import Gpus, Job, Plan
 from pipeline.platforms.connect import connect
@@ -35,12 +35,12 @@ from pipeline.platforms.findings import Findings
 from trainer.errors import InputError
 
 
-@click.command(context_settings=CONTEXT)
-@platform_options
+@wals_command()
+@platform_options("submit", "upload", "schedule")
 @spec_options
 @parameter_option
 @name_option
-@click.option("--cron", help="Cron of a schedule, to check it too.")
+@click.option("--cron", help="Cron expression of a schedule to check as well.")
 @click.option("--time-zone", default="UTC", show_default=True, help="Time zone of the cron.")
 @click.option("--offline", is_flag=True, help="Send no requests to the platform.")
 @json_option
@@ -78,7 +78,11 @@ def command(
             compiled_spec(environment, flags, Path(folder))
             target = target_of(environment, pipeline.steps, flags)
             gpus = gpus_of(pipeline, target, parameters)
-            if target.retries_if and any(target.steps[step].retries for step in pipeline.steps):
+            usual = TARGETS[target.name].steps
+            # Only what was asked for: a default does no harm where it has no effect.
+            if target.retries_if and any(
+                target.steps[step].retries not in (0, usual[step].retries) for step in pipeline.steps
+            ):
                 findings.unchecked.append(target.retries_if)
         if zone and parsed_cron:
             # Not every platform supports schedules in every time zone.
@@ -99,8 +103,17 @@ def command(
 
 def _report(findings: Findings, as_json: bool) -> None:
     if as_json:
-        print_json({"problems": list(map(str, findings.problems)), "unchecked": findings.unchecked})
+        print_json(
+            "problems",
+            {
+                "problems": list(map(str, findings.problems)),
+                "unchecked": findings.unchecked,
+                "columns": findings.columns,
+            },
+        )
         return
+    if findings.columns:
+        echo(f"columns of the source: {findings.columns}")
     for problem in findings.problems:
         echo(problem, err=True)
     count = len(findings.problems)

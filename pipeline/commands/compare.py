@@ -6,8 +6,9 @@ from typing import Any, Protocol
 import rich_click as click
 from rich.console import Console
 
+from pipeline.commands.base import json_option, wals_command
 from pipeline.commands.jobs import runs_of
-from pipeline.commands.options import CONTEXT, Flags, json_option, place_options, with_flags
+from pipeline.commands.options import Flags, platform_options, with_flags
 from pipeline.display.output import PlainTable, echo, print_json
 
 
@@ -30,9 +31,9 @@ class Compared(Protocol):
         ...
 
 
-@click.command(context_settings=CONTEXT)
+@wals_command()
 @click.argument("run_ids", nargs=-1, required=True)
-@place_options
+@platform_options(local=True)
 @click.option(
     "--all", "show_all", is_flag=True, help="Also show the parameters that are the same in every run."
 )
@@ -47,7 +48,11 @@ def command(flags: Flags, run_ids: tuple[str, ...], show_all: bool, as_json: boo
     backend = runs_of(flags)
     runs = [backend.get(run_id) for run_id in run_ids]
     if as_json:
-        print_json([{"id": run.id, "parameters": run.parameters, "metrics": run.metrics} for run in runs])
+        compared = [
+            {"id": run.id, "parameters": run.parameters, "metrics": run.metrics, "holdout": run.holdout}
+            for run in runs
+        ]
+        print_json("comparison", {"runs": compared})
         return
     table = comparison(runs, show_all)
     if table.row_count:

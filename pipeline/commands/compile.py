@@ -5,7 +5,7 @@ from pathlib import Path
 import rich_click as click
 
 from components.images import DEFAULT_PREFIX, DEFAULT_TAG
-from pipeline.commands.options import CONTEXT, json_option
+from pipeline.commands.base import json_option, wals_command
 from pipeline.definition.compiling import compile_pipeline
 from pipeline.definition.images import step_images
 from pipeline.definition.pipelines import PIPELINES
@@ -14,8 +14,7 @@ from pipeline.display.output import echo, print_json
 from trainer.errors import InputError
 
 
-@click.command(
-    context_settings=CONTEXT,
+@wals_command(
     epilog="`python compile.py --upload` is the same as `wals upload`, with the same options.",
 )
 @click.option(
@@ -81,4 +80,4 @@ def command(
             if not as_json:
                 echo(f"{path}\n  upload to {target.upload_hint}")
     if as_json:
-        print_json(specs)
+        print_json("specs", {"specs": specs})

@@ -1,6 +1,5 @@
 """What ``wals run`` and ``wals tune`` share: a compiled pipeline on this machine, and its results."""
 
-import dataclasses
 import functools
 import shutil
 import sys
@@ -9,19 +8,20 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 from rich.console import Console
 
 from components.extract.names import ITEM_SOURCES
-from pipeline.commands.options import Command, json_option
+from pipeline.commands.base import Command, json_option
 from pipeline.commands.parameters import checked, parameter_options
 from pipeline.commands.ranking import open_model
 from pipeline.definition.pipeline import Pipeline
 from pipeline.definition.targets import KUBEFLOW
 from pipeline.display.output import print_json, print_line
+from pipeline.local.outputs import PAGES
+from trainer.errors import InputError
 
 if TYPE_CHECKING:
     from pipeline.local.outputs import StepOutputs
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 Outputs = Mapping[str, "StepOutputs"]
 """Outputs of the steps that ran, by step."""
 
-_SHOWN = 8
+# Of each user; more would push the metrics off the screen.
+_SHOWN = 10
 # Parameters that name files and folders.
 _READ = ("source", *ITEM_SOURCES)
 _WRITTEN = ("previous_profile", "registry")
@@ -44,13 +45,12 @@ _RESULTS = (
     ("prepare", "profile"),
     ("extract", "catalogue"),
 )
-_PAGES = {("prepare", "profile_report"): "profile.html", ("evaluate", "report"): "report.html"}
 _THIS_RUN = "This run"
 
 output_dir_option = click.option(
     "--output-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for everything the run writes.  [default: runs/DATE-TIME]",
+    help="Folder for all output of the run.  [default: runs/DATE-TIME]",
     panel=_THIS_RUN,
 )
 runner_option = click.option(
@@ -58,7 +58,22 @@ runner_option = click.option(
     type=click.Choice(["subprocess", "docker"]),
     default="subprocess",
     show_default=True,
-    help="Run each step as a process of this machine, or in a container (after `make images`).",
+    help="Run each step as a process, or in a container (after `make images`).",
+    panel=_THIS_RUN,
+)
+
+
+resume_option = click.option(
+    "--resume",
+    is_flag=True,
+    help="Finish an interrupted run with the same parameters: that of --output-dir, or the newest. The steps "
+    "that it has finished are not run again.",
+    panel=_THIS_RUN,
+)
+force_option = click.option(
+    "--force",
+    is_flag=True,
+    help="Replace the run in --output-dir, which is kept until the new one has succeeded.",
     panel=_THIS_RUN,
 )
 
@@ -70,11 +85,15 @@ class LocalRun:
     Attributes:
         output_dir: folder for everything the run writes; ``runs/DATE-TIME`` if None.
         runner: ``subprocess`` or ``docker``.
+        resume: whether to finish the run that is in the folder.
+        force: whether to replace the run that is in the folder.
         as_json: whether to print the results as JSON, and the progress on standard error.
     """
 
     output_dir: Path | None
     runner: str
+    resume: bool
+    force: bool
     as_json: bool
 
 
@@ -86,6 +105,8 @@ def local_run_options(pipeline: Pipeline) -> Callable[[Callable[..., object]], C
     options = (
         parameter_options(pipeline),
         output_dir_option,
+        resume_option,
+        force_option,
         runner_option,
         json_option,
     )
@@ -108,7 +129,6 @@ def run_here(
     parameters: dict[str, Any],
     local_run: LocalRun,
     *,
-    html: Mapping[tuple[str, str], str] = MappingProxyType({}),
     best: Callable[[Outputs], Mapping[str, Any]] | None = None,
 ) -> None:
     """Compile a pipeline, run the spec on this machine, and show the results.
@@ -117,7 +137,6 @@ def run_here(
         pipeline: the pipeline to run.
         parameters: values of all its parameters.
         local_run: how to run it.
-        html: file name by the step and output that is HTML, in addition to those that every run has.
         best: function that takes the outputs and returns the best parameters of a study, and their metric.
 
     Raises:
@@ -125,6 +144,7 @@ def run_here(
         WalsError: a step failed.
     """
     parameters = checked(pipeline, parameters)
+    columns = _columns_of_files(parameters)
     # Slow to import, which should not delay the error of a bad parameter.
     from components.artifacts.evaluation import SCHEMA, Evaluation
     from pipeline.display.results import decision_lines, metrics_table, recommendations_table
@@ -132,11 +152,21 @@ def run_here(
     from trainer.files import read_manifest
     from trainer.matrix import InteractionMatrix
 
-    folder = run_folder(local_run.output_dir)
+    folder = run_folder(pipeline, local_run.output_dir, resume=local_run.resume)
     # Bound to the current streams, since kfp.local's output is captured from them.
     console = Console(file=sys.stderr if local_run.as_json else sys.stdout)
-    outputs = run_steps_here(pipeline, parameters, folder, local_run.runner, console)
-    results = _collect(folder, outputs, html)
+    if columns:
+        print_line(console, f"Reading {parameters['source']}: {columns}")
+    outputs = run_steps_here(
+        pipeline,
+        parameters,
+        folder,
+        local_run.runner,
+        console,
+        resume=local_run.resume,
+        force=local_run.force,
+    )
+    results = _collect(folder, outputs)
     link_latest(folder)
     evaluation = read_manifest(outputs["evaluate"].path("evaluation"), SCHEMA, Evaluation)
     metrics = outputs["evaluate"].metadata["metrics"]
@@ -145,7 +175,8 @@ def run_here(
         paths = {name: str(path) for name, path in results.items()}
         decision = evaluation.decision.model_dump(include={"outcome", "reason"})
         print_json(
-            {"folder": str(folder), "decision": decision, "metrics": metrics, **found, "results": paths}
+            "results",
+            {"folder": str(folder), "decision": decision, "metrics": metrics, **found, "results": paths},
         )
         return
     if found:
@@ -155,19 +186,54 @@ def run_here(
     training = InteractionMatrix.open(outputs["prepare"].path("training"))
     rules = {name: parameters[name] for name in ("max_per_category", "min_score")}
     known = open_model(results["model"], results["catalogue"], **rules)
-    console.print(recommendations_table(known, training, _SHOWN))
+    console.print(recommendations_table(known, training, parameters["top_k"], _SHOWN))
     console.print(decision_lines(evaluation), soft_wrap=True)
     for name, path in results.items():
         print_line(console, f"{name:<16} {path}")
 
 
-def run_folder(output_dir: Path | None) -> Path:
-    """Return the folder of a run: the given one, or one named after the time."""
-    return output_dir or Path("runs") / datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
+def _columns_of_files(parameters: Mapping[str, Any]) -> str:
+    """Return the columns of files on this machine in words; "" for other sources, which only the step reads.
+
+    Raises:
+        InputError: the source or its columns cannot be used.
+    """
+    if "://" in parameters["source"]:
+        return ""
+    # Slow to import, which should not delay the error of a bad parameter.
+    from components.extract.files import look_at
+    from components.extract.options import ExtractOptions
+
+    return look_at(ExtractOptions(**ExtractOptions.select(parameters)).with_window())
+
+
+def run_folder(pipeline: Pipeline, output_dir: Path | None, *, resume: bool = False) -> Path:
+    """Return the folder of a run: the given one, that of the newest run to resume, or one named by the time.
+
+    Raises:
+        InputError: there is no run to resume.
+    """
+    from pipeline.local.runs import RUNS, LocalRuns
+
+    if output_dir or not resume:
+        return output_dir or RUNS / datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
+    for run in LocalRuns().runs(1):
+        if run.name == pipeline.name:
+            return Path(run.link)
+    raise InputError(
+        "resume", True, f"finds no run: the newest in {RUNS} is not of {pipeline.name}", "give --output-dir"
+    )
 
 
 def run_steps_here(
-    pipeline: Pipeline, parameters: Mapping[str, Any], folder: Path, runner: str, console: Console
+    pipeline: Pipeline,
+    parameters: Mapping[str, Any],
+    folder: Path,
+    runner: str,
+    console: Console,
+    *,
+    resume: bool = False,
+    force: bool = False,
 ) -> Outputs:
     """Compile a pipeline, run the spec on this machine, and return the steps' outputs by step.
 
@@ -177,9 +243,12 @@ def run_steps_here(
         folder: folder for the spec and everything that the steps write.
         runner: ``subprocess`` or ``docker``.
         console: console to show the progress on.
+        resume: whether to finish the run that is in the folder.
+        force: whether to replace the run that is in the folder.
 
     Raises:
-        InputError: the folder cannot be written, or no container engine or image is there.
+        InputError: the folder cannot be written, has an earlier run that is not dealt with, or no
+            container engine or image is there.
         WalsError: a step failed.
     """
     from pipeline.definition.compiling import compile_pipeline
@@ -187,25 +256,30 @@ def run_steps_here(
     from pipeline.local.runner import StepEvent, run_compiled
     from pipeline.local.runs import recorded
 
-    given = parameters
-    # Nothing else gives a run on this machine the name that `wals runs` shows.
-    spec = compile_pipeline(pipeline, dataclasses.replace(KUBEFLOW, run_id=folder.name), folder)
-    print_line(console, f"Running {spec} on {parameters['source']}")
-    run_steps = run_compiled
-    if runner == "docker":
-        from pipeline.local.docker import absolute, docker_runner
+    with recorded(folder, pipeline.name, parameters, resume=resume, replace=force) as record:
+        # Nothing else gives a run on this machine the name that `wals runs` shows.
+        spec = compile_pipeline(pipeline, KUBEFLOW.on_this_machine(folder.name), folder)
+        print_line(console, f"Running {spec} on {parameters['source']}")
+        run_steps = run_compiled
+        if runner == "docker":
+            from pipeline.local.docker import absolute, docker_runner, image_ids
 
-        places = {name: absolute(parameters.get(name, "")) for name in (*_READ, *_WRITTEN)}
-        parameters = {**parameters, **{name: place for name, place in places.items() if name in parameters}}
-        read, written = ([places[name] for name in names] for names in (_READ, _WRITTEN))
-        run_steps = partial(run_compiled, runner=partial(docker_runner, spec, read, written))
-    with RunDisplay(console, pipeline.steps) as display, recorded(folder, pipeline.name, given) as record:
+            places = {name: absolute(parameters.get(name, "")) for name in (*_READ, *_WRITTEN)}
+            known = {name: place for name, place in places.items() if name in parameters}
+            parameters = {**parameters, **known}
+            read, written = ([places[name] for name in names] for names in (_READ, _WRITTEN))
+            run_steps = partial(
+                run_compiled,
+                runner=partial(docker_runner, spec, read, written),
+                code=partial(image_ids, spec),
+            )
+        with RunDisplay(console, pipeline.steps) as display:
 
-        def show(event: StepEvent) -> None:
-            record(event)
-            display.show(event)
+            def show(event: StepEvent) -> None:
+                record(event)
+                display.show(event)
 
-        return run_steps(spec, parameters, folder, show)
+            return run_steps(spec, parameters, folder, show)
 
 
 def _print_best(console: Console, found: Mapping[str, Any]) -> None:
@@ -213,7 +287,7 @@ def _print_best(console: Console, found: Mapping[str, Any]) -> None:
     print_line(console, f"Best on validation, NDCG {found['validation_ndcg']:.4f}:\n  {options}")
 
 
-def _collect(folder: Path, outputs: Outputs, html: Mapping[tuple[str, str], str]) -> dict[str, Path]:
+def _collect(folder: Path, outputs: Outputs) -> dict[str, Path]:
     """Give the results of a finished run short names in its folder, and return those paths.
 
     The model is the one that was delivered, or else the one that was judged.
@@ -225,7 +299,9 @@ def _collect(folder: Path, outputs: Outputs, html: Mapping[tuple[str, str], str]
     results = {name: folder / name for name in artifacts}
     for name, link in results.items():
         link.symlink_to(artifacts[name].absolute().relative_to(folder.absolute()))
-    for (step, name), file in {**html, **_PAGES}.items():
+    for (step, name), file in PAGES.items():
+        if step not in outputs:
+            continue
         # A copy, because browsers recognise HTML by a suffix, which the artifact does not have.
         results[name] = folder / file
         shutil.copyfile(outputs[step].path(name), results[name])

@@ -4,28 +4,32 @@ from collections.abc import Iterable, Iterator
 
 import rich_click as click
 
-from pipeline.commands.jobs import reached_backend
-from pipeline.commands.options import CONTEXT, Flags, json_option, platform_options, with_flags
+from components.limits import renew
+from pipeline.commands.base import json_option, wals_command
+from pipeline.commands.jobs import runs_of
+from pipeline.commands.options import Flags, platform_options, with_flags
 from pipeline.display.output import echo, print_json
 from pipeline.platforms.backend import LogLine
-from pipeline.platforms.network import renew
 
 
-@click.command(context_settings=CONTEXT)
+@wals_command()
 @click.argument("run_id")
 @click.argument("step", default="")
-@platform_options
+@platform_options(local=True)
 @json_option
 @with_flags
 def command(flags: Flags, run_id: str, step: str, as_json: bool) -> None:
     """Show the output of a run's steps, or of one step; without STEP, each line starts with its step.
 
+    Without a platform it is that of a run on this machine, as in `wals runs`.
+
     \b
+    wals logs latest train
     wals logs RUN_ID train --config config/prod.yaml
     """
-    lines = _stream(reached_backend(flags).logs(run_id, step))
+    lines = _stream(runs_of(flags).logs(run_id, step))
     if as_json:
-        print_json(list(lines))
+        print_json("logs", {"lines": list(lines)})
         return
     for line in lines:
         echo(line.text if step else f"{line.step}: {line.text}")

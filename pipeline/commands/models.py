@@ -14,8 +14,8 @@ from components.deliver.serving import Served
 from components.deliver.serving import promote as promote_version
 from components.deliver.serving import rollback as roll_back
 from components.registry import Champion, Registry, Version, open_registry
+from pipeline.commands.base import CONTEXT, WalsGroup, json_option
 from pipeline.commands.compare import comparison, have_same_parameters
-from pipeline.commands.options import CONTEXT, json_option
 from pipeline.definition.mappings import read_mapping
 from pipeline.display.output import PlainTable, echo, print_json
 from trainer.errors import InputError
@@ -58,7 +58,7 @@ def _force_option(command: Command) -> Command:
     )(command)
 
 
-@click.group(context_settings=CONTEXT)
+@click.group(cls=WalsGroup, context_settings=CONTEXT)
 def command() -> None:
     """Show the delivered models, and choose which one serves.
 
@@ -77,7 +77,7 @@ def list_command(config: Path | None, registry: str | None, as_json: bool) -> No
     champion = opened.champion()
     versions = opened.versions()
     if as_json:
-        print_json([_summary(version, champion) for version in versions])
+        print_json("versions", {"versions": [_summary(version, champion) for version in versions]})
         return
     if champion and champion.version not in {version.name for version in versions}:
         echo(f"The champion, {champion.version}, is missing or damaged", err=True)
@@ -98,7 +98,7 @@ def show_command(version: str | None, config: Path | None, registry: str | None,
     shown = opened.version(version or opened.serving().version)
     if as_json:
         more = {"parameters": shown.parameters, "metrics": shown.metrics, "parts": _part_sizes(shown)}
-        print_json({**_summary(shown, champion), **more})
+        print_json("version", {**_summary(shown, champion), **more})
         return
     console = Console()
     console.print(_facts_table(shown, champion))
@@ -120,12 +120,11 @@ def compare_command(
     opened = open_registry(_options(config, registry=registry).registry)
     found = [opened.version(name) for name in versions or _served(opened)]
     if as_json:
-        print_json(
-            [
-                {"version": version.name, "parameters": version.parameters, "metrics": version.metrics}
-                for version in found
-            ]
-        )
+        compared = [
+            {"version": version.name, "parameters": version.parameters, "metrics": version.metrics}
+            for version in found
+        ]
+        print_json("version-comparison", {"versions": compared})
         return
     columns = [_Column(version.name, version.parameters, version.metrics) for version in found]
     Console().print(comparison(columns, show_all))
@@ -224,7 +223,7 @@ def _show_served(options: DeliverOptions, served: Served, as_json: bool) -> None
             "vertex_model": served.vertex_model,
             "vertex_endpoint": options.vertex_endpoint,
         }
-        print_json({**champion.model_dump(exclude={"history"}), **places})
+        print_json("champion", {**champion.model_dump(exclude={"history"}), **places})
         return
     echo(f"champion {champion.version} since {_local(champion.promoted)}")
     if champion.previous:
@@ -234,7 +233,7 @@ def _show_served(options: DeliverOptions, served: Served, as_json: bool) -> None
         echo(f"serves   {place}")
     if not elsewhere:
         echo(
-            "Only the registry has changed; name other places by --config, --destination or --vertex-model",
+            "Only the registry has changed; to change more, give --config, --destination or --vertex-model",
             err=True,
         )
 

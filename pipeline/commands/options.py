@@ -4,16 +4,14 @@ import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import rich_click as click
 
+from pipeline.commands.base import Command, RareOption
 from pipeline.definition.pipelines import PIPELINES, TRAINING
-from pipeline.platforms.environments import PLATFORMS
-
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-
-Command = TypeVar("Command", bound=Callable[..., object])
+from pipeline.platforms.environments import PLATFORMS, Platform, Use, matters_to
+from trainer.options import choices_of
 
 
 @dataclass(frozen=True)
@@ -46,14 +44,20 @@ class Flags:
     parameters: tuple[str, ...] = ()
     name: str | None = None
 
-    def platform_arguments(self) -> list[str]:
-        """Return the given options of :func:`platform_options`, to be passed to another command."""
+    def platform_arguments(self, *uses: Use) -> list[str]:
+        """Return the given options of :func:`platform_options` that another command has.
+
+        Args:
+            uses: what the other command does, as for :func:`platform_options`.
+        """
+        known = _settings(uses, PLATFORMS)
         given: list[tuple[str, ...]] = [("--config", str(self.config))] if self.config else []
         given += [
             (_flag(name),) if name in _SWITCHES else (_flag(name), value)
             for name, value in self.platform.items()
+            if name in known
         ]
-        given += [("--label", label) for label in self.labels]
+        given += [("--label", label) for label in self.labels if "labels" in known]
         return [part for option in given for part in option]
 
 
@@ -93,50 +97,84 @@ _SWITCHES = {
     if setting.annotation is bool
 }
 _PLATFORM = "Platform"
+_TITLES = {"vertex": "Vertex AI", "kubeflow": "Kubeflow"}
 LOCAL = "local"
 """The target of runs on this machine."""
 
 _PIPELINE = "Pipeline"
 
 
-def platform_options(command: Command, *, places: Collection[str] = tuple(PLATFORMS)) -> Command:
-    """Give a command ``--config`` and an option for each setting of the platforms.
+def platform_options(
+    *uses: Use, targets: Collection[str] = tuple(PLATFORMS), local: bool = False
+) -> Callable[[Command], Command]:
+    """Return a decorator that gives a command ``--config`` and options for settings of the platforms.
 
     Args:
-        command: the command.
-        places: what ``--target`` may name.
+        uses: what the command does on the platform, which decides the settings that matter.
+        targets: platforms that the command supports.
+        local: whether the command is about runs on this machine unless a platform is given.
     """
-    for name in reversed([name for name in _PLATFORM_SETTINGS if name != "target"]):
-        help_text = " ".join(
-            f"{model.model_fields[name].description} [{platform}]"
-            for platform, model in PLATFORMS.items()
-            if name in model.model_fields
+    supported = {name: PLATFORMS[name] for name in targets}
+    places = (*([LOCAL] if local else []), *supported)
+    options: list[Callable[[Any], Any]] = [
+        click.option(
+            "--config",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="YAML or TOML file of an environment, such as config/dev.yaml; other options override it.",
+            panel=_PLATFORM,
+        ),
+        click.option("--target", type=click.Choice(places), help="Platform.", panel=_PLATFORM),
+        *(_platform_option(name, uses, supported) for name in _settings(uses, supported)),
+    ]
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _settings(uses: Collection[Use], platforms: Mapping[str, type[Platform]]) -> list[str]:
+    """Return the names of the platforms' settings that matter to a command, in order, without the target."""
+    return [
+        name
+        for name in _PLATFORM_SETTINGS
+        if name != "target"
+        and any(
+            name in model.model_fields and matters_to(model.model_fields[name], uses)
+            for model in platforms.values()
         )
-        if name == "labels":
-            option = click.option(
-                "--label", name, multiple=True, metavar="KEY=VALUE", help=help_text, panel=_PLATFORM
-            )
-        else:
-            switch: dict[str, Any] = {"is_flag": True, "default": None} if name in _SWITCHES else {}
-            option = click.option(_flag(name), _option(name), help=help_text, panel=_PLATFORM, **switch)
-        command = option(command)
-    command = click.option("--target", type=click.Choice(list(places)), help="Platform.", panel=_PLATFORM)(
-        command
+    ]
+
+
+def _platform_option(
+    name: str, uses: Collection[Use], platforms: Mapping[str, type[Platform]]
+) -> Callable[[Any], Any]:
+    having = {
+        target: model.model_fields[name]
+        for target, model in platforms.items()
+        if name in model.model_fields and matters_to(model.model_fields[name], uses)
+    }
+    shared = len(having) > 1
+    texts = (
+        f"{field.description} [{target}]" if shared else field.description for target, field in having.items()
     )
-    return click.option(
-        "--config",
-        type=click.Path(path_type=Path, dir_okay=False),
-        help="YAML or TOML file of an environment, such as config/dev.yaml; other options override it.",
-        panel=_PLATFORM,
-    )(command)
+    attributes: dict[str, Any] = {
+        "help": " ".join(map(str, texts)),
+        "panel": _PLATFORM if shared else _TITLES[next(iter(having))],
+        "cls": RareOption,
+    }
+    if name == "labels":
+        return click.option("--label", name, multiple=True, metavar="KEY=VALUE", **attributes)
+    choices = [choice for field in having.values() for choice in choices_of(field.annotation)]
+    if name in _SWITCHES:
+        attributes |= {"is_flag": True, "default": None}
+    elif choices:
+        attributes["type"] = click.Choice(choices)
+    return click.option(_flag(name), _option(name), **attributes)
 
 
-def place_options(command: Command) -> Command:
-    """Give a command the options of a platform, without which it is about the runs on this machine."""
-    return platform_options(command, places=(LOCAL, *PLATFORMS))
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 parameter_option = click.option(
     "-p",
     "--parameter",
@@ -165,12 +203,21 @@ def image_options(command: Command) -> Command:
             "--settings",
             help="YAML file of settings by step (see `wals compile --settings`).",
             panel=_PIPELINE,
+            cls=RareOption,
         ),
         click.option(
-            "--images", help="File written by `make push`, to name the images by digest.", panel=_PIPELINE
+            "--images",
+            help="File written by `make push`, to name the images by digest.",
+            panel=_PIPELINE,
+            cls=RareOption,
         ),
-        click.option("--tag", help="Tag of the step images.", panel=_PIPELINE),
-        click.option("--image-prefix", help="Registry and repository of the step images.", panel=_PIPELINE),
+        click.option("--tag", help="Tag of the step images.", panel=_PIPELINE, cls=RareOption),
+        click.option(
+            "--image-prefix",
+            help="Registry and repository of the step images.",
+            panel=_PIPELINE,
+            cls=RareOption,
+        ),
     ):
         command = option(command)
     return command

@@ -6,10 +6,11 @@ from typing import Any
 import rich_click as click
 from click.shell_completion import CompletionItem
 
-from pipeline.commands.options import Command
+from pipeline.commands.base import Command, RareOption
 from pipeline.definition.parameters import Parameter
 from pipeline.definition.pipeline import Pipeline
 from trainer.errors import CombinedInputError
+from trainer.options import AUTO, NumberOrAuto
 
 _TYPES: dict[type, click.ParamType[Any]] = {
     str: click.STRING,
@@ -75,6 +76,7 @@ def _option(parameter: Parameter) -> Callable[[Command], Command]:
     option: Callable[[Command], Command] = click.option(
         f"--{name}/--no-{name}" if parameter.type is bool else f"--{name}",
         parameter.name,
+        cls=click.RichOption if parameter.common else RareOption,
         type=_Choice(parameter) if parameter.choices else _TYPES[parameter.type],
         show_default=not parameter.required and parameter.default != "",
         metavar=_metavar(parameter),
@@ -88,4 +90,6 @@ def _option(parameter: Parameter) -> Callable[[Command], Command]:
 def _metavar(parameter: Parameter) -> str | None:
     """Return a number's type and range, as click itself shows them; None for what click shows anyway."""
     interval = parameter.bounds.interval
-    return f"{_TYPES[parameter.type].name.upper()} [{interval}]" if interval else None
+    automatic = NumberOrAuto.in_field(parameter.field)
+    kind = _TYPES[automatic.kind if automatic else parameter.type].name.upper()
+    return f"{f'{AUTO}|' if automatic else ''}{kind} [{interval}]" if interval else None

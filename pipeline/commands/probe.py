@@ -10,13 +10,18 @@ import rich_click as click
 from rich.console import Console
 
 from components.probe.findings import FIX, Finding, read_findings, table_in, table_of, total
-from pipeline.commands.execution import output_dir_option, run_folder, run_steps_here, runner_option
+from pipeline.commands.base import json_option, wals_command
+from pipeline.commands.execution import (
+    force_option,
+    output_dir_option,
+    run_folder,
+    run_steps_here,
+    runner_option,
+)
 from pipeline.commands.jobs import environment_of, given_parameters, job_of
 from pipeline.commands.options import (
-    CONTEXT,
     Flags,
     image_options,
-    json_option,
     name_option,
     parameter_option,
     platform_options,
@@ -37,18 +42,19 @@ _LOG_SECONDS = 90.0
 _POLL_SECONDS = 3.0
 
 
-@click.command(context_settings=CONTEXT)
-@platform_options
+@wals_command()
+@platform_options("submit")
 @image_options
 @parameter_option
 @name_option
 @output_dir_option
+@force_option
 @runner_option
 @json_option
 @click.pass_context
 @with_flags
 def command(
-    context: click.Context, /, flags: Flags, output_dir: Path | None, runner: str, as_json: bool
+    context: click.Context, /, flags: Flags, output_dir: Path | None, force: bool, runner: str, as_json: bool
 ) -> None:
     """Run a small step in each image, with the settings of the real step, and show what it found.
 
@@ -63,14 +69,15 @@ def command(
     console = Console(file=sys.stderr if as_json else sys.stdout)
     if flags.platform_arguments():
         _refuse("output-dir", output_dir, "is an option of runs on this machine")
+        _refuse("force", force or None, "is an option of runs on this machine")
         _refuse("runner", runner if runner != "subprocess" else None, "is an option of runs on this machine")
         run, rows = _on_platform(flags, console)
     else:
         for name in ("image_prefix", "tag", "images", "settings", "name"):
             _refuse(name.replace("_", "-"), getattr(flags, name), "is an option of runs on a platform")
-        run, rows = None, _on_this_machine(flags, output_dir, runner, console)
+        run, rows = None, _on_this_machine(flags, output_dir, force, runner, console)
     if as_json:
-        print_json({"run": run.id if run else None, "findings": rows})
+        print_json("findings", {"run": run.id if run else None, "findings": rows})
     else:
         console.print(findings_table(rows))
         print_line(console, total(rows))
@@ -85,12 +92,12 @@ def _refuse(option: str, value: object, problem: str) -> None:
 
 
 def _on_this_machine(
-    flags: Flags, output_dir: Path | None, runner: str, console: Console
+    flags: Flags, output_dir: Path | None, force: bool, runner: str, console: Console
 ) -> Sequence[Finding]:
     parameters, problems = given_parameters({}, PROBE, flags.parameters)
     if problems:
         raise CombinedInputError.of(problems)
-    outputs = run_steps_here(PROBE, parameters, run_folder(output_dir), runner, console)
+    outputs = run_steps_here(PROBE, parameters, run_folder(PROBE, output_dir), runner, console, force=force)
     return read_findings(outputs[_REPORT].path("findings"))
 
 
@@ -119,7 +126,7 @@ def _reported(backend: Backend, run: Run) -> list[Finding]:
         raise WalsError(f"{error}; {elsewhere}") from error
     rows = table_in(lines)
     if rows is None:
-        raise WalsError(f"run {run.id}: the log of {_REPORT} lacks lines of the table; {elsewhere}")
+        raise WalsError(f"run {run.id}: the log of {_REPORT} is missing lines of the table; {elsewhere}")
     return rows
 
 

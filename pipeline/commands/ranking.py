@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 from rich.console import Console
 
-from pipeline.commands.options import Command, json_option
+from pipeline.commands.base import Command, json_option
 from pipeline.display.output import PlainTable, echo, print_json
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ CATALOGUE = "catalogue"
 
 
 def model_options(command: Command) -> Command:
-    """Give a command ``--model``, what may be known of its items, ``-k`` and ``--json``."""
+    """Give a command ``--model``, what may be known about its items, ``-k`` and ``--json``."""
     options: list[Callable[[Any], Any]] = [
         click.option(
             "--model",
@@ -46,7 +46,7 @@ def model_options(command: Command) -> Command:
 
 
 def open_model(folder: Path, catalogue: Path | None, **rules: Any) -> "Recommender":
-    """Return a model with what is known of its items.
+    """Return a model with what is known about its items.
 
     Args:
         folder: folder of the model.
@@ -57,17 +57,9 @@ def open_model(folder: Path, catalogue: Path | None, **rules: Any) -> "Recommend
         InputError: one of them cannot be used.
     """
     # Slow to import, which should not delay the error of a bad option.
-    from components.artifacts.catalogue import read_catalogue
     from trainer.recommender import Recommender
 
-    beside = folder.absolute().parent / CATALOGUE
-    known: dict[str, Any] = {}
-    if catalogue or beside.is_dir():
-        found = read_catalogue(catalogue or beside)
-        known = {"blocked": found.blocked, "available": found.available}
-        if found.items.num_rows:
-            known["items"] = found.items
-    return Recommender.load(folder, **known, **rules)
+    return Recommender.load(folder, catalogue=catalogue, **rules)
 
 
 def print_ranked(ranked: "pa.Table", item_column: str, as_json: bool) -> None:
@@ -81,7 +73,7 @@ def print_ranked(ranked: "pa.Table", item_column: str, as_json: bool) -> None:
     names = ["rank", "item", *(["title"] if "title" in ranked.column_names else []), "score"]
     rows = [{**row, "item": row[item_column]} for row in ranked.to_pylist()]
     if as_json:
-        print_json([{name: row[name] for name in names} for row in rows])
+        print_json("ranking", {"items": [{name: row[name] for name in names} for row in rows]})
         return
     if not rows:
         echo("No item is left to recommend")

@@ -5,17 +5,15 @@ from pathlib import Path
 
 import rich_click as click
 
-from pipeline.commands.options import CONTEXT
+from pipeline.commands.base import wals_command
 from pipeline.commands.ranking import model_options, open_model, print_ranked
 
 _UNLIMITED = float("-inf")
 
 
-@click.command(context_settings=CONTEXT)
-@click.option("--user", help="Id of a user, as in the interactions.")
-@click.option(
-    "--items", metavar="ID,ID,…", help="Ids of items that someone likes who is not a user of the model."
-)
+@wals_command()
+@click.option("--user", help="Id of a user, as in your data.")
+@click.option("--items", metavar="ID,ID,…", help="Ids of items that a new user likes.")
 @model_options
 @click.option(
     "--max-per-category",

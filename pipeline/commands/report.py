@@ -4,21 +4,22 @@ from pathlib import Path
 
 import rich_click as click
 
+from pipeline.commands.base import json_option, wals_command
 from pipeline.commands.jobs import runs_of
-from pipeline.commands.options import CONTEXT, Flags, json_option, place_options, with_flags
+from pipeline.commands.options import Flags, platform_options, with_flags
 from pipeline.display.output import echo, print_json
 from pipeline.local.runs import RUNS, LocalRuns
 from trainer.files import make_writable, replacing
 
 
-@click.command(context_settings=CONTEXT)
+@wals_command()
 @click.argument("run_id")
 @click.option(
     "--output-dir",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for report.html.  [default: runs/RUN_ID]",
 )
-@place_options
+@platform_options(local=True)
 @json_option
 @with_flags
 def command(flags: Flags, run_id: str, output_dir: Path | None, as_json: bool) -> None:
@@ -37,6 +38,6 @@ def command(flags: Flags, run_id: str, output_dir: Path | None, as_json: bool) -
     with replacing(file) as temporary:
         temporary.write_bytes(content)
     if as_json:
-        print_json({"id": run_id, "report": str(file)})
+        print_json("report", {"id": run_id, "report": str(file)})
     else:
         echo(file)

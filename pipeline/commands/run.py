@@ -2,14 +2,12 @@
 
 from typing import Any
 
-import rich_click as click
-
+from pipeline.commands.base import wals_command
 from pipeline.commands.execution import LocalRun, local_run_options, run_here
-from pipeline.commands.options import CONTEXT
 from pipeline.definition.pipelines import TRAINING
 
 
-@click.command(context_settings=CONTEXT)
+@wals_command()
 @local_run_options(TRAINING)
 def command(local_run: LocalRun, parameters: dict[str, Any]) -> None:
     """Run the compiled pipeline on this machine: no cloud, no Docker.

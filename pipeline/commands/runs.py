@@ -6,18 +6,21 @@ import sys
 import rich_click as click
 from rich.console import Console
 
+from pipeline.commands.base import json_option, wals_command
 from pipeline.commands.jobs import runs_of
-from pipeline.commands.options import CONTEXT, Flags, json_option, place_options, with_flags
+from pipeline.commands.options import Flags, platform_options, with_flags
 from pipeline.display.output import PlainTable, print_json
 from pipeline.display.remote_run import check_succeeded, follow, run_view
 from pipeline.platforms.backend import Run, Runs
 
 
-@click.command(context_settings=CONTEXT)
+@wals_command()
 @click.argument("run_id", required=False)
-@place_options
+@platform_options(local=True)
 @click.option("--wait", is_flag=True, help="Follow the run to its end; exit 1 if it fails.")
-@click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="How many to list.")
+@click.option(
+    "--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="Number of runs to list."
+)
 @json_option
 @with_flags
 def command(flags: Flags, run_id: str | None, wait: bool, limit: int, as_json: bool) -> None:
@@ -40,7 +43,7 @@ def command(flags: Flags, run_id: str | None, wait: bool, limit: int, as_json: b
         show_run(run, as_json)
         check_succeeded(run)
     elif as_json:
-        print_json(backend.runs(limit))
+        print_json("runs", {"runs": backend.runs(limit)})
     else:
         Console().print(_runs_table(backend.runs(limit)))
 
@@ -54,7 +57,7 @@ def follow_run(backend: Runs, run_id: str, console: Console, flags: Flags) -> Ru
 def show_run(run: Run, as_json: bool) -> None:
     """Print a run."""
     if as_json:
-        print_json(run)
+        print_json("run", run)
         return
     console = Console()
     console.print(run_view(run), soft_wrap=True)

@@ -7,22 +7,24 @@ from zoneinfo import ZoneInfo
 import rich_click as click
 from rich.console import Console
 
+from components.extract.options import LONGEST_WINDOW
+from components.limits import unhurried
+from pipeline.commands.base import CONTEXT, WalsGroup, json_option
+from pipeline.commands.dry_run import dry_run_of, dry_run_options, schedule_summary
 from pipeline.commands.jobs import environment_of, job_of, reached_backend
 from pipeline.commands.options import (
-    CONTEXT,
     Flags,
-    json_option,
     parameter_option,
     platform_options,
     spec_options,
     template_option,
     with_flags,
 )
+from pipeline.display.dry_run import times_table
 from pipeline.display.output import PlainTable, echo, print_json
 from pipeline.platforms.backend import Plan, Schedule
 from pipeline.platforms.connect import connect
 from pipeline.platforms.cron import next_times, parse_cron, parse_time_zone
-from pipeline.platforms.network import unhurried
 from pipeline.platforms.schedules import put_schedule, schedule_named, scheduled_job
 from trainer.errors import InputError
 
@@ -30,7 +32,7 @@ _SHOWN_TIMES = 5
 _YEARS = range(1970, 3000)
 
 
-@click.group(context_settings=CONTEXT)
+@click.group(cls=WalsGroup, context_settings=CONTEXT)
 def command() -> None:
     """Run a pipeline on a schedule on Vertex AI or Kubeflow."""
 
@@ -38,7 +40,9 @@ def command() -> None:
 @command.command("set", context_settings=CONTEXT)
 @click.argument("schedule_name", metavar="NAME")
 @click.option(
-    "--cron", required=True, help="Minute, hour, day of month, month, day of week: '0 21 * * MON-FRI'."
+    "--cron",
+    required=True,
+    help="Minute, hour, day of month, month and day of week, such as '0 21 * * MON-FRI'.",
 )
 @click.option("--time-zone", default="UTC", show_default=True, help="Time zone of the cron, as an IANA name.")
 @click.option(
@@ -52,7 +56,7 @@ def command() -> None:
 @click.option("--end", type=click.DateTime(), help="Time in the time zone after which no run starts.")
 @click.option(
     "--window-days",
-    type=click.IntRange(1, 10_000_000),
+    type=click.IntRange(1, LONGEST_WINDOW),
     help="Read only the interactions of this many days before each run's scheduled time.",
 )
 @click.option(
@@ -61,12 +65,12 @@ def command() -> None:
     show_default=True,
     help="Make up for missed runs.",
 )
-@platform_options
+@platform_options("submit", "schedule")
 @spec_options
 @template_option
 @parameter_option
 @click.option("--yes", is_flag=True, help="Do not prompt for confirmation.")
-@click.option("--dry-run", is_flag=True, help="Print the request instead of sending it.")
+@dry_run_options()
 @json_option
 @with_flags
 def set_command(
@@ -81,6 +85,7 @@ def set_command(
     catch_up: bool,
     yes: bool,
     dry_run: bool,
+    full: bool,
     as_json: bool,
 ) -> None:
     """Create the schedule NAME, or update it.
@@ -90,23 +95,25 @@ def set_command(
     """
     if as_json and not (yes or dry_run):
         raise click.UsageError("--json requires --yes, because it cannot prompt")
+    trial = dry_run_of(dry_run, full)
     zone = parse_time_zone(time_zone)
     first, last = _aware("start", start, zone), _aware("end", end, zone)
     cron = parse_cron(cron)
     times = _next_times(cron, zone, first, last)
     environment = environment_of(flags)
     backend = connect(environment.platform)
-    if not dry_run:
+    if not trial.asked:
         backend.reach()
     job = scheduled_job(
         job_of(backend, environment, dataclasses.replace(flags, name=schedule_name)), window_days
     )
     plan = Plan(schedule_name, job, cron, time_zone, max_concurrent_runs, first, last, catch_up)
-    if dry_run:
-        print_json(backend.schedule_request(plan))
+    if trial.asked:
+        request = backend.schedule_request(plan)
+        trial.show(request, schedule_summary(environment.platform, plan, times), as_json)
         return
     if not as_json:
-        Console().print(_times_table(time_zone, times))
+        Console().print(times_table(time_zone, times))
     if catch_up and environment.platform.target == "vertex":
         echo(
             "Vertex AI makes up only for runs missed while a schedule was paused, and only when it is "
@@ -121,21 +128,21 @@ def set_command(
 
 
 @command.command("list", context_settings=CONTEXT)
-@platform_options
+@platform_options()
 @json_option
 @with_flags
 def list_command(flags: Flags, as_json: bool) -> None:
     """List the schedules."""
     schedules = reached_backend(flags).schedules()
     if as_json:
-        print_json(schedules)
+        print_json("schedules", {"schedules": schedules})
     else:
         Console().print(_schedules_table(schedules))
 
 
 @command.command("pause", context_settings=CONTEXT)
 @click.argument("schedule_name", metavar="NAME")
-@platform_options
+@platform_options()
 @json_option
 @with_flags
 def pause_command(flags: Flags, schedule_name: str, as_json: bool) -> None:
@@ -153,7 +160,7 @@ def pause_command(flags: Flags, schedule_name: str, as_json: bool) -> None:
     default=None,
     help="Make up for missed runs. [default: no on Vertex AI; as it was set on Kubeflow]",
 )
-@platform_options
+@platform_options()
 @json_option
 @with_flags
 def resume_command(flags: Flags, schedule_name: str, catch_up: bool | None, as_json: bool) -> None:
@@ -166,7 +173,7 @@ def resume_command(flags: Flags, schedule_name: str, catch_up: bool | None, as_j
 
 @command.command("delete", context_settings=CONTEXT)
 @click.argument("schedule_name", metavar="NAME")
-@platform_options
+@platform_options()
 @json_option
 @with_flags
 def delete_command(flags: Flags, schedule_name: str, as_json: bool) -> None:
@@ -180,7 +187,7 @@ def delete_command(flags: Flags, schedule_name: str, as_json: bool) -> None:
 def _print_outcome(outcome: str, schedule: Schedule, as_json: bool) -> None:
     """Print the outcome of a command on a schedule."""
     if as_json:
-        print_json({"outcome": outcome, "schedule": schedule})
+        print_json("schedule", {"outcome": outcome, "schedule": schedule})
     else:
         echo(f"{outcome.capitalize()}: {schedule.name} ({schedule.id})")
 
@@ -211,14 +218,6 @@ def _next_times(cron: str, zone: ZoneInfo, start: datetime | None, end: datetime
     if end and not times:
         raise InputError("end", str(end), "comes before the first run", "give a later time")
     return times
-
-
-def _times_table(time_zone: str, times: list[datetime]) -> PlainTable:
-    """Return times in their own zone, in local time and in UTC."""
-    table = PlainTable(time_zone, "local time", "UTC", title="Next runs", title_justify="left")
-    for time in times:
-        table.add_row(*(f"{at:%a %Y-%m-%d %H:%M}" for at in (time, time.astimezone(), time.astimezone(UTC))))
-    return table
 
 
 def _schedules_table(schedules: list[Schedule]) -> PlainTable:

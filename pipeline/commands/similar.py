@@ -4,12 +4,12 @@ from pathlib import Path
 
 import rich_click as click
 
-from pipeline.commands.options import CONTEXT
+from pipeline.commands.base import wals_command
 from pipeline.commands.ranking import model_options, open_model, print_ranked
 
 
-@click.command(context_settings=CONTEXT)
-@click.option("--item", required=True, help="Id of an item, as in the interactions.")
+@wals_command()
+@click.option("--item", required=True, help="Id of an item, as in your data.")
 @model_options
 def command(item: str, folder: Path, k: int, catalogue: Path | None, as_json: bool) -> None:
     """Show the items nearest to an item by cosine similarity of their factors.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,22 +10,17 @@ from typing import Any
 import rich_click as click
 from rich.console import Console
 
+from pipeline.commands.base import CONTEXT, Command, RareOption, WalsGroup, json_option
+from pipeline.commands.dry_run import dry_run_of, dry_run_options, summary_of
 from pipeline.commands.jobs import environment_of, images_of, target_of
-from pipeline.commands.options import (
-    CONTEXT,
-    Command,
-    Flags,
-    image_options,
-    json_option,
-    platform_options,
-    with_flags,
-)
+from pipeline.commands.options import Flags, image_options, platform_options, with_flags
 from pipeline.commands.runs import follow_run, show_run
 from pipeline.definition.settings import merged
 from pipeline.definition.vertex_machines import region_problems
-from pipeline.display.output import echo, print_json, print_line
+from pipeline.display.output import echo, print_line
 from pipeline.display.remote_run import check_succeeded
 from pipeline.platforms.environments import Environment, Vertex
+from pipeline.platforms.machines import StepMachine
 from pipeline.platforms.vertex.training_jobs import (
     MACHINE,
     TrainingJob,
@@ -33,14 +29,38 @@ from pipeline.platforms.vertex.training_jobs import (
     parsed,
     remote_arguments,
 )
-from trainer import task
+from trainer.config import TrainConfig
 from trainer.errors import InputError
-from trainer.job.run import HYPERPARAMETER_METRIC_TAG
+from trainer.job import flags as trainer_flags
+from trainer.options import is_common
 
 _STEP = "train"
 # Options that click does not know are flags of trainer.task.
 _PASSING_ON = {**CONTEXT, "ignore_unknown_options": True}
 _JOB = "Job"
+
+
+def _trainer_flags() -> list[click.Option]:
+    """Return the trainer's flags as options, for help and completion."""
+    parameters = TrainConfig.model_fields
+    options: list[click.Option] = []
+    # Parsers have no public way to list what was added to them.
+    for action in trainer_flags.make_parser()._actions:
+        if action.dest == "help":
+            continue
+        is_rare = action.dest in parameters and not is_common(parameters[action.dest])
+        kind = RareOption if is_rare else click.RichOption
+        options.append(
+            kind(
+                action.option_strings,
+                type=click.Choice(list(action.choices)) if action.choices else action.type,
+                is_flag=action.nargs == 0,
+                help=action.help,
+                panel="Trainer",
+            )
+        )
+    return options
+
 
 _arguments = click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[TRAINER FLAGS]...")
 
@@ -56,9 +76,9 @@ class _Machine:
 
 def _vertex_options(command: Command) -> Command:
     """Give a command the options of a job on Vertex AI."""
-    for option in (
+    options: tuple[Callable[[Any], Any], ...] = (
         json_option,
-        click.option("--dry-run", is_flag=True, help="Print the request instead of sending it.", panel=_JOB),
+        dry_run_options(_JOB),
         click.option(
             "--wait", is_flag=True, help="Follow the job to its end; exit 1 if it fails.", panel=_JOB
         ),
@@ -68,17 +88,18 @@ def _vertex_options(command: Command) -> Command:
         click.option("--accelerator", help="GPU, such as NVIDIA_L4.", panel=_JOB),
         click.option("--machine-type", help="Machine type, such as g2-standard-8.", panel=_JOB),
         image_options,
-        platform_options,
-    ):
+        platform_options("submit", targets=("vertex",)),
+    )
+    for option in options:
         command = option(command)
     return command
 
 
-@click.group(context_settings=CONTEXT)
+@click.group(cls=WalsGroup, context_settings=CONTEXT)
 def command() -> None:
     """Train on one file, without the pipeline.
 
-    Takes every flag of `python -m trainer.task`; docs/trainer-task.md lists them.
+    Takes every flag of `python -m trainer.task`, which docs/trainer-task.md describes.
 
     \b
     wals train-job local --train-file data/ml-latest-small/ratings.csv --data-type user_ratings
@@ -86,7 +107,7 @@ def command() -> None:
     """
 
 
-@command.command(context_settings=_PASSING_ON)
+@command.command(context_settings=_PASSING_ON, passed_on=_trainer_flags())
 @_arguments
 @click.pass_context
 def local(context: click.Context, arguments: tuple[str, ...]) -> None:
@@ -97,26 +118,39 @@ def local(context: click.Context, arguments: tuple[str, ...]) -> None:
     folder = f"--job-dir={Path('runs') / datetime.now().strftime('%Y-%m-%dT%H-%M-%S')}"
     given = parsed([folder, *arguments])
     echo(f"Training into {given.output_dir or given.job_dir}")
+    from trainer import task  # slow to import
+
     context.exit(task.main([folder, *arguments]))
 
 
-@command.command(context_settings=_PASSING_ON)
+@command.command(context_settings=_PASSING_ON, passed_on=_trainer_flags())
 @_vertex_options
 @_arguments
 @with_flags
 def train(
-    flags: Flags, arguments: tuple[str, ...], wait: bool, dry_run: bool, as_json: bool, **machine: Any
+    flags: Flags,
+    arguments: tuple[str, ...],
+    wait: bool,
+    dry_run: bool,
+    full: bool,
+    as_json: bool,
+    **machine: Any,
 ) -> None:
     """Train on Vertex AI, as a custom job.
 
     Uses the machine and GPU of the train step's settings unless options override them.
     """
+    trial = dry_run_of(dry_run, full)
     environment, platform = _environment(flags)
     job = _job("wals-train-job", environment, platform, arguments, flags, _Machine(**machine))
-    _send(platform, custom_job_request(platform, job), flags, wait=wait, dry_run=dry_run, as_json=as_json)
+    request = custom_job_request(platform, job)
+    if trial.asked:
+        trial.show(request, _summary("custom job", platform, job), as_json)
+    else:
+        _send(platform, request, flags, wait=wait, as_json=as_json)
 
 
-@command.command(context_settings=_PASSING_ON)
+@command.command(context_settings=_PASSING_ON, passed_on=_trainer_flags())
 @_vertex_options
 @click.option(
     "--max-trials",
@@ -143,6 +177,7 @@ def tune(
     parallel_trials: int,
     wait: bool,
     dry_run: bool,
+    full: bool,
     as_json: bool,
     **machine: Any,
 ) -> None:
@@ -151,10 +186,15 @@ def tune(
     A hyperparameter tuning job searches regularization, latent_factors, unobs_weight and the weighting for
     the lowest error on held-out entries; each of its trials is a custom job.
     """
+    trial = dry_run_of(dry_run, full)
     environment, platform = _environment(flags)
     job = _job("wals-tune-job", environment, platform, arguments, flags, _Machine(**machine))
     request = hyperparameter_request(platform, job, max_trials=max_trials, parallel_trials=parallel_trials)
-    _send(platform, request, flags, wait=wait, dry_run=dry_run, as_json=as_json)
+    if trial.asked:
+        trials = {"in_total": max_trials, "at_once": parallel_trials}
+        trial.show(request, _summary("hyperparameter tuning job", platform, job, trials), as_json)
+    else:
+        _send(platform, request, flags, wait=wait, as_json=as_json)
 
 
 def _environment(flags: Flags) -> tuple[Environment, Vertex]:
@@ -206,13 +246,34 @@ def _job(
     )
 
 
-def _send(
-    platform: Vertex, request: dict[str, Any], flags: Flags, *, wait: bool, dry_run: bool, as_json: bool
-) -> None:
-    """Send a request and show the job, or print the request."""
-    if dry_run:
-        print_json(request)
-        return
+def _summary(
+    kind: str, platform: Vertex, job: TrainingJob, trials: dict[str, int] | None = None
+) -> dict[str, Any]:
+    """Return what the job would be."""
+    where = job.machine.custom_job or MACHINE
+    machine = StepMachine(
+        _STEP,
+        job.image,
+        machine_type=where.machine_type,
+        strategy=where.strategy,
+        accelerator=job.machine.accelerator,
+        accelerators=job.machine.accelerators,
+        timeout=f"{where.timeout_seconds}s",
+    )
+    side_by_side = {_STEP: trials["at_once"]} if trials else {}
+    return summary_of(
+        kind,
+        job.name,
+        platform,
+        [machine],
+        arguments=job.arguments,
+        trials=trials,
+        side_by_side=side_by_side,
+    )
+
+
+def _send(platform: Vertex, request: dict[str, Any], flags: Flags, *, wait: bool, as_json: bool) -> None:
+    """Send a request and show the job."""
     # Slow to import, which should not delay the error of a bad flag.
     from pipeline.platforms.vertex.backend import VertexBackend
 
@@ -226,6 +287,6 @@ def _send(
     check_succeeded(run)
     if run.parameters:
         chosen = dict(run.parameters)
-        metric = chosen.pop(HYPERPARAMETER_METRIC_TAG)
+        metric = chosen.pop(trainer_flags.HYPERPARAMETER_METRIC_TAG)
         best = " ".join(f"--{name}={value:.6g}" for name, value in chosen.items())
         print_line(console, f"Best test RMSE {metric:.4f}: {best}")

@@ -5,14 +5,15 @@ from typing import Any
 import rich_click as click
 
 from components.tune.options import TUNED
+from pipeline.commands.base import CONTEXT, WalsCommand
 from pipeline.commands.execution import LocalRun, Outputs, local_run_options, run_here
-from pipeline.commands.options import CONTEXT
 from pipeline.definition.pipelines import TUNING
+from trainer.config import TrainOptions
 
 _ON_VERTEX = "--vertex-hyperparameter-job"
 
 
-class _Tune(click.RichCommand):
+class _Tune(WalsCommand):
     """The command, or with its flag ``wals train-job tune`` instead."""
 
     def make_context(
@@ -40,12 +41,13 @@ def command(local_run: LocalRun, parameters: dict[str, Any]) -> None:
     Three rounds of trials, --width of them in parallel. The first round tries the given parameters and points
     that cover the search space; later rounds try what the earlier trials suggest. Writes an HTML report.
     """
-    run_here(TUNING, parameters, local_run, html={("choose", "study"): "study.html"}, best=_best)
+    run_here(TUNING, parameters, local_run, best=_best)
 
 
 def _best(outputs: Outputs) -> dict[str, Any]:
     chosen = outputs["choose"]
+    found = TrainOptions(**{name: chosen.values[name] for name in TUNED}).given()
     return {
-        "best": {name: chosen.values[name] for name in TUNED},
+        "best": {name: found[name] for name in TUNED},
         "validation_ndcg": chosen.metadata["study"]["validation_ndcg"],
     }

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import rich_click as click
 
+from pipeline.commands.base import json_option, wals_command
 from pipeline.commands.jobs import compiled_spec, environment_of
-from pipeline.commands.options import CONTEXT, Flags, json_option, platform_options, spec_options, with_flags
+from pipeline.commands.options import Flags, platform_options, spec_options, with_flags
 from pipeline.display.output import echo, print_json
 from pipeline.platforms.connect import connect
 
 
-@click.command(context_settings=CONTEXT)
-@platform_options
+@wals_command()
+@platform_options("upload")
 @spec_options
 @click.option("--template-tag", "template_tags", multiple=True, help="Tag for the template. Repeatable.")
 @json_option
@@ -30,7 +31,7 @@ def command(flags: Flags, template_tags: tuple[str, ...], as_json: bool) -> None
         spec = compiled_spec(environment, flags, Path(folder))
         uploaded = backend.upload(spec, flags.pipeline, template_tags)
     if as_json:
-        print_json(uploaded)
+        print_json("upload", uploaded)
     else:
         echo(f"{'Uploaded' if uploaded.created else 'Already there'}: {uploaded.version}")
         echo(uploaded.location)

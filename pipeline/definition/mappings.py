@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import yaml
 
 from trainer.errors import InputError, translated
 from trainer.inputs import open_input
+from trainer.texts import text_problem
 
 _MAX_BYTES = 1 << 20
 _MAX_DEPTH = 32
@@ -50,7 +52,23 @@ def read_mapping(field: str, path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(mapping, dict):
         raise InputError(field, str(path), "is not a mapping", "write it as `name: value` lines")
+    for text in _texts(mapping):
+        if problem := text_problem(text):
+            raise invalid(f"{text!r} {problem}")
     return mapping
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield every text in a mapping."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _texts(name)
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def _with_line(error: yaml.MarkedYAMLError) -> str:

@@ -10,7 +10,7 @@ import pydantic
 from pydantic.fields import FieldInfo
 
 from trainer.errors import CombinedInputError, InputError, problems_of
-from trainer.options import Bounds, Options, choices_of, input_errors, value_type
+from trainer.options import Bounds, Options, choices_of, input_errors, is_common, value_type
 
 Models = Sequence[type[Options]]
 
@@ -52,6 +52,11 @@ class Parameter:
         """Heading under which help texts list the parameter."""
         extra = self.field.json_schema_extra
         return str(extra["group"]) if isinstance(extra, dict) else ""
+
+    @property
+    def common(self) -> bool:
+        """Whether ``--help`` shows the parameter, and not only ``--help-all``."""
+        return is_common(self.field)
 
     @property
     def choices(self) -> tuple[Any, ...]:

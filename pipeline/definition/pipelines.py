@@ -14,7 +14,7 @@ from components.train.options import RefitOptions
 from components.tune.options import ChooseOptions, SuggestOptions, TrialOptions
 from pipeline.definition.pipeline import ImageOf, Pipeline
 from pipeline.definition.targets import Target
-from trainer.config import TrainConfig
+from trainer.config import TrainOptions
 from trainer.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ TRAINING = Pipeline(
     summary="Train recommendations with weighted alternating least squares.",
     steps=("extract", "prepare", *_FROM_TRAIN),
     models=(
-        *(ExtractOptions, PrepareOptions, TrainConfig, EvaluateOptions, PublishOptions),
+        *(ExtractOptions, PrepareOptions, TrainOptions, EvaluateOptions, PublishOptions),
         *(_DeliveryOptions, NotifyOptions),
     ),
     build=_build_training,

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
+from components.notify.options import VERSIONS_OF_SECRETS
 from pipeline.definition.mappings import read_mapping
 from trainer.errors import CombinedInputError, InputError, collected
 from trainer.options import input_errors, invalid
@@ -25,7 +26,8 @@ _SUFFIXES: Mapping[str, int] = {
     **{f"{letter}i": 1024**power for power, letter in enumerate("MGTPE", 2)},
 }
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-SecretKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9._-]+$")]
+KUBERNETES_SECRETS = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9._-]+"
+Secret = Annotated[str, StringConstraints(pattern=f"^({KUBERNETES_SECRETS}|{VERSIONS_OF_SECRETS})$")]
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 LabelValue = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{0,63}$")]
 ServiceAccount = Annotated[str, StringConstraints(pattern=r"^([^@\s]+@[^@\s]+)?$")]
@@ -145,8 +147,10 @@ class StepSettings(_Settings):
     cache: bool = Field(
         default=True, description="Whether to reuse the results of an earlier run with the same inputs."
     )
-    secrets: dict[Variable, SecretKey] = Field(
-        default={}, description="Environment variables from Kubernetes secrets, as secret/key by variable."
+    secrets: dict[Variable, Secret] = Field(
+        default={},
+        description="Environment variables from secrets, by variable: secret/key of Kubernetes, or "
+        "projects/P/secrets/S/versions/V of Secret Manager.",
     )
     custom_job: CustomJob | None = Field(default=None, description="Runs the step as a Vertex AI custom job.")
 
@@ -226,7 +230,11 @@ def merged(step: str, default: StepSettings, given: Mapping[str, Any]) -> StepSe
     Raises:
         InputError: naming every setting that cannot be used.
     """
+    values = default.model_dump()
+    if given.get("custom_job"):
+        # A retry of a custom job does not start another job.
+        values["retries"] = 0
     try:
-        return StepSettings.model_validate({**default.model_dump(), **given})
+        return StepSettings.model_validate({**values, **given})
     except pydantic.ValidationError as error:
         raise CombinedInputError.of(input_errors(error, StepSettings, prefix=f"{step}.")) from error

@@ -2,16 +2,25 @@
 
 import copy
 import dataclasses
+import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from pipeline.definition.settings import LIKE, CustomJob, StepSettings, read_settings
+from components.notify.options import VERSIONS_OF_SECRETS
+from components.runtime import SECRETS
+from pipeline.definition.settings import (
+    KUBERNETES_SECRETS,
+    LIKE,
+    CustomJob,
+    StepSettings,
+    read_settings,
+)
 from pipeline.definition.vertex_machines import (
     boot_disk_of,
     job_problems,
-    kernel_problems,
     reservation_affinity,
     vertex_facts,
 )
@@ -36,8 +45,8 @@ class Target:
         run_id: placeholder that the platform replaces by a run's id.
         retries_if: what retries require that only the platform's operator can tell; nothing if empty.
         custom_job: function that makes a component run as a custom job; None if the platform has none.
-        give_secrets: function that sets a task's environment variables from secrets; None if the platform
-            does not support it. Vertex AI refuses the second document that secrets need in a spec.
+        secret: pattern of the names of secrets, and such a name with a placeholder for each part.
+        give_secrets: function that gives a task environment variables from secrets.
     """
 
     name: str
@@ -48,9 +57,10 @@ class Target:
     most_memory: int
     longest_wait: int
     run_id: str
+    secret: tuple[str, str]
+    give_secrets: "Callable[[dsl.PipelineTask, Mapping[str, str]], None]"
     retries_if: str = ""
     custom_job: Callable[[Any, StepSettings, CustomJob], Any] | None = None
-    give_secrets: "Callable[[dsl.PipelineTask, Mapping[str, str]], None] | None" = None
 
     def with_settings(self, path: Path) -> Self:
         """Return this target with the settings of a file.
@@ -65,6 +75,15 @@ class Target:
         if problems:
             raise CombinedInputError.of(problems)
         return dataclasses.replace(self, steps=steps)
+
+    def on_this_machine(self, run_id: str) -> Self:
+        """Return this target for a run on this machine, where a step that fails would fail again.
+
+        Args:
+            run_id: what to call the run.
+        """
+        steps = {step: settings.model_copy(update={"retries": 0}) for step, settings in self.steps.items()}
+        return dataclasses.replace(self, run_id=run_id, steps=steps)
 
     def problems(self, step: str, settings: StepSettings) -> Iterator[InputError]:
         """Yield the problems of settings that this platform does not support.
@@ -92,13 +111,7 @@ class Target:
                 )
         accelerator_problems = list(self._accelerator_problems(step, settings))
         yield from accelerator_problems
-        if settings.secrets and not self.give_secrets:
-            yield InputError(
-                f"{step}.secrets",
-                ", ".join(settings.secrets),
-                f"are not supported on {self.name}",
-                "grant the step's service account access to what it reads",
-            )
+        yield from self._secret_problems(step, settings)
         job = settings.custom_job
         if job and self.custom_job and not accelerator_problems:
             yield from job_problems(step, settings, job)
@@ -108,6 +121,20 @@ class Target:
                 job.machine_type,
                 f"is not supported on {self.name}",
                 "omit it, or compile for vertex",
+            )
+
+    def _secret_problems(self, step: str, settings: StepSettings) -> Iterator[InputError]:
+        pattern, example = self.secret
+        for variable, name in settings.secrets.items():
+            if not re.fullmatch(pattern, name):
+                problem = f"is not the name of a secret on {self.name}"
+                yield InputError(f"{step}.secrets.{variable}", name, problem, f"give {example}")
+        if settings.secrets and settings.custom_job and self.custom_job:
+            yield InputError(
+                f"{step}.secrets",
+                ", ".join(settings.secrets),
+                "are not supported for a custom job",
+                "grant the job's service account access to what it reads, or omit custom_job",
             )
 
     def with_job_defaults(self, defaults: Mapping[str, str]) -> Self:
@@ -131,7 +158,6 @@ class Target:
                 f"give one of {', '.join(self.accelerators)}",
             )
             return
-        yield from kernel_problems(step, settings)
         counts = self.accelerators[settings.accelerator]
         if counts and settings.accelerators not in counts:
             yield InputError(
@@ -175,7 +201,7 @@ class Target:
             task.set_retry(settings.retries, f"{settings.retry_seconds}s", 2.0, f"{self.longest_wait}s")
         if not settings.cache:
             task.set_caching_options(False)
-        if self.give_secrets:
+        if settings.secrets:
             self.give_secrets(task, settings.secrets)
         return task
 
@@ -258,6 +284,17 @@ def _optional(job: CustomJob) -> dict[str, Any]:
     return given
 
 
+def _name_secrets(task: "dsl.PipelineTask", secrets: Mapping[str, str]) -> None:
+    """Tell a task the names of the secrets that it reads from Secret Manager when it starts.
+
+    Args:
+        task: task of a step.
+        secrets: ``projects/P/secrets/S/versions/V`` by variable.
+    """
+    if secrets:
+        task.set_env_variable(SECRETS, json.dumps(dict(secrets), sort_keys=True))
+
+
 def _give_kubernetes_secrets(task: "dsl.PipelineTask", secrets: Mapping[str, str]) -> None:
     """Set environment variables from Kubernetes secrets, in a second document of the spec.
 
@@ -272,6 +309,8 @@ def _give_kubernetes_secrets(task: "dsl.PipelineTask", secrets: Mapping[str, str
         kubernetes.use_secret_as_env(task, secret_name=name, secret_key_to_env={key: variable})
 
 
+# Other services than the platform's may be down for a minute. Neither platform can tell bad input from that.
+_OF_SERVICES = 2
 _TRAINS = StepSettings(cpu="8", memory="30G", accelerator="NVIDIA_TESLA_T4", accelerators=1)
 _SMALL = StepSettings(cpu="1", memory="4G")
 # What these steps do depends on more than their inputs, such as the model that serves.
@@ -283,14 +322,14 @@ VERTEX = Target(
     accelerators={name: gpu.counts for name, gpu in vertex_facts().accelerators.items()},
     # Vertex picks a machine that fits the limits.
     steps={
-        "extract": StepSettings(cpu="4", memory="16G"),
+        "extract": StepSettings(cpu="4", memory="16G", retries=_OF_SERVICES),
         "prepare": StepSettings(cpu="8", memory="32G"),
         "train": _TRAINS,
         "evaluate": StepSettings(cpu="4", memory="16G", cache=False),
         "reject": _SMALL_UNCACHED,
         "refit": _TRAINS,
         "publish": StepSettings(cpu="4", memory="16G"),
-        "deliver": StepSettings(cpu="2", memory="8G", cache=False),
+        "deliver": StepSettings(cpu="2", memory="8G", cache=False, retries=_OF_SERVICES),
         "notify": _SMALL_UNCACHED,
         "suggest": _SMALL,
         "trial": _TRAINS,
@@ -301,6 +340,9 @@ VERTEX = Target(
     longest_wait=3600,
     # Runs are called by their names; the uuid is a number that no address contains.
     run_id="{{$.pipeline_job_name}}",
+    secret=(VERSIONS_OF_SECRETS, "projects/PROJECT/secrets/SECRET/versions/VERSION"),
+    # Vertex AI refuses the second document that Kubernetes secrets need in a spec.
+    give_secrets=_name_secrets,
     custom_job=_vertex_custom_job,
 )
 
@@ -312,7 +354,7 @@ KUBEFLOW = Target(
     # Kubernetes takes requests from limits, and a pod that requests more than any node has stays pending
     # forever; so the defaults fit a laptop's cluster.
     steps={
-        step: StepSettings(cpu="1", memory="2G", cache=settings.cache)
+        step: StepSettings(cpu="1", memory="2G", cache=settings.cache, retries=settings.retries)
         for step, settings in VERTEX.steps.items()
     },
     # More than any node that a cloud offers.
@@ -321,9 +363,10 @@ KUBEFLOW = Target(
     # Not a single wait: Argo retries a step only within this time of its first start, however long it ran.
     longest_wait=7 * 86_400,
     run_id="{{$.pipeline_job_uuid}}",
+    secret=(KUBERNETES_SECRETS, "SECRET/KEY"),
+    give_secrets=_give_kubernetes_secrets,
     retries_if="whether the server retries steps that fail, which Kubeflow Pipelines' own manifests rule out "
     "(see docs/kind.md)",
-    give_secrets=_give_kubernetes_secrets,
 )
 
 TARGETS: Mapping[str, Target] = {target.name: target for target in (VERTEX, KUBEFLOW)}

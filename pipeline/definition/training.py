@@ -25,7 +25,7 @@ from components.train.options import RefitOptions
 from pipeline.definition.parameters import pipeline_function
 from pipeline.definition.pipeline import ImageOf, Pipeline
 from pipeline.definition.targets import Target
-from trainer.config import TrainConfig
+from trainer.config import TrainOptions
 
 Placed = Callable[[Any], Callable[..., dsl.PipelineTask]]
 """Returns a function that creates a component's task for a platform."""
@@ -69,7 +69,7 @@ def trained_and_delivered(placed: Placed, values: Mapping[str, Any], data: Inter
     """
     sets = data.prepared.outputs
     trained = placed(train)(
-        matrix=sets["training"], vocabulary=sets["vocabulary"], **TrainConfig.select(values)
+        matrix=sets["training"], vocabulary=sets["vocabulary"], **TrainOptions.select(values)
     )
     catalogue = data.extracted.outputs["catalogue"]
     evaluated = placed(evaluate)(

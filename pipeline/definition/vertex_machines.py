@@ -36,13 +36,11 @@ class Accelerator(_Facts):
         fits_n1: whether a machine of the n1 family may have it.
         queued: whether a custom job may wait in the queue of FLEX_START for it.
         regions: regions that offer it; all if empty.
-        runs_tensorflow: whether TensorFlow, the only solver for GPUs, has kernels for it.
     """
 
     counts: tuple[int, ...]
     fits_n1: bool = False
     queued: bool = False
-    runs_tensorflow: bool = True
     regions: frozenset[str] = frozenset()
 
 
@@ -149,7 +147,7 @@ def job_problems(step: str, settings: StepSettings, job: CustomJob) -> Iterator[
 def _queue_problems(name: str, settings: StepSettings, job: CustomJob) -> Iterator[InputError]:
     """Yield what keeps a job from waiting for its machine in the queue."""
     accelerators = vertex_facts().accelerators
-    queued = [name for name, gpu in accelerators.items() if gpu.queued and gpu.runs_tensorflow]
+    queued = [name for name, gpu in accelerators.items() if gpu.queued]
     if settings.accelerator not in queued:
         yield InputError(
             f"{name}.strategy",
@@ -187,8 +185,6 @@ def check_machine(step: str, settings: StepSettings, job: CustomJob) -> None:
             f"comes with {gpu.accelerator} x {gpu.count}",
             f"set accelerator: {gpu.accelerator} and accelerators: {gpu.count}, or name another machine",
         )
-        if not _runs_tensorflow(gpu.accelerator):
-            problem, remedy = f"{problem}, which TensorFlow cannot use", "name another machine"
     elif family in {known.partition("-")[0] for known in machines}:
         related = [known for known in machines if known.startswith(f"{family}-")]
         problem, remedy = "is not a machine type", f"give one of {', '.join(related)}"
@@ -198,23 +194,6 @@ def check_machine(step: str, settings: StepSettings, job: CustomJob) -> None:
         problem = f"does not support {settings.accelerator} x {settings.accelerators}"
         remedy = f"give {' or '.join(_machines_with(settings))}"
     raise InputError(f"{step}.custom_job.machine_type", machine, problem, remedy)
-
-
-def kernel_problems(step: str, settings: StepSettings) -> list[InputError]:
-    """Return the problem of a step's accelerator that no solver can use."""
-    if _runs_tensorflow(settings.accelerator):
-        return []
-    usable = [name for name in vertex_facts().accelerators if _runs_tensorflow(name)]
-    problem, remedy = (
-        "is too new for TensorFlow, which has no kernels for it",
-        f"give one of {', '.join(usable)}",
-    )
-    return [InputError(f"{step}.accelerator", settings.accelerator, problem, remedy)]
-
-
-def _runs_tensorflow(accelerator: str) -> bool:
-    known = vertex_facts().accelerators
-    return accelerator not in known or known[accelerator].runs_tensorflow
 
 
 def _fits_n1(accelerator: str) -> bool:

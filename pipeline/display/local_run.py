@@ -62,6 +62,8 @@ class RunDisplay:
             step.state, step.started = "running", time.monotonic()
         elif event.kind == "logged":
             step.line = event.line
+        elif event.kind == "reused":
+            step.state, step.line = event.kind, "was done before"
         else:
             step.state, step.seconds = event.kind, time.monotonic() - step.started
         if not self._live:
@@ -73,6 +75,7 @@ class RunDisplay:
             "logged": event.line,
             "succeeded": f"done in {step.seconds:.1f} s",
             "failed": f"FAILED after {step.seconds:.1f} s",
+            "reused": "was done before",
         }[event.kind]
         print_line(self.console, f"{event.step:<9} {text}")
 
@@ -85,9 +88,12 @@ class RunDisplay:
                 "running": self._spinner,
                 "succeeded": plain("✓", style="green"),
                 "failed": plain("✗", style="red"),
+                "reused": plain("✓", style="dim"),
             }
             duration = time.monotonic() - step.started if step.state == "running" else step.seconds
-            seconds = "" if step.state in ("waiting", "skipped") else f"{duration:.1f} s"
-            line = plain(step.line, style="dim", no_wrap=True, overflow="ellipsis")
+            seconds = "" if step.state in ("waiting", "skipped", "reused") else f"{duration:.1f} s"
+            # The last line of a step has its counts; those before it would make the table jump.
+            ended = step.state not in ("waiting", "running")
+            line = plain(step.line, style="dim", no_wrap=not ended, overflow="fold" if ended else "ellipsis")
             table.add_row(marks[step.state], plain(name), plain(seconds, justify="right"), line)
         return table

@@ -17,18 +17,32 @@ from rich.text import Text
 
 from trainer.terminal import visible
 
+OUTPUT_VERSION = 1
+"""Version of the JSON that commands print. It rises when a field is removed or changes its meaning."""
 
-def print_json(value: Any) -> None:
-    """Print a value as JSON; dataclasses become objects, and times ISO 8601."""
 
-    def plain(item: Any) -> Any:
-        if is_dataclass(item) and not isinstance(item, type):
-            return asdict(item)
-        if isinstance(item, datetime):
-            return item.isoformat()
-        raise TypeError(f"{type(item).__name__} is not JSON")
+def print_json(kind: str, content: Any) -> None:
+    """Print a result as a JSON object, which begins with its schema ``wals.output.KIND`` and the version.
 
-    click.echo(json.dumps(value, indent=2, default=plain))
+    Args:
+        kind: what the result is; docs/operations.md lists the kinds and their fields.
+        content: a mapping or a dataclass; dataclasses become objects, and times ISO 8601.
+    """
+    fields = asdict(content) if is_dataclass(content) and not isinstance(content, type) else content
+    print_request({"schema": f"wals.output.{kind}", "schema_version": OUTPUT_VERSION, **fields})
+
+
+def print_request(request: Any) -> None:
+    """Print a request to a platform, or the content of a result, as JSON."""
+    click.echo(json.dumps(request, indent=2, default=_plain))
+
+
+def _plain(item: Any) -> Any:
+    if is_dataclass(item) and not isinstance(item, type):
+        return asdict(item)
+    if isinstance(item, datetime):
+        return item.isoformat()
+    raise TypeError(f"{type(item).__name__} is not JSON")
 
 
 def echo(line: object, *, err: bool = False) -> None:

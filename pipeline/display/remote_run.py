@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
+from components.limits import deadline, unhurried
 from pipeline.display.output import PlainTable, plain, print_line
 from pipeline.platforms.backend import FINAL_STATES, Run, Runs, Step
-from pipeline.platforms.network import AccessError, deadline, unhurried
+from pipeline.platforms.network import AccessError
 from trainer.errors import InputError, WalsError
 
 _FIRST_POLL_SECONDS = 1.0

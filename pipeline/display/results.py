@@ -50,13 +50,23 @@ def decision_lines(evaluation: Evaluation) -> RenderableType:
     return Group(*lines)
 
 
-def recommendations_table(known: Recommender, training: InteractionMatrix, shown: int) -> PlainTable:
+def recommendations_table(
+    known: Recommender, training: InteractionMatrix, top_k: int, most: int
+) -> PlainTable:
     """Return what three users rated best in training, and what is recommended to them.
 
     The users are spread evenly over the vocabulary, so the same data always show the same users.
+
+    Args:
+        known: the model and what is known of its items.
+        training: what it was trained on.
+        top_k: number of recommendations of a user.
+        most: largest number of them to show; the heading says if there are more.
     """
+    shown = min(top_k, most)
     table = PlainTable(title="Recommendations", title_justify="left", show_lines=True)
-    for column in ("user", "liked most", "recommended"):
+    heading = "recommended" if shown == top_k else f"recommended, {shown} of {top_k}"
+    for column in ("user", "liked most", heading):
         table.add_column(column)
     model = known.model
     users = len(model.users)

@@ -78,11 +78,22 @@ def _images(spec: Path) -> list[str]:
     return sorted({executor["container"]["image"] for executor in executors.values()})
 
 
-def _check_engine(images: Sequence[str]) -> None:
+def image_ids(spec: Path) -> str:
+    """Return what identifies the contents of a compiled pipeline's images, all of which are on this machine.
+
+    Raises:
+        InputError: no container engine answers, or an image is missing.
+    """
+    return " ".join(_check_engine(_images(spec)))
+
+
+def _check_engine(images: Sequence[str]) -> list[str]:
+    """Return the ids of images."""
+    ids = []
     try:
         with contextlib.closing(docker.from_env()) as client:
             for image in images:
-                client.images.get(image)
+                ids.append(str(client.images.get(image).id))
     except docker.errors.ImageNotFound as error:
         raise InputError(
             "image", image, "is not on this machine", "build the images with `make images`"
@@ -94,3 +105,4 @@ def _check_engine(images: Sequence[str]) -> None:
             f"cannot reach a container engine ({error})",
             "start Docker, or omit --runner docker",
         ) from error
+    return ids

@@ -4,34 +4,122 @@ Each workaround names the version that it was last needed with. When kfp is upgr
 run its tests (``make test``, ``make test-docker``); if they pass, it can go.
 """
 
-import builtins
 import codecs
+import concurrent.futures
 import contextlib
-import logging
 import os
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, TypeVar
 
-from kfp.local import SubprocessRunner
+from kfp.local import SubprocessRunner, logging_utils, subprocess_task_handler
+from kfp.local.orchestrator import enhanced_dag_orchestrator
+from kfp.local.status import Status
+
+from components.runtime import LOG_MARK
+from pipeline.local.step_logs import INDENT
+
+_Step = TypeVar("_Step")
+
+
+class _RunningSteps:
+    """The processes or containers of the steps that are running; can be used from several threads."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._lock = threading.Lock()
+        self._kills: dict[object, Callable[[], object]] = {}
+
+    @contextlib.contextmanager
+    def started(self, start: Callable[[], _Step], kill: Callable[[_Step], object]) -> Iterator[_Step]:
+        """Start a step for the block, and yield it; `stop` ends it."""
+        with self._lock:
+            step = start()
+            if self.stopped:
+                kill(step)
+            else:
+                self._kills[step] = partial(kill, step)
+        try:
+            yield step
+        finally:
+            with self._lock:
+                killed = self._kills.pop(step, None) is None
+            if killed:
+                print(f"{INDENT}{LOG_MARK} stopped, because another step failed")
+
+    def stop(self) -> None:
+        """End all steps, and from now on each that starts, until ``stopped`` is set to False."""
+        with self._lock:
+            self.stopped = True
+            while self._kills:
+                _, kill = self._kills.popitem()
+                kill()
+
+
+_running = _RunningSteps()
+
+
+class _FailFastPool(concurrent.futures.ThreadPoolExecutor):
+    """Runs the tasks of a loop; when one fails, stops those that run and skips those that wait."""
+
+    def submit(self, task: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Any:
+        return super().submit(self._run, partial(task, *arguments, **keywords))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        # An exit handler still runs.
+        _running.stopped = False
+
+    @staticmethod
+    def _run(task: Callable[[], tuple[dict[str, Any], Status]]) -> tuple[dict[str, Any], Status]:
+        outputs: dict[str, Any] = {}
+        status = Status.FAILURE
+        try:
+            if not _running.stopped:
+                outputs, status = task()
+        finally:
+            if status == Status.FAILURE:
+                _running.stop()
+        return outputs, status
 
 
 @contextlib.contextmanager
-def process_state_restored() -> Iterator[None]:
-    """Restore ``print`` and the root logger at the end of the block. Needed with kfp 2.17.0.
+def loops_fail_fast() -> Iterator[None]:
+    """Stop the other tasks of a parallel loop as soon as one fails. Needed with kfp 2.17.0.
 
-    Every task replaces both and then restores what it found, which with parallel tasks may be what another
-    task had put there.
+    kfp.local waits for those that run, and even starts those that wait.
     """
-    original, root = builtins.print, logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    kfp_module = enhanced_dag_orchestrator.concurrent
+    enhanced_dag_orchestrator.concurrent = SimpleNamespace(
+        futures=SimpleNamespace(
+            ThreadPoolExecutor=_FailFastPool, as_completed=concurrent.futures.as_completed
+        )
+    )
     try:
         yield
     finally:
-        builtins.print = original
-        root.handlers[:] = handlers
-        root.setLevel(level)
+        enhanced_dag_orchestrator.concurrent = kfp_module
+
+
+@contextlib.contextmanager
+def one_log() -> Iterator[None]:
+    """Log the whole run with one set of handlers, and leave ``print`` alone. Needed with kfp 2.17.0.
+
+    Every task replaces both and then restores what it found, which with parallel tasks may be what another
+    task had put there: lines of the task that ends last are lost, and the process stays changed.
+    """
+    kfp_logging, kfp_print = logging_utils.local_logger_context, logging_utils.indented_print
+    with kfp_logging():
+        logging_utils.local_logger_context = logging_utils.indented_print = contextlib.nullcontext
+        try:
+            yield
+        finally:
+            logging_utils.local_logger_context, logging_utils.indented_print = kfp_logging, kfp_print
 
 
 @contextlib.contextmanager
@@ -40,8 +128,12 @@ def subprocess_runner() -> Iterator[SubprocessRunner]:
 
     kfp.local replaces the text ``python3`` with ``sys.executable`` in the whole command line, and so also in
     the paths of a user's data. Replacing it with itself leaves them as they are.
+
+    Replaces kfp's function that runs a step's process, which gives no access to it.
     """
     executable, path = sys.executable, os.environ.get("PATH", "")
+    kfp_function = subprocess_task_handler.run_local_subprocess
+    subprocess_task_handler.run_local_subprocess = _run_process
     sys.executable = "python3"
     os.environ["PATH"] = f"{Path(executable).parent}{os.pathsep}{path}"
     try:
@@ -49,6 +141,36 @@ def subprocess_runner() -> Iterator[SubprocessRunner]:
     finally:
         sys.executable = executable
         os.environ["PATH"] = path
+        subprocess_task_handler.run_local_subprocess = kfp_function
+
+
+def _run_process(full_command: Sequence[str], env_vars: Mapping[str, str] | None = None) -> int:
+    """Run a step's command to its end, print what it prints and return its exit code."""
+    shell, option, script, *others = full_command
+    # The shell is replaced by the step, which therefore gets the signal that ends it.
+    script = script.replace("_KFP_RUNTIME=true python3", "_KFP_RUNTIME=true exec python3")
+    start = partial(
+        subprocess.Popen,
+        [shell, option, script, *others],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        bufsize=1,
+        env={**os.environ, **(env_vars or {})},
+    )
+    with _running.started(start, subprocess.Popen.terminate) as process, process:
+        _print_indented(process.stdout or ())
+        return process.wait()
+
+
+def _print_indented(pieces: Iterable[str]) -> None:
+    """Print the lines that a step prints, which come in pieces that may end anywhere."""
+    rest = ""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split("\n")
+        for line in lines:
+            print(f"{INDENT}{line}")
+    print(f"{INDENT}{rest}" if rest else "")
 
 
 def run_docker_container(
@@ -65,11 +187,10 @@ def run_docker_container(
         image, entrypoint=command[:1], command=command[1:], volumes=volumes, **arguments
     )
     try:
-        container.start()
-        # A chunk of the log may end in the middle of a character.
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        for chunk in container.logs(stream=True, follow=True):
-            print(decoder.decode(chunk), end="")
-        return int(container.wait()["StatusCode"])
+        with _running.started(lambda: container.start() or container, lambda one: one.stop(timeout=0)):
+            # A chunk of the log may end in the middle of a character.
+            decoder = codecs.getincrementaldecoder("utf-8")("replace")
+            _print_indented(map(decoder.decode, container.logs(stream=True, follow=True)))
+            return int(container.wait()["StatusCode"])
     finally:
         container.remove(force=True)

@@ -8,6 +8,15 @@ from typing import Any
 
 # Written by a step's executor at its end, with the values of the outputs and their metadata.
 _EXECUTOR_OUTPUT = "executor_output.json"
+FINISHED = ".finished"
+"""Folder, in that of a run, of what `pipeline.local.finished` keeps."""
+
+PAGES: Mapping[tuple[str, str], str] = {
+    ("prepare", "profile_report"): "profile.html",
+    ("evaluate", "report"): "report.html",
+    ("choose", "study"): "study.html",
+}
+"""Files of a run's folder by the step and output that is HTML."""
 
 
 @dataclass(frozen=True)

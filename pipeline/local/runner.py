@@ -9,7 +9,7 @@ import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,8 +18,10 @@ from kfp import components, local
 from kfp.local import DockerRunner, SubprocessRunner
 
 from components.runtime import ERROR_LINE, LOG_MARK
-from pipeline.local.kfp_workarounds import process_state_restored, subprocess_runner
+from pipeline.local.finished import FinishedSteps, code_here, kept
+from pipeline.local.kfp_workarounds import loops_fail_fast, one_log, subprocess_runner
 from pipeline.local.outputs import StepOutputs, has_ended, read_outputs
+from pipeline.local.step_logs import StepLogs, write_line
 from trainer.errors import WalsError
 from trainer.files import make_writable
 
@@ -36,7 +38,8 @@ class StepEvent:
 
     Attributes:
         step: the step's name.
-        kind: ``started``, ``logged``, ``succeeded`` or ``failed``.
+        kind: ``started``, ``logged``, ``succeeded`` or ``failed``, or ``reused`` for a step that had
+            succeeded before.
         line: the line of a ``logged`` event.
     """
 
@@ -47,10 +50,12 @@ class StepEvent:
 
 @dataclass
 class _Printer:
-    """The unfinished line that one thread has printed, and the step it belongs to."""
+    """What one thread has printed: the unfinished line, the last lines, and the step with its log."""
 
     rest: str = ""
     step: str = ""
+    log: Path | None = None
+    last_lines: deque[str] = field(default_factory=partial(deque, maxlen=_LOG_LINES_SHOWN))
 
 
 class _Transcript(io.TextIOBase):
@@ -61,11 +66,11 @@ class _Transcript(io.TextIOBase):
 
     def __init__(self, log: TextIO, on_event: Callable[[StepEvent], None]) -> None:
         self.error: WalsError | None = None
-        self.failed = ""
+        self._end_of_failed: list[str] = []
         self.succeeded: list[str] = []
         self._log = log
         self._on_event = on_event
-        self._last_lines: defaultdict[str, deque[str]] = defaultdict(partial(deque, maxlen=_LOG_LINES_SHOWN))
+        self._logs = StepLogs(Path(log.name).parent)
         # Each parallel task prints from its own thread, a piece of a line at a time.
         self._printers: defaultdict[int, _Printer] = defaultdict(_Printer)
 
@@ -78,22 +83,28 @@ class _Transcript(io.TextIOBase):
 
     def unexplained(self, error: Exception, log: Path) -> WalsError:
         """Return the error for a step that failed without printing one: a bug, or a killed process."""
-        sys.stderr.writelines(f"{line}\n" for line in self._last_lines[self.failed])
+        lines = self._end_of_failed or self._printers[threading.get_ident()].last_lines
+        sys.stderr.writelines(f"{line}\n" for line in lines)
         return WalsError(f"{_COLOUR.sub('', str(error))} The end of its log is above; the whole log is {log}")
 
     def _read(self, printer: _Printer, line: str) -> None:
         self._log.write(line + "\n")
         self._log.flush()
-        self._last_lines[printer.step].append(line)
+        printer.last_lines.append(line)
+        if printer.log:
+            write_line(printer.log, line)
         if started := _STARTED.search(line):
             printer.step = started["step"]
+            printer.log = self._logs.begin(printer.step)
+            printer.last_lines.clear()
             self._on_event(StepEvent(printer.step, "started"))
         elif finished := _FINISHED.search(line):
+            printer.log = None
             succeeded = finished["status"] == "SUCCESS"
             if succeeded:
                 self.succeeded.append(finished["step"])
             else:
-                self.failed = self.failed or finished["step"]
+                self._end_of_failed = self._end_of_failed or [*printer.last_lines]
             self._on_event(StepEvent(finished["step"], "succeeded" if succeeded else "failed"))
         elif failed := ERROR_LINE.search(line):
             # Later steps, such as that of an exit handler, run after the first error.
@@ -110,8 +121,13 @@ def run_compiled(
     folder: Path,
     on_event: Callable[[StepEvent], None],
     runner: Callable[[], AbstractContextManager[SubprocessRunner | DockerRunner]] = subprocess_runner,
+    code: Callable[[], str] = code_here,
 ) -> dict[str, StepOutputs]:
     """Run a compiled pipeline step by step and return what the steps wrote.
+
+    Steps that an earlier attempt in the same folder has finished, with the same inputs and code, are not run
+    again; see `pipeline.local.finished`. When a step of a parallel loop fails, the
+    others of the loop are stopped.
 
     Args:
         spec: a compiled pipeline.
@@ -119,9 +135,10 @@ def run_compiled(
         folder: folder for artifacts and ``run.log``; created if missing.
         on_event: function that is called when steps start, log and end.
         runner: context manager that yields the runner of the steps; by default, each runs in its own process.
+        code: function that returns the version of the code that they run.
 
     Returns:
-        The outputs of the steps that ran, by step; steps in loops are left out.
+        The outputs of the steps that ran or had succeeded before, by step; steps in loops are left out.
 
     Raises:
         InputError: the folder cannot be written.
@@ -130,13 +147,26 @@ def run_compiled(
     make_writable(folder)
     steps = folder / "steps"
     earlier = set(steps.glob("*"))
-    with (folder / "run.log").open("w", encoding="utf-8") as log:
+    reused: dict[str, Path] = {}
+
+    def reuse(step: str, attempt: str) -> None:
+        reused[step] = steps / attempt
+        on_event(StepEvent(step, "reused"))
+
+    def attempt() -> str:
+        (own,) = set(steps.glob("*")) - earlier
+        return own.name
+
+    finished = FinishedSteps(folder, code(), attempt, reuse)
+    with (folder / "run.log").open("a", encoding="utf-8") as log:
         transcript = _Transcript(log, on_event)
         try:
             with (
                 contextlib.redirect_stdout(transcript),
-                process_state_restored(),
+                one_log(),
+                loops_fail_fast(),
                 runner() as kfp_runner,
+                kept(finished),
                 warnings.catch_warnings(),
             ):
                 # Silence kfp's warnings that subprocesses ignore limits and images.
@@ -146,8 +176,8 @@ def run_compiled(
                 pipeline(**arguments)
         except RuntimeError as error:
             raise transcript.error or transcript.unexplained(error, folder / "run.log") from error
-    (ran,) = set(steps.glob("*")) - earlier
     for step in transcript.succeeded:
-        if not has_ended(ran, step):
-            raise WalsError(f"{step} reported success without its end; see {folder / 'run.log'}")
-    return read_outputs(ran)
+        if not has_ended(steps / attempt(), step):
+            raise WalsError(f"{step} reported success but did not finish; see {folder / 'run.log'}")
+    outputs = read_outputs(steps / attempt()) if transcript.succeeded else {}
+    return outputs | {step: read_outputs(ran)[step] for step, ran in reused.items() if (ran / step).is_dir()}

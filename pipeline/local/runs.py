@@ -5,8 +5,10 @@
 """
 
 import contextlib
+import json
 import logging
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
 
-from pipeline.local.outputs import StepOutputs, read_outputs
-from pipeline.platforms.backend import Run, Step, no_report
-from trainer.errors import InputError, translated
+from pipeline.local import step_logs
+from pipeline.local.outputs import FINISHED, PAGES, StepOutputs, read_outputs
+from pipeline.platforms.backend import LogLine, Run, Step, no_report
+from trainer.errors import CombinedInputError, InputError, translated
 from trainer.files import held, is_held, make_writable, write_json
 
 if TYPE_CHECKING:
@@ -32,6 +35,9 @@ RUNS = Path("runs")
 LATEST = "latest"
 _COMPARED = 50
 RECORD = "run.json"
+STEPS = "steps"
+EARLIER = ".earlier"
+"""Folder, in that of a run, of the run that it replaces."""
 
 _SCHEMA = "wals.run"
 _VERSION = 1
@@ -60,21 +66,41 @@ class _RunRecord(pydantic.BaseModel):
 
 @contextlib.contextmanager
 def recorded(
-    folder: Path, pipeline: str, parameters: Mapping[str, Any]
+    folder: Path,
+    pipeline: str,
+    parameters: Mapping[str, Any],
+    *,
+    resume: bool = False,
+    replace: bool = False,
 ) -> "Iterator[Callable[[StepEvent], None]]":
     """Keep the record of a run while it runs in the block; yield the function that takes its events.
+
+    A run that replaces an earlier one keeps that in `EARLIER` until it has succeeded.
 
     Args:
         folder: folder of the run; created if missing.
         pipeline: name of the pipeline.
         parameters: values of its parameters that are given.
+        resume: whether to finish the run that is there.
+        replace: whether to replace the run that is there.
 
     Raises:
-        InputError: the folder cannot be written, or another run is writing it.
+        InputError: the folder cannot be written, another run is writing it, there is a run in it but neither
+            ``resume`` nor ``replace`` is set, or what is there cannot be resumed with these parameters.
     """
     make_writable(folder)
     with held(folder):
-        recorder = _Recorder(folder, pipeline, parameters)
+        before = _to_resume(folder, pipeline, parameters) if resume else None
+        if not resume and _has_run(folder):
+            if not replace:
+                raise InputError(
+                    "output folder",
+                    str(folder),
+                    "has an earlier run",
+                    "give another, --resume to finish that run, or --force to replace it",
+                )
+            _set_aside(folder)
+        recorder = _Recorder(folder, pipeline, parameters, before)
         try:
             yield recorder.note
         except KeyboardInterrupt:
@@ -82,23 +108,75 @@ def recorded(
             raise
         except BaseException as error:
             recorder.end("failed", str(error) or type(error).__name__)
+            if (folder / EARLIER).exists():
+                logger.warning("the earlier run is kept in %s until this one succeeds", folder / EARLIER)
             raise
         recorder.end("succeeded")
+        shutil.rmtree(folder / EARLIER, ignore_errors=True)
+
+
+def _has_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in (RECORD, STEPS))
+
+
+def _to_resume(folder: Path, pipeline: str, parameters: Mapping[str, Any]) -> _RunRecord:
+    """Return the record of a run that can be resumed with some parameters."""
+
+    def refused(problem: str, remedy: str) -> InputError:
+        return InputError("output folder", str(folder), problem, remedy)
+
+    if not (folder / RECORD).is_file():
+        raise refused("has no run to resume", "give the folder of one, or omit --resume")
+    record = _read_record(folder)
+    if record.pipeline != pipeline:
+        raise refused(f"has a run of {record.pipeline}, not of {pipeline}", "give another folder")
+    if record.state == "succeeded":
+        raise refused("has a run that has succeeded", "omit --resume, and give another folder")
+    # As they are read from JSON.
+    given = json.loads(json.dumps(dict(parameters)))
+    if other := [
+        InputError(name, given.get(name), f"was {record.parameters.get(name)!r} in the run", "give the same")
+        for name in sorted({*given, *record.parameters})
+        if given.get(name) != record.parameters.get(name)
+    ]:
+        raise CombinedInputError.of(other)
+    return record
+
+
+def _set_aside(folder: Path) -> None:
+    """Move the run in a folder to `EARLIER`; if that already has one, this one came to nothing, and goes."""
+    earlier = folder / EARLIER
+    names = (RECORD, STEPS, "run.log", step_logs.FOLDER, FINISHED, *PAGES.values())
+    links = (path for path in folder.iterdir() if path.is_symlink() and STEPS in path.readlink().parts)
+    paths = [*(folder / name for name in names), *links, *folder.glob("wals-*.yaml")]
+    remains = earlier.exists()
+    earlier.mkdir(exist_ok=True)
+    for path in (path for path in paths if path.is_symlink() or path.exists()):
+        if not remains:
+            path.rename(earlier / path.name)
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 class _Recorder:
     """Writes the record of a run; its methods may be called from several threads."""
 
-    def __init__(self, folder: Path, pipeline: str, parameters: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, pipeline: str, parameters: Mapping[str, Any], before: _RunRecord | None
+    ) -> None:
         self._path = folder / RECORD
         self._lock = threading.Lock()
         self._steps: list[dict[str, Any]] = []
+        done = before.steps if before else ()
+        self._before = [step.model_dump(mode="json") for step in done if step.state == "succeeded"]
         self._content: dict[str, Any] = {
             "schema": _SCHEMA,
             "schema_version": _VERSION,
             "pipeline": pipeline,
             "state": "running",
-            "created": _now(),
+            "created": before.created.isoformat() if before else _now(),
             "parameters": dict(parameters),
         }
         self._write()
@@ -106,7 +184,11 @@ class _Recorder:
     def note(self, event: "StepEvent") -> None:
         """Record that a step has started or ended."""
         with self._lock:
-            if event.kind == "started":
+            if event.kind == "reused":
+                # The runs of a step in a loop have one name.
+                at = next(n for n, step in enumerate(self._before) if step["name"] == event.step)
+                self._steps.append(self._before.pop(at))
+            elif event.kind == "started":
                 self._steps.append({"name": event.step, "state": "running", "started": _now()})
             elif event.kind != "logged":
                 # The runs of a step in a loop have one name, and any of them may have ended.
@@ -181,6 +263,10 @@ class LocalRuns:
             raise no_report(run_id)
         return evaluated.path("report").read_bytes()
 
+    def logs(self, run_id: str, step: str) -> Iterator[LogLine]:
+        """Yield the output of a run's steps, or of one step if ``step`` is not empty."""
+        return step_logs.read_lines(self.place(run_id), run_id, step)
+
     def place(self, run_id: str) -> Path:
         """Return the folder of a run; ``latest`` is the one that it links to.
 
@@ -197,13 +283,7 @@ class LocalRuns:
 
 def _run(run_id: str, folder: Path) -> Run:
     """Return what the record of a run says."""
-    path = folder / RECORD
-
-    def unreadable(_: Exception) -> InputError:
-        return InputError("run", str(path), "is not a readable record of a run", "delete the run's folder")
-
-    with translated(((OSError, ValueError, RecursionError), unreadable)):
-        record = _RunRecord.model_validate_json(path.read_bytes())
+    record = _read_record(folder)
     state, error = record.state, record.error
     if state == "running" and not is_held(folder):
         state, error = "failed", "its process was killed"
@@ -224,6 +304,17 @@ def _run(run_id: str, folder: Path) -> Run:
     )
 
 
+def _read_record(folder: Path) -> _RunRecord:
+    """Return the record of a run."""
+    path = folder / RECORD
+
+    def unreadable(_: Exception) -> InputError:
+        return InputError("run", str(path), "is not a readable record of a run", "delete the run's folder")
+
+    with translated(((OSError, ValueError, RecursionError), unreadable)):
+        return _RunRecord.model_validate_json(path.read_bytes())
+
+
 def _with_metrics(run: Run, folder: Path) -> Run:
     """Return a run with the metrics of its evaluation, if there was one, and the checksum of its holdout."""
     evaluated = _evaluated(folder)
@@ -233,13 +324,20 @@ def _with_metrics(run: Run, folder: Path) -> Run:
     from components.artifacts.evaluation import SCHEMA, Evaluation
     from trainer.files import read_manifest
 
-    holdout = read_manifest(evaluated.path("evaluation"), SCHEMA, Evaluation).holdout.checksum
-    return replace(run, metrics=evaluated.metadata.get("metrics", {}), holdout=holdout)
+    evaluation = read_manifest(evaluated.path("evaluation"), SCHEMA, Evaluation)
+    names = evaluation.choice.parameters if evaluation.choice else ()
+    chosen = {name: value for name, value in evaluation.shown_parameters.items() if name in names}
+    return replace(
+        run,
+        parameters={**run.parameters, **chosen},
+        metrics=evaluated.metadata.get("metrics", {}),
+        holdout=evaluation.holdout.checksum,
+    )
 
 
 def _evaluated(folder: Path) -> StepOutputs | None:
     """Return the outputs of a run's evaluation; None if there are none."""
-    ran = sorted((folder / "steps").glob("*"), key=lambda path: path.stat().st_mtime)
+    ran = sorted((folder / STEPS).glob("*"), key=lambda path: path.stat().st_mtime)
     return read_outputs(ran[-1]).get("evaluate") if ran else None
 
 

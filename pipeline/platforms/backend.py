@@ -194,6 +194,9 @@ class Runs(Protocol):
     def report(self, run_id: str) -> bytes:
         """Return the HTML report of a run's evaluation."""
 
+    def logs(self, run_id: str, step: str) -> Iterator[LogLine]:
+        """Yield the output of a run's steps, or of one step if ``step`` is not empty."""
+
 
 class Backend(Runs, Protocol):
     """A platform that runs pipelines. Methods that send requests raise ``WalsError`` with one line."""
@@ -215,9 +218,6 @@ class Backend(Runs, Protocol):
 
     def cancel(self, run_id: str) -> None:
         """Request that a run stops."""
-
-    def logs(self, run_id: str, step: str) -> Iterator[LogLine]:
-        """Yield the output of a run's steps, or of one step if ``step`` is not empty."""
 
     def cron(self, plan: Plan) -> str:
         """Return a plan's cron in the platform's own format."""

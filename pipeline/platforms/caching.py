@@ -59,7 +59,7 @@ def _uncache(task: dict[str, Any]) -> None:
 def _determines_rows(parameters: Mapping[str, Any]) -> bool:
     """Return whether an extraction with these parameters reads the same rows whenever it runs.
 
-    What is known of the items is read as it is now, so that a new list of blocked items is followed.
+    What is known about the items is read as it is now, so that a new list of blocked items is followed.
     """
     if any(parameters.get(name) for name in ITEM_SOURCES):
         return False

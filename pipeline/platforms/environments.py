@@ -1,11 +1,12 @@
 """Environments: the platform, images, settings and parameters of runs, from files and flags."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
 from pydantic import Field
+from pydantic.fields import FieldInfo
 
 from components.extract.names import ITEM_SOURCES
 from pipeline.definition.mappings import read_mapping
@@ -24,6 +25,26 @@ from trainer.options import input_errors, invalid, no_credentials, unknown_field
 
 _GoogleAddress = Annotated[str, no_credentials("omit them; the application default credentials are used")]
 _StoreAddress = Annotated[str, no_credentials("omit them; the server has its own")]
+
+
+Use = Literal["submit", "upload", "schedule"]
+"""What some commands do on a platform, and others do not; all of them look at runs."""
+
+
+def used_to(*uses: Use) -> dict[str, Any]:
+    """Return the ``json_schema_extra`` of a setting that only matters to commands that do one of these."""
+    return {"uses": list(uses)}
+
+
+def matters_to(setting: FieldInfo, uses: Collection[Use]) -> bool:
+    """Return whether a setting of a platform matters to a command.
+
+    Args:
+        setting: the field that declares it.
+        uses: what the command does, besides looking at runs.
+    """
+    extra = setting.json_schema_extra
+    return not isinstance(extra, dict) or not {*uses}.isdisjoint(extra["uses"])  # type: ignore[arg-type]
 
 
 class _Section(pydantic.BaseModel):
@@ -46,40 +67,58 @@ class Vertex(_Section):
         description="Cloud Storage folder (gs://BUCKET/PATH) that runs write their artifacts under.",
     )
     service_account: ServiceAccount = Field(
-        default="", description="Service account that steps run as; the project's default if omitted."
+        default="",
+        description="Service account that steps run as; the project's default if omitted.",
+        json_schema_extra=used_to("submit"),
     )
     template_repository: _GoogleAddress = Field(
         default="",
         pattern=r"^(https?://\S+)?$",
         description="KFP repository of Artifact Registry, https://REGION-kfp.pkg.dev/PROJECT/REPOSITORY.",
+        json_schema_extra=used_to("upload"),
     )
     network: Network = Field(
-        default="", description="Network to peer runs with, projects/NUMBER/global/networks/NAME."
+        default="",
+        description="Network to peer runs with, projects/NUMBER/global/networks/NAME.",
+        json_schema_extra=used_to("submit"),
     )
     network_attachment: NetworkAttachment = Field(
         default="",
         description="Network attachment of runs' Private Service Connect interface, instead of a network.",
+        json_schema_extra=used_to("submit", "upload"),
     )
     encryption_key: EncryptionKey = Field(
-        default="", description="Customer-managed encryption key of runs; Google's if omitted."
+        default="",
+        description="Customer-managed encryption key of runs; Google's if omitted.",
+        json_schema_extra=used_to("submit"),
     )
     tensorboard: Tensorboard = Field(
-        default="", description="TensorBoard instance that shows the progress of custom jobs."
+        default="",
+        description="TensorBoard instance that shows the progress of custom jobs.",
+        json_schema_extra=used_to("submit", "upload"),
     )
     experiment: str = Field(
         default="",
         pattern=r"^([a-z0-9][a-z0-9-]{0,127})?$",
         description="Experiment to add submitted runs to; scheduled runs are not added.",
+        json_schema_extra=used_to("submit"),
     )
     failure_policy: Literal["slow", "fast"] = Field(
-        default="slow", description="Whether a run starts further steps after one has failed."
+        default="slow",
+        description="Whether a run starts further steps after one has failed.",
+        json_schema_extra=used_to("submit"),
     )
     preflight_validations: bool = Field(
-        default=False, description="Have Vertex AI validate the steps before the run starts."
+        default=False,
+        description="Have Vertex AI validate the steps before the run starts.",
+        json_schema_extra=used_to("submit"),
     )
     # Vertex AI takes 64 labels, and a schedule's runs have one of ours.
     labels: dict[LabelKey, LabelValue] = Field(
-        default={}, max_length=63, description="Label of runs; repeatable."
+        default={},
+        max_length=63,
+        description="Label of runs; repeatable.",
+        json_schema_extra=used_to("submit"),
     )
     endpoint: _GoogleAddress = Field(
         default="",
@@ -108,14 +147,18 @@ class Kubeflow(_Section):
     pipeline_root: _StoreAddress = Field(
         default="",
         description="Folder that runs write their artifacts under; the server's default if omitted.",
+        json_schema_extra=used_to("submit"),
     )
     service_account: str = Field(
-        default="", description="Service account that steps run as; the server's default if omitted."
+        default="",
+        description="Service account that steps run as; the server's default if omitted.",
+        json_schema_extra=used_to("submit"),
     )
     time_zone: str = Field(
         default="UTC",
         description="Time zone of the server's schedules: CRON_SCHEDULE_TIMEZONE of "
         "ml-pipeline-scheduledworkflow.",
+        json_schema_extra=used_to("schedule"),
     )
 
 
@@ -174,13 +217,18 @@ def read_environment(path: Path | None, platform_flags: Mapping[str, Any]) -> En
             f"give --target {' or '.join(PLATFORMS)}, or a --config that names it",
         )
     known = PLATFORMS[target].model_fields
+    problems = [
+        InputError(name, value, f"is not an option of {target}", "omit it")
+        for name, value in platform_flags.items()
+        if name not in known
+    ]
+    platform_flags = {name: value for name, value in platform_flags.items() if name in known}
     kept = {
         name: value for name, value in platform.items() if target == platform.get("target") or name in known
     }
     merged = {**kept, **platform_flags}
     if isinstance(kept.get("labels"), dict) and "labels" in platform_flags:
         merged["labels"] = {**kept["labels"], **platform_flags["labels"]}
-    problems: list[InputError] = []
     found = _validated(PLATFORMS[target], merged, "platform.", problems)
     rest = {**content, "platform": found or PLATFORMS[target].model_construct()}
     environment = _validated(Environment, rest, "", problems)

@@ -14,10 +14,12 @@ class Findings:
     Attributes:
         problems: errors in the user's input.
         unchecked: what could not be checked, and why.
+        columns: the columns of the source by role, in words; "" if they are not known.
     """
 
     problems: list[InputError] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
+    columns: str = ""
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:

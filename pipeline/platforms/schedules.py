@@ -4,8 +4,6 @@ import dataclasses
 import hashlib
 import json
 
-from kfp import dsl
-
 from pipeline.platforms.backend import Backend, Job, Plan, Schedule, pipeline_of, task_named
 from pipeline.platforms.caching import EXTRACT, extracting_again
 from trainer.errors import InputError
@@ -49,6 +47,8 @@ def scheduled_job(job: Job, window_days: int | None) -> Job:
                 "cannot be combined with --window-days, which computes it",
                 "omit one of them",
             )
+    from kfp import dsl  # slow to import
+
     time = {"constant": dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER}
     extract["inputs"]["parameters"]["window_end"] = {"runtimeValue": time}
     return dataclasses.replace(scheduled, parameters={**job.parameters, "window_days": window_days})

@@ -13,9 +13,11 @@ from pipeline.definition.settings import CustomJob, StepSettings, merged
 from tests.components import steps
 from trainer.config import TrainConfig
 from trainer.errors import InputError
+from trainer.files import MANIFEST
 from trainer.matrix import InteractionMatrix
 from trainer.options import Bounds
 from trainer.training import fit
+from trainer.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.attack
 
@@ -160,3 +162,51 @@ def test_quantities_have_bounds(name: str, unit: str, digits: int) -> None:
     with pytest.raises(InputError) as refused:
         merged("train", StepSettings(cpu="1", memory="1G"), {name: text})
     assert refused.value.field == f"train.{name}"
+
+
+@pytest.mark.parametrize("rating", [1e16, -1e30, 3e38])
+def test_a_rating_that_no_training_could_use_is_refused_by_preparation(rating: float, tmp_path: Path) -> None:
+    source = tmp_path / "ratings.csv"
+    rows = [(user, item, user % 5 + 1.0) for user in range(20) for item in range(9)]
+    lines = [f"{user},{item},{value}" for user, item, value in [*rows, (3, 4, rating), (3, 4, rating)]]
+    source.write_text("userId,movieId,rating\n" + "\n".join(lines), "utf-8")
+    steps.extract(source=str(source), output=tmp_path / "interactions")
+    names = ("training", "holdout", "vocabulary", "profile", "profile_report")
+    with pytest.raises(InputError, match="row_filter") as refused:
+        steps.prepare(interactions=tmp_path / "interactions", **{name: tmp_path / name for name in names})
+    assert refused.value.field == "rating"
+    assert refused.value.value == pytest.approx(rating, rel=1e-6)
+    assert not (tmp_path / "training" / MANIFEST).exists()
+
+
+@pytest.mark.parametrize("exponent", range(4, 38, 3))
+@pytest.mark.parametrize("solver", ["cg", "cholesky", "ialspp"])
+@pytest.mark.parametrize("settings", [{"feedback": "explicit"}, {"alpha": 1.0}, {"alpha": 0.0}], ids=str)
+def test_a_value_too_large_to_train_on_is_named(
+    settings: dict[str, object], solver: str, exponent: int
+) -> None:
+    random = np.random.default_rng(0)
+    values = ((random.random((30, 20)) < 0.3) * random.integers(1, 6, (30, 20))).astype(np.float32)
+    values[3, 7] = value = np.float32(10.0**exponent)
+    users = Vocabulary.of([f"u{number:02}" for number in range(30)])
+    config = TrainConfig(latent_factors=8, num_iters=3, solver=solver, **settings)
+    named = f"rating {float(value)}: of user 'u03' and item 7 is too large"
+    try:
+        model = fit(InteractionMatrix.from_scipy(sparse.csr_array(values)), config, users=users)
+    except InputError as error:
+        line = str(error)
+    else:
+        line = named
+        assert np.isfinite(model.user_factors).all()
+        assert np.isfinite(model.item_factors).all()
+    assert line.startswith(named)
+
+
+def test_values_that_do_not_count_are_not_blamed() -> None:
+    values = np.array([[1e30, 0, 2], [0, 3, 1]], np.float32)
+    config = TrainConfig(
+        latent_factors=8, num_iters=2, solver="cholesky", unobs_weight=0.0, regularization=0.0
+    )
+    with pytest.raises(InputError) as refused:
+        fit(InteractionMatrix.from_scipy(sparse.csr_array(values)), config)
+    assert refused.value.field == "regularization"

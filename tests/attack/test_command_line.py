@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from components.deliver.options import DeliverOptions
+from components.extract.options import ExtractOptions
+from components.prepare.options import PrepareOptions
 from pipeline.cli import run_command, wals
+from trainer import task
+from trainer.errors import InputError
+from trainer.options import Options
 
 pytestmark = pytest.mark.attack
 
@@ -23,10 +29,17 @@ NAMES = [
     "[/foo]",
     "%s{}",
     "\udcff",
+    "a\ud800b",
+    "a\0b",
 ]
 COMMANDS = [
     ["runs", "NAME"],
     ["report", "NAME"],
+    ["run", "--source", "NAME"],
+    ["run", "--source", "x.csv", "--output-dir", "NAME"],
+    ["compile", "--output-dir", "NAME/x"],
+    ["models", "list", "--registry", "NAME/x"],
+    ["models", "list", "--registry", "s3://bucket/NAME"],
     ["compare", "NAME", "NAME"],
     ["recommend", "--model", "NAME", "--user", "1"],
     ["similar", "--model", "NAME", "--item", "1"],
@@ -43,6 +56,10 @@ CONFIGURATION = [
     "platform: {target: kubeflow, host: 'http://x:99999'}",
     'platform: {target: kubeflow, host: "http://a\\0b"}',
     f"{ENVIRONMENT}parameters: {{1: 2}}",
+    f'{ENVIRONMENT}parameters: {{source: "a\\0b"}}',
+    f'{ENVIRONMENT}parameters: {{source: "a\\ud800b"}}',
+    f'{ENVIRONMENT}parameters: {{"sou\\0rce": a}}',
+    f'{ENVIRONMENT}parameters: {{row_filter: "a\\udfff"}}',
     f"{ENVIRONMENT}parameters: {{seed: {'9' * 5000}}}",
     f"{ENVIRONMENT}parameters: {{seed: 0x{'f' * 5000}}}",
     f"{ENVIRONMENT}parameters: {{alpha: 1e400}}",
@@ -101,3 +118,23 @@ def test_settings(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     settings.write_text(f"train: {text}\n", "utf-8")
     host = ("--target", "kubeflow", "--host", "http://127.0.0.1:9", "--image-prefix", "x/y")
     assert "train" in attack(capsys, "check", "--offline", *host, "--settings", settings) or text == "null"
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800b", "\udcff"], ids=ascii)
+@pytest.mark.parametrize(
+    "model", [ExtractOptions, PrepareOptions, DeliverOptions], ids=lambda model: model.__name__
+)
+def test_texts_that_nothing_can_store_are_refused_by_every_step(model: type[Options], text: str) -> None:
+    texts = [name for name, field in model.model_fields.items() if field.annotation is str]
+    required = {"source": "x.csv"} if "source" in model.model_fields else {}
+    for name in texts:
+        with pytest.raises(InputError) as refused:
+            model(**{**required, name: text})
+        assert name in str(refused.value)
+        str(refused.value).encode()
+
+
+@pytest.mark.parametrize("argument", ["a\0b", "\udcff"], ids=ascii)
+def test_a_job_refuses_them_in_one_line(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert task.main(["--data-type", "ratings", "--job-dir", "job", "--train-file", argument]) == 2
+    assert capsys.readouterr().err.startswith("trainer.task: error: argument ")

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 from google.auth.credentials import AnonymousCredentials
 
-from pipeline.platforms import answers as whole_answers
-from pipeline.platforms import network
+from components import answers as whole_answers
+from components import limits
 from pipeline.platforms.environments import Vertex
 from pipeline.platforms.vertex import quotas
 from pipeline.platforms.vertex.logs import job_lines
@@ -20,10 +20,10 @@ pytestmark = pytest.mark.attack
 PLATFORM = Vertex(
     target="vertex", project="my-project", region="europe-west1", pipeline_root="gs://bucket/root"
 )
-NOT_AS_DOCUMENTED = "sends an answer that is not as it is documented"
+NOT_AS_DOCUMENTED = "returned an unexpected response"
 ENTRY = {"resource": {"labels": {"job_id": "7"}}, "textPayload": "epoch 1"}
 HOSTILE = [
-    (receivers.is_endless, "sends more than 1,048,576 bytes"),
+    (receivers.is_endless, "returned more than 1,048,576 bytes"),
     (receivers.is_slow, "did not answer in 1 s"),
     (receivers.drips, "did not answer in 1 s"),
     (receivers.hangs, "did not answer in 1 s"),
@@ -38,7 +38,7 @@ HOSTILE = [
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "REQUEST_SECONDS", 1.0)
+    monkeypatch.setattr(limits, "REQUEST_SECONDS", 1.0)
     monkeypatch.setattr(whole_answers, "LARGEST_ANSWER", 1 << 20)
 
 
@@ -76,7 +76,7 @@ def page(**content: object) -> Answer:
                 [{**ENTRY, "textPayload": 3}],
             )
         ),
-        (page(entries=[ENTRY], nextPageToken="again"), "lists the same page again"),
+        (page(entries=[ENTRY], nextPageToken="again"), "returned the same page twice"),
     ],
 )
 def test_logs_that_are_none_are_refused_in_one_line(

@@ -16,13 +16,13 @@ from components.prepare.step import prepare
 from components.train.options import RefitOptions
 from components.train.refit import refit
 from components.train.step import train
-from trainer.config import TrainConfig
+from trainer.config import TrainOptions
 from trainer.errors import InputError
 from trainer.files import MANIFEST
 
 pytestmark = pytest.mark.attack
 
-CONFIG = TrainConfig(latent_factors=2, num_iters=2)
+OPTIONS = TrainOptions(latent_factors="2", num_iters=2)
 INPUTS = ("model", "training", "holdout", "vocabulary", "catalogue", "profile")
 
 
@@ -35,7 +35,7 @@ def make_run(folder: Path, ratings: Path, seed: int) -> dict[str, Path]:
         name: named[name] for name in ("interactions", "training", "holdout", "vocabulary", "profile")
     }
     prepare(PrepareOptions(seed=seed), **prepared, profile_report=folder / "profile.html")
-    train(CONFIG, matrix=named["training"], vocabulary=named["vocabulary"], model=named["model"])
+    train(OPTIONS, matrix=named["training"], vocabulary=named["vocabulary"], model=named["model"])
     return {name: named[name] for name in INPUTS}
 
 
@@ -52,7 +52,7 @@ def fit_again(artifacts: dict[str, Path], scratch: Path) -> None:
 
 def fit_first(artifacts: dict[str, Path], scratch: Path) -> None:
     train(
-        CONFIG,
+        OPTIONS,
         matrix=artifacts["training"],
         vocabulary=artifacts["vocabulary"],
         model=scratch / "trained",
@@ -98,7 +98,7 @@ def test_targets_of_another_run_in_the_folder_of_a_holdout_are_refused(
     shutil.copytree(runs[0]["holdout"], holdout)
     shutil.rmtree(holdout / TARGETS)
     shutil.copytree(runs[1]["holdout"] / TARGETS, holdout / TARGETS)
-    with pytest.raises(InputError, match="is not from the run of its folder"):
+    with pytest.raises(InputError, match="is from another run than its folder"):
         step({**runs[0], "holdout": holdout}, tmp_path)
 
 

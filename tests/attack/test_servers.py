@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.platforms import answers as whole_answers
+from components import answers as whole_answers
 from pipeline.platforms.environments import Kubeflow
 from pipeline.platforms.kubeflow import client
 from pipeline.platforms.kubeflow.backend import KubeflowBackend
@@ -44,7 +44,7 @@ def use(call: Callable[[KubeflowBackend], object], url: str) -> str:
         (receivers.drips, "did not answer in 1 s"),
         (receivers.is_slow, "did not answer in 1 s"),
         (receivers.hangs, "did not answer in 1 s"),
-        (receivers.is_endless, "sends more than 1,048,576 bytes"),
+        (receivers.is_endless, "returned more than 1,048,576 bytes"),
         (receivers.breaks_off, "cannot be reached"),
         (receivers.talks_nonsense, "cannot be reached"),
         (answers("200 OK", body=b"[" * 100_000), "does not come from Kubeflow Pipelines"),

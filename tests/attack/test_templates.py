@@ -3,8 +3,8 @@
 import pytest
 from google.auth.credentials import AnonymousCredentials
 
-from pipeline.platforms import answers as whole_answers
-from pipeline.platforms import network
+from components import answers as whole_answers
+from components import limits
 from pipeline.platforms.google import templates
 from tests.components.notify import receiver as receivers
 from tests.components.notify.receiver import Answer, answers, receiver
@@ -35,7 +35,7 @@ def body(text: str | bytes) -> Answer:
         (body("root: 2026-99-99"), NO_PIPELINE),
         (body("root: 1\n---\nroot: 2\n"), NO_PIPELINE),
         (body(""), NO_PIPELINE),
-        (receivers.is_endless, "sends more than 1,048,576 bytes"),
+        (receivers.is_endless, "returned more than 1,048,576 bytes"),
         (receivers.is_slow, "did not answer in 1 s"),
         (receivers.drips, "did not answer in 1 s"),
         (receivers.hangs, "did not answer in 1 s"),
@@ -46,7 +46,7 @@ def body(text: str | bytes) -> Answer:
 def test_a_template_that_is_none_is_refused_in_one_line(
     answer: Answer, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(network, "REQUEST_SECONDS", 1.0)
+    monkeypatch.setattr(limits, "REQUEST_SECONDS", 1.0)
     monkeypatch.setattr(whole_answers, "LARGEST_ANSWER", 1 << 20)
     with receiver([answer]) as store:
         location = f"{store.url}/wals-train/sha256:{'0' * 64}"

@@ -16,9 +16,9 @@ from components.train.options import RefitOptions
 from components.train.refit import refit
 from components.train.step import train
 from tests.conftest import MountedBucket
-from trainer.config import TrainConfig
+from trainer.config import TrainOptions
 
-CONFIG = TrainConfig(latent_factors=4, num_iters=2, solver="cg")
+OPTIONS = TrainOptions(latent_factors="4", num_iters=2, solver="cg")
 
 
 def test_each_step_writes_and_reads_a_file_once(mounted_bucket: MountedBucket, ratings_csv: Path) -> None:
@@ -40,7 +40,7 @@ def test_each_step_writes_and_reads_a_file_once(mounted_bucket: MountedBucket, r
     steps: list[tuple[Any, Any, dict[str, Path], set[str]]] = [
         (extract, source, {name: folder[name] for name in ("interactions", "catalogue")}, set()),
         (prepare, PrepareOptions(), {**prepared, "profile_report": report}, {"interactions"}),
-        (train, CONFIG, trained, {"training", "vocabulary"}),
+        (train, OPTIONS, trained, {"training", "vocabulary"}),
         (
             evaluate,
             EvaluateOptions(),

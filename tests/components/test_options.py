@@ -18,14 +18,14 @@ from components.probe.options import ProbeOptions
 from components.publish.options import PublishOptions
 from components.train.options import RefitOptions
 from components.tune.options import ChooseOptions, SuggestOptions, TrialOptions
-from trainer.config import TrainConfig
+from trainer.config import TrainOptions
 from trainer.errors import CombinedInputError
 from trainer.options import Bounds, Options, value_type
 
 MODELS: dict[str, type[Options]] = {
     "extract": ExtractOptions,
     "prepare": PrepareOptions,
-    "train": TrainConfig,
+    "train": TrainOptions,
     "refit": RefitOptions,
     "evaluate": EvaluateOptions,
     "reject": Options,

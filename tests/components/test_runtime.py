@@ -1,7 +1,9 @@
 """How steps are run: log lines, errors and exit codes."""
 
+import base64
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,8 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from components.publish.options import PublishOptions
-from components.runtime import ERROR_FILE, ERROR_MARK, run_step
+from components.runtime import ERROR_FILE, ERROR_MARK, SECRETS, run_step
 from tests.conftest import MountedBucket
+from tests.pipeline.serving import Call, RefusedError, serving
 from trainer.errors import InputError
 from trainer.options import Options
 
@@ -48,6 +51,31 @@ def test_the_other_machines_say_so_and_end_as_a_success(
     assert capsys.readouterr().err.splitlines() == [
         "wals: the first machine of this job runs the step; this machine has nothing to do"
     ]
+
+
+def test_a_step_gets_the_text_of_its_secrets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for variable in ("FIRST", "SECOND"):
+        monkeypatch.setenv(variable, "before")
+
+    def answer(call: Call) -> object:
+        if call.match[1] != "a":
+            raise RefusedError(403, "no")
+        return {"payload": {"data": base64.b64encode(b"sesame\n").decode()}}
+
+    routes = [("GET", r"/v1/projects/p/secrets/(\w+)/versions/1:access", answer)]
+    with serving(routes, lambda _, message: {"error": message}, []) as address:
+        monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER", address)
+        monkeypatch.setenv(SECRETS, json.dumps({"FIRST": "projects/p/secrets/a/versions/1"}))
+        assert run_step(lambda _: os.environ["FIRST"], PublishOptions, {}) == "sesame"
+        monkeypatch.setenv(SECRETS, json.dumps({"SECOND": "projects/p/secrets/b/versions/1"}))
+        with pytest.raises(SystemExit) as ended:
+            run_step(lambda _: pytest.fail("the step ran"), PublishOptions, {})
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    problem = "the secret projects/p/secrets/b/versions/1 cannot be read: access is denied"
+    assert line.startswith(f"{ERROR_MARK}[1] {problem}")
 
 
 def test_bad_options_end_the_process_with_one_line_and_the_exit_code(

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -9,7 +11,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from components.images import DEFAULT_TAG, image
-from tests.containers.conftest import SOURCE
+from tests.containers.conftest import DOCKER, SOURCE
 from tests.containers.test_requirements import pinned
 from tests.images import STEPS
 from trainer.solvers.levels import best_level
@@ -216,3 +218,50 @@ def test_building_refuses_unknown_steps_and_accelerators(
     assert result.returncode == 2
     assert result.stderr.startswith("build.sh: error: ")
     assert message in result.stderr
+
+
+def layers_after_a_change(docker: Run, tmp_path: Path, step: str, file: str) -> list[str]:
+    """Return the layers of a step's image, built from a copy of the sources in which a file is longer."""
+    sources = tmp_path / "sources"
+    for name in ("trainer", "components", "containers", "requirements"):
+        shutil.copytree(
+            ROOT / name,
+            sources / name,
+            ignore=shutil.ignore_patterns("__pycache__"),
+            copy_function=shutil.copy,
+        )
+    shutil.copy(ROOT / "pyproject.toml", sources)
+    with (sources / file).open("a", encoding="utf-8") as changed:
+        changed.write("\n")
+    variables = {"DOCKER": DOCKER, "PREFIX": "wals-changed", "REVISION": "changed", "SOURCE": SOURCE}
+    build = [sources / "containers" / "build.sh", step]
+    result = subprocess.run(
+        build, env={**os.environ, **variables}, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    layers = layers_of(docker, image(step, "wals-changed"))
+    docker("rmi", image(step, "wals-changed"))
+    return layers
+
+
+def layers_of(docker: Run, name: str) -> list[str]:
+    layers: list[str] = json.loads(docker("inspect", "--format", "{{json .RootFS.Layers}}", name).stdout)
+    assert len(layers) > 3
+    return layers
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("components/extract/step.py", True),
+        ("components/extract/sql/rows.sql", True),
+        ("components/prepare/step.py", False),
+        ("components/extract/component.py", False),
+        ("components/deliver/sql/swap.sql", False),
+    ],
+)
+def test_a_change_to_a_step_changes_only_its_image(
+    docker: Run, tmp_path: Path, file: str, changes: bool
+) -> None:
+    layers = layers_after_a_change(docker, tmp_path, "extract", file)
+    assert (layers != layers_of(docker, image("extract"))) is changes

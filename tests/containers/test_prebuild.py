@@ -10,10 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from components.artifacts.catalogue import CatalogueTables, write_catalogue
 from components.miniatures import run_miniature
 from components.prebuild import Signatures, in_process, prebuild, signatures_of, signatures_so_far
 from tests.components import steps
+from trainer.catalogue import CatalogueTables, write_catalogue
 from trainer.solvers.cache import PREBUILT
 from trainer.solvers.levels import LEVELS, best_level
 
@@ -28,7 +28,7 @@ def run_for_real(folder: Path) -> Signatures:
     from components.train.options import RefitOptions
     from components.train.refit import refit
     from components.train.step import train
-    from trainer.config import TrainConfig
+    from trainer.config import TrainOptions
 
     steps.extract(source=str(folder / "ratings.csv"), output=folder / "interactions")
     ids = [str(item) for item in range(100, 140)]
@@ -45,9 +45,9 @@ def run_for_real(folder: Path) -> Signatures:
         steps.prepare(
             interactions=folder / "interactions", **parts, **reports, split=split, duplicates=duplicates
         )
-        config = TrainConfig(latent_factors=20, num_iters=2, solver=solver, feedback="explicit")
+        options = TrainOptions(num_iters=2, solver=solver, feedback="explicit")
         inputs = {"vocabulary": parts["vocabulary"], "training": parts["training"]}
-        train(config, matrix=parts["training"], vocabulary=parts["vocabulary"], model=run / "model")
+        train(options, matrix=parts["training"], vocabulary=parts["vocabulary"], model=run / "model")
         refit(
             RefitOptions(refit_iters=1),
             **inputs,

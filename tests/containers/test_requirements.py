@@ -1,8 +1,11 @@
 """The locks that the images are built from."""
 
+import functools
 import re
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "requirements"
 GPU = ["train-gpu", "tune-gpu"]
 LOCKS = [*STEPS, *GPU]
+_CONTENTS = runpy.run_path(str(ROOT / "containers" / "contents.py"))["contents"]
 # Imports a step while hiding all packages except ours and the given distributions.
 PROBE = """
 import importlib, importlib.metadata, pkgutil, re, sys
@@ -35,6 +39,13 @@ for module in pkgutil.iter_modules([f"components/{step}"], f"components.{step}."
 """
 
 
+@functools.cache
+def contents(step: str) -> set[Path]:
+    """Return the files of ``components`` in a step's image."""
+    found: set[Path] = _CONTENTS(step, ROOT)
+    return found
+
+
 def pinned(lock: str) -> dict[str, set[str]]:
     """Return the versions of a lock by normalised name; several where they depend on the Python version."""
     versions: dict[str, set[str]] = {}
@@ -49,10 +60,28 @@ def normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a folder with the code of a step's image."""
+    folder = tmp_path_factory.mktemp("images")
+
+    def open_image(step: str) -> Path:
+        if not (folder / step).exists():
+            for path in contents(step):
+                (folder / step / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / step / path).symlink_to(ROOT / path)
+            (folder / step / "trainer").symlink_to(ROOT / "trainer")
+        return folder / step
+
+    return open_image
+
+
 @pytest.mark.parametrize("step", STEPS)
-def test_the_lock_has_the_packages_that_the_step_imports(step: str) -> None:
+def test_the_image_has_the_packages_and_modules_that_the_step_imports(
+    step: str, opened: Callable[[str], Path]
+) -> None:
     command = [sys.executable, "-c", PROBE, step, *pinned(step)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, cwd=opened(step), capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert f"components.{step}." in result.stdout
 
@@ -60,19 +89,51 @@ def test_the_lock_has_the_packages_that_the_step_imports(step: str) -> None:
 @pytest.mark.parametrize(
     ("part", "step"), [("registry", "evaluate"), ("registry", "publish"), ("deliver", "publish")]
 )
-def test_the_lock_has_the_packages_of_what_else_runs_in_the_image(part: str, step: str) -> None:
+def test_the_image_has_what_else_runs_in_it(part: str, step: str, opened: Callable[[str], Path]) -> None:
     command = [sys.executable, "-c", PROBE, part, *pinned(step)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, cwd=opened(step), capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert f"components.{part}." in result.stdout
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_the_probe_loads_with_the_packages_of_any_step(step: str) -> None:
+def test_the_probe_loads_in_any_image(step: str, opened: Callable[[str], Path]) -> None:
     command = [sys.executable, "-c", PROBE, "probe", *pinned(step)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, cwd=opened(step), capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "components.probe.step" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "images"),
+    [
+        ("extract/step.py", {"extract"}),
+        ("extract/sql/rows.sql", {"extract"}),
+        ("extract/component.py", set()),
+        ("prepare/profile/report.html", {"prepare"}),
+        ("train/refit.py", {"train"}),
+        ("evaluate/reject.py", {"evaluate"}),
+        ("publish/step.py", {"publish"}),
+        ("deliver/sql/swap.sql", {"publish"}),
+        ("notify/webhook.py", {"publish"}),
+        ("tune/choose.py", {"tune"}),
+        ("probe/report.py", {"tune"}),
+        ("registry/s3.py", {"evaluate", "publish"}),
+        ("reports/base.html", {"prepare", "evaluate", "tune"}),
+        ("evaluate/labels.py", {"evaluate", "publish"}),
+        ("extract/options.py", set(STEPS)),
+        ("runtime.py", set(STEPS)),
+    ],
+)
+def test_a_file_is_in_the_images_that_use_it(file: str, images: set[str]) -> None:
+    path = Path("components") / file
+    assert (ROOT / path).exists()
+    assert {step for step in STEPS if path in contents(step)} == images
+
+
+def test_an_image_that_no_component_names_has_no_contents() -> None:
+    with pytest.raises(ValueError, match="no component names the image 'deploy'"):
+        _CONTENTS("deploy", ROOT)
 
 
 @pytest.mark.parametrize("lock", LOCKS)
@@ -85,7 +146,8 @@ def test_locked_versions_are_the_tested_ones(lock: str) -> None:
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_every_package_has_hashes(lock: str) -> None:
-    for entry in re.split(r"\n(?=\S)", (REQUIREMENTS / f"{lock}.lock.txt").read_text("utf-8").strip()):
+    text = (REQUIREMENTS / f"{lock}.lock.txt").read_text("utf-8").strip()
+    for entry in re.split(r"\n(?=[^\s#])", text)[1:]:
         assert "--hash=sha256:" in entry, entry
 
 

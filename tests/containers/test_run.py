@@ -195,6 +195,45 @@ def test_containers_are_gone_afterwards(exiting: Path, tmp_path: Path, docker) -
     assert docker("ps", "--all", "--quiet").stdout == before
 
 
+@dsl.component(base_image=image("publish"), packages_to_install=[], install_kfp_package=False)
+def looped_in_container(number: int, folder: str):
+    import sys
+    import time
+    from pathlib import Path
+
+    Path(folder, f"{number} started").touch()
+    if number == 0:
+        # Fails while its neighbour runs.
+        while not Path(folder, "1 started").exists():
+            time.sleep(0.01)
+        sys.exit(2)
+    time.sleep(60)
+    Path(folder, f"{number} ended").touch()
+
+
+def test_a_step_that_fails_stops_the_containers_of_its_loop(tmp_path: Path, docker) -> None:
+    @dsl.pipeline(name="looping")
+    def looping(folder: str) -> None:
+        with dsl.ParallelFor([0, 1, 2]) as number:
+            looped_in_container(number=number, folder=folder)
+
+    spec, marks = tmp_path / "looping.yaml", tmp_path / "marks"
+    compiler.Compiler().compile(looping, str(spec))
+    before = docker("ps", "--all", "--quiet").stdout
+    events: list[StepEvent] = []
+    with pytest.raises(WalsError, match="looped-in-container"):
+        run_compiled(
+            spec,
+            {"folder": str(marks)},
+            tmp_path / "run",
+            events.append,
+            lambda: docker_runner(spec, [], [str(marks)]),
+        )
+    assert {path.name for path in marks.iterdir()} == {"0 started", "1 started"}
+    assert StepEvent("looped-in-container", "logged", "stopped, because another step failed") in events
+    assert docker("ps", "--all", "--quiet").stdout == before
+
+
 def test_a_missing_image_is_named_and_not_pulled(exiting: Path, tmp_path: Path) -> None:
     spec = tmp_path / "spec.yaml"
     spec.write_text(exiting.read_text("utf-8").replace(image("publish"), "wals/none:1"), "utf-8")

@@ -19,7 +19,11 @@ import json, os, sys
 with open(os.environ["CALLS"], "a") as calls:
     calls.write(json.dumps(sys.argv[1:]) + "\\n")
 command = " ".join(sys.argv)
-if "RepoDigests" in command:
+if sys.argv[1:] == ["--version"]:
+    print(os.environ.get("DOCKER_VERSION", ""))
+elif sys.argv[1] == "buildx":
+    sys.exit(int(os.environ["BUILDX"]))
+elif "RepoDigests" in command:
     print(os.environ["DIGESTS"].replace("STEP", sys.argv[-1].rpartition("/")[2].partition(":")[0]))
 elif "wals.accelerator" in command:
     print("gpu" if "/train:" in command or "/tune:" in command else "cpu")
@@ -47,7 +51,7 @@ def built_with(calls: Path) -> dict[str, dict[str, str]]:
     """Return the build arguments by step."""
     builds = [json.loads(line) for line in calls.read_text("utf-8").splitlines()]
     arguments = [
-        dict(value.split("=", 1) for option, value in pairwise(call) if option == "--build-arg")
+        dict(f"{value}=".split("=")[:2] for option, value in pairwise(call) if option == "--build-arg")
         for call in builds
         if call[0] == "build"
     ]
@@ -74,6 +78,21 @@ def test_the_base_image_is_the_pinned_one_unless_another_is_set(run: Run, tmp_pa
     assert built_with(tmp_path / "calls")["extract"]["BASE_IMAGE"] == (base or pinned)
 
 
+def test_mirrors_and_proxies_are_passed_on_only_if_they_are_set(run: Run, tmp_path: Path) -> None:
+    unset = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"), "")
+    given = {
+        "APT_MIRROR": "http://apt.example.com",
+        "PIP_INDEX_URL": "https://user:secret@pip.example.com/simple",
+    }
+    assert run("build.sh", "extract", **unset).returncode == 0
+    assert run("build.sh", "prepare", **unset, **given).returncode == 0
+    built = built_with(tmp_path / "calls")
+    # By name only: a mirror's password is not shown among the machine's processes.
+    assert {name: built["prepare"][name] for name in built["prepare"].keys() - built["extract"].keys()} == (
+        dict.fromkeys(given, "")
+    )
+
+
 def test_the_address_of_the_sources_has_no_credentials(run: Run, tmp_path: Path) -> None:
     origin = {
         "GIT_CONFIG_COUNT": "1",
@@ -82,6 +101,31 @@ def test_the_address_of_the_sources_has_no_credentials(run: Run, tmp_path: Path)
     }
     assert run("build.sh", "extract", **origin).returncode == 0
     assert built_with(tmp_path / "calls")["extract"]["SOURCE"] == "https://example.com/wals.git"
+
+
+@pytest.mark.parametrize(
+    ("version", "plugin", "line"),
+    [
+        ("Docker version 27.3.1, build ce12230", False, "Docker 27 builds images with the plug-in buildx"),
+        ("Docker version 27.3.1, build ce12230", True, ""),
+        ("Docker version 20.10.24+dfsg1, build 297e128", False, ""),
+        ("podman version 5.2.3", False, ""),
+    ],
+)
+def test_docker_without_buildx_is_one_line(run: Run, version: str, plugin: bool, line: str) -> None:
+    result = run("build.sh", "extract", DOCKER_VERSION=version, BUILDX="0" if plugin else "1")
+    assert result.returncode == (2 if line else 0)
+    assert result.stderr.startswith(f"build.sh: error: {line}" if line else "")
+    assert len(result.stderr.splitlines()) == bool(line)
+
+
+def test_a_machine_without_docker_is_one_line(script: Run, tmp_path: Path) -> None:
+    result = script("build.sh", "extract", DOCKER=str(tmp_path / "docker"))
+    assert result.returncode == 2
+    assert result.stderr.startswith(
+        f"build.sh: error: DOCKER '{tmp_path}/docker' cannot be run; install Docker"
+    )
+    assert len(result.stderr.splitlines()) == 1
 
 
 def pushed(run: Run, written: Path, *digests: str) -> subprocess.CompletedProcess[str]:

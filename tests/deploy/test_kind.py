@@ -174,8 +174,8 @@ def test_up_creates_the_cluster_and_installs_one_release(kfp: Kfp) -> None:
     pinned = next(
         dependency.removeprefix("kfp==")
         for dependency in tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
-            "dependencies"
-        ]
+            "optional-dependencies"
+        ]["pipeline"]
         if dependency.startswith("kfp==")
     )
     assert {call.rpartition("?ref=")[2] for call in applied} == {pinned}

@@ -357,3 +357,17 @@ def test_terraform_validates_the_files_with_their_provider(tmp_path: Path) -> No
     assert initialised.returncode == 0, message
     result = terraform(tmp_path, "validate")
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_costs_reach_a_topic_besides_mail(parsed: dict[str, list[Any]]) -> None:
+    budget = resources(parsed, "google_billing_budget")["monthly"]
+    (rule,) = budget["all_updates_rule"]
+    assert rule["pubsub_topic"] == "${google_pubsub_topic.budget[0].id}"
+    assert "disable_default_iam_recipients" not in rule
+    assert resources(parsed, "google_pubsub_topic")["budget"]["count"] == budget["count"]
+
+
+def test_the_steps_may_read_the_secrets_that_settings_name(parsed: dict[str, list[Any]], text: str) -> None:
+    grant = resources(parsed, "google_secret_manager_secret_iam_member")["steps"]
+    assert grant["for_each"] == "${local.secrets}"
+    assert "setunion(var.step_secrets, var.webhook_secret[*])" in text

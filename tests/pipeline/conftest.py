@@ -1,6 +1,7 @@
 """Local servers to test the commands against, and the command line that calls them."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,23 @@ __all__ = ["_bigquery_server", "emulators", "warehouse"]
 Returned = TypeVar("Returned")
 
 
+def _documented() -> dict[tuple[str, int], tuple[set[str], set[str]]]:
+    """Return the required and all the fields of JSON output by schema and version, as documented."""
+    text = (Path(__file__).parents[2] / "docs/operations.md").read_text("utf-8")
+    found = {}
+    for line in text.splitlines():
+        if row := re.fullmatch(r"\| `(wals\.output\.[a-z-]+)` \| (\d+) \| .* \| (.*) \|", line):
+            # Fields of fields are in brackets.
+            outer = re.sub(r"\((?!`tune`)[^()]*\)", "", row[3])
+            fields = re.findall(r"`(\w+)`(?! only)", outer)
+            optional = {"best", "validation_ndcg"} if row[1] == "wals.output.results" else set()
+            found[row[1], int(row[2])] = ({*fields} - optional, {*fields})
+    return found
+
+
+DOCUMENTED = _documented()
+
+
 @dataclass(frozen=True)
 class Result:
     """Result of a command."""
@@ -45,6 +63,15 @@ class Result:
 
     @property
     def json(self) -> Any:
+        """The fields of the result, which are those that the documentation says."""
+        content = json.loads(self.stdout)
+        schema, version = content.pop("schema"), content.pop("schema_version")
+        required, known = DOCUMENTED[schema, version]
+        assert required <= content.keys() <= known
+        return content
+
+    @property
+    def request(self) -> Any:
         return json.loads(self.stdout)
 
 

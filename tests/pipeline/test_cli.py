@@ -1,6 +1,8 @@
 """The ``wals`` command itself: its help, and options that are missing or wrong."""
 
 import importlib
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ import pytest
 import rich_click as click
 
 from pipeline.cli import _COMMANDS
+from pipeline.definition.pipelines import TRAINING
 from tests.pipeline.conftest import Wals
 
 COMMANDS = {
@@ -32,7 +35,7 @@ def test_every_command_has_help(wals: Wals, command: str) -> None:
 
 
 def test_the_parameters_are_in_groups_with_choices_and_ranges(wals: Wals) -> None:
-    output = wals("run", "--help").stdout
+    output = wals("run", "--help-all").stdout
     groups = [line.split()[1] for line in output.splitlines() if line.startswith("╭─")]
     assert groups[:2] == ["Data", "Filters"]
     assert {"Holdout", "Model", "Training", "Solver", "Evaluation", "Output"} <= set(groups)
@@ -124,17 +127,115 @@ def test_all_invalid_parameters_are_reported_at_once(wals: Wals) -> None:
     for line in (
         "split 'half': is unknown; choose from random, last, time, users",
         "holdout_fraction 2.0: is not below 1; give a number above 0 and below 1",
-        "latent_factors 0: is below 1; give an integer of at least 1",
+        "latent_factors '0': is below 1; give auto or an integer of at least 1",
     ):
         assert line in result.stderr
 
 
-def test_help_imports_neither_kfp_nor_pandas() -> None:
-    program = (
-        "import sys; from pipeline.cli import main\ntry: main(['run', '--help'])\nexcept SystemExit: pass\n"
+def common_options(output: str) -> list[str]:
+    """Return the options that a help text shows."""
+    return re.findall(r"^│ (?:[ *]  )?(--[\w-]+)", output, re.MULTILINE)
+
+
+def test_help_shows_the_common_options_and_help_all_every_one(wals: Wals) -> None:
+    short, whole = (common_options(wals("run", option).stdout) for option in ("--help", "--help-all"))
+    own = ["--output-dir", "--resume", "--force", "--runner", "--json", "--help-all", "--help"]
+    assert short[-len(own) :] == own
+    assert short[: -len(own)] == [
+        *("--source", "--user-column", "--item-column", "--rating-column", "--timestamp-column", "--items"),
+        *("--latent-factors", "--num-iters", "--registry", "--top-k"),
+    ]
+    assert {f"--{name.replace('_', '-')}" for name in TRAINING.parameters} <= set(whole)
+
+
+@pytest.mark.parametrize(
+    ("command", "has", "lacks"),
+    [
+        (("runs",), {"--project", "--host", "--namespace"}, {"--service-account", "--network", "--label"}),
+        (("logs",), {"--region"}, {"--encryption-key", "--server-time-zone"}),
+        (("submit",), {"--project", "--host", "--service-account"}, {"--server-time-zone"}),
+        (("schedule", "set"), {"--server-time-zone", "--label"}, {"--template-repository"}),
+        (("upload",), {"--template-repository"}, {"--service-account"}),
+        (("train-job", "train"), {"--project", "--service-account"}, {"--host", "--namespace"}),
+        (("train-job", "local"), {"--train-file", "--alpha"}, {"--project"}),
+    ],
+    ids=lambda part: " ".join(part) if isinstance(part, tuple) else "",
+)
+def test_a_command_has_only_the_options_that_it_uses(
+    command: tuple[str, ...], has: set[str], lacks: set[str], wals: Wals
+) -> None:
+    shown = set(common_options(wals(*command, "--help-all").stdout))
+    assert has <= shown
+    assert not lacks & shown
+
+
+def test_an_option_of_another_platform_is_refused(wals: Wals) -> None:
+    result = wals("runs", "--target", "kubeflow", "--host", "http://127.0.0.1:9", "--project", "my-project")
+    assert result.exit_code == 2
+    assert result.stderr == "wals: error: project 'my-project': is not an option of kubeflow; omit it\n"
+
+
+SLOW = {
+    "kfp",
+    "kubernetes",
+    "google.auth",
+    "pandas",
+    "numpy",
+    "pyarrow",
+    "numba",
+    "duckdb",
+    "requests",
+    "boto3",
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "imported"),
+    [
+        (("--help",), {"pydantic", "trainer.options"}),
+        (("run", "--help"), set()),
+        (("recommend", "--help"), {"pydantic"}),
+        (("submit", "--help"), set()),
+        (("models", "list", "--help"), set()),
+        (("schedule", "set", "--help"), set()),
+        (("train-job", "local", "--help"), set()),
+    ],
+    ids=lambda part: " ".join(part) if isinstance(part, tuple) else "",
+)
+def test_help_imports_nothing_slow(arguments: tuple[str, ...], imported: set[str]) -> None:
+    assert not (SLOW | imported) & modules_after(list(arguments), {})
+
+
+def test_completion_imports_nothing_slow() -> None:
+    completing = {"_WALS_COMPLETE": "bash_complete", "COMP_WORDS": "wals run --la", "COMP_CWORD": "2"}
+    assert not SLOW & modules_after([], completing)
+
+
+def test_compiling_imports_kfp_without_its_client(tmp_path: Path) -> None:
+    loaded = modules_after(["compile", "--output-dir", str(tmp_path)], {})
+    assert "kfp.compiler" in loaded
+    assert not {"kfp.client", "kubernetes", "google.auth", "numpy", "pandas"} & loaded
+
+
+def modules_after(arguments: list[str], environment: dict[str, str]) -> set[str]:
+    """Return the modules that a new process has imported when a command has ended."""
+    program = """
+import sys
+from pipeline.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    pass
+print(*(name for name, module in sys.modules.items() if module), file=sys.stderr)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
     )
-    check = "assert not {'kfp', 'pandas', 'numpy', 'duckdb'} & set(sys.modules), sorted(sys.modules)"
-    subprocess.run([sys.executable, "-c", program + check], check=True, capture_output=True)
+    return set(result.stderr.split())
 
 
 @pytest.mark.parametrize("group", [(), ("schedule",), ("train-job",)])

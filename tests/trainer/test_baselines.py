@@ -5,9 +5,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
-from trainer.baselines import ItemCosine, Popularity, Random, Recommender
+from trainer.baselines import ItemCosine, Random, Recommender
 from trainer.matrix import InteractionMatrix, Shard
 from trainer.model import seen_of
+from trainer.popularity import Popularity
 
 USERS, ITEMS = 60, 40
 

@@ -150,6 +150,7 @@ def test_each_version_of_the_sources_has_its_own_cache(tmp_path: Path) -> None:
     assert folder() != before
 
 
+@pytest.mark.slow
 def test_a_process_that_compiles_the_kernels_computes_the_same_as_later_ones(tmp_path: Path) -> None:
     compiled = tmp_path / "kernels"
 

@@ -24,7 +24,7 @@ def test_the_public_names_are_those_of_their_modules() -> None:
     assert trainer.fit is fit
     assert (
         set(trainer.__all__)
-        == {"InteractionMatrix", "Model", "Recommender", "TrainConfig", "fit"}
+        == {"InteractionMatrix", "Model", "Recommender", "TrainConfig", "TrainOptions", "choose", "fit"}
         <= set(dir(trainer))
     )
     for name in trainer.__all__:

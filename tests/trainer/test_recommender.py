@@ -1,5 +1,6 @@
 """Recommendations by ids are those of the model by indices."""
 
+import doctest
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import pyarrow as pa
 import pytest
 from scipy import sparse
 
+import trainer.catalogue
+import trainer.recommender
 from trainer import InteractionMatrix, Model, Recommender, TrainConfig, fit
+from trainer.catalogue import CatalogueTables, write_catalogue
 from trainer.errors import InputError
 from trainer.vocabulary import Vocabulary
 
@@ -94,13 +98,9 @@ def test_similar_items_are_the_models(model: Model) -> None:
 def test_titles_and_rules_hold_everywhere(model: Model, catalogue: pa.Table, tmp_path: Path) -> None:
     model.save(tmp_path)
     allowed = {"sku 04", "sku 05", "sku 06", "sku 08"}
-    recommender = Recommender.load(
-        tmp_path,
-        items=catalogue,
-        blocked=pa.array(["sku 07", "none"]),
-        available=pa.array(["sku 07", *sorted(allowed)]),
-        max_per_category=2,
-    )
+    lists = {"blocked": ["sku 07", "none"], "available": ["sku 07", *sorted(allowed)]}
+    known = CatalogueTables.of(catalogue, **lists)
+    recommender = Recommender.load(tmp_path, catalogue=known, max_per_category=2)
     for found, column in (
         (recommender.recommend(EMPTY - 1 + 100), "item_id"),
         (recommender.for_basket("sku 01"), "item_id"),
@@ -113,6 +113,54 @@ def test_titles_and_rules_hold_everywhere(model: Model, catalogue: pa.Table, tmp
             assert row["title"] == (None if number % 2 else f"<b>{number}</b>")
         # Those with an even number are in one category, which matters to recommendations only.
         assert len([row for row in listed if row["title"]]) == (2 if column == "item_id" else 3)
+
+
+@pytest.mark.parametrize("given", [None, "elsewhere", Path("elsewhere")])
+def test_the_catalogue_next_to_the_model_or_a_given_one_is_used(
+    model: Model, catalogue: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model.save(tmp_path / "run" / "model")
+    write_catalogue(tmp_path / "run" / "catalogue", CatalogueTables.of(catalogue, blocked=["sku 02"]))
+    write_catalogue(tmp_path / "elsewhere", CatalogueTables.of(blocked=["sku 04"]))
+    left_out = set(ITEMS.ids.to_pylist()) - set(
+        Recommender.load("run/model", catalogue=given).for_basket("sku 01", 25)["item_id"].to_pylist()
+    )
+    assert left_out == {"sku 01", "sku 04" if given else "sku 02"}
+    titles = Recommender.load("run/model", catalogue=given).titles
+    assert (titles is None) == bool(given)
+
+
+def test_without_a_catalogue_there_are_no_titles(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path / "model")
+    assert Recommender.load(tmp_path / "model").titles is None
+
+
+def test_factors_are_those_whose_inner_products_are_the_scores(model: Model) -> None:
+    recommender = Recommender(model)
+    users, items = recommender.user_factors([103, 101]), recommender.item_factors(["sku 07", "sku 24"])
+    assert users.schema.names == ["user_id", "factor"]
+    assert items.schema.names == ["item_id", "factor"]
+    assert users["user_id"].to_pylist() == [103, 101]
+    products = np.stack(users["factor"].to_numpy()) @ np.stack(items["factor"].to_numpy()).T
+    scores = model.predict([3, 3, 1, 1], [7, 24, 7, 24]).reshape(2, 2)
+    np.testing.assert_allclose(products, scores, rtol=1e-5)
+    # The last item has no interactions.
+    assert not products[:, 1].any()
+    with pytest.raises(InputError, match="user 7: is unknown to the model"):
+        recommender.user_factors([103, 7])
+
+
+def test_the_examples_of_the_docstrings(
+    sample_run: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.chdir(sample_run)
+    options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    for module, least in ((trainer.recommender, 8), (trainer.catalogue, 2)):
+        known = {"recommender": Recommender.load("runs/latest/model")}
+        found = doctest.testmod(module, optionflags=options, extraglobs=known)
+        assert found.attempted >= least
+        assert found.failed == 0
 
 
 def test_scores_too_low_are_left_out(model: Model, tmp_path: Path) -> None:

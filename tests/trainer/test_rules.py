@@ -143,7 +143,7 @@ def test_a_new_users_recommendations_and_similar_items_keep_to_the_rules_too(mod
 @pytest.mark.parametrize(
     ("given_rules", "line"),
     [
-        ({"available": pa.array(["x"])}, "items '5': are all blocked or not available"),
+        ({"available": pa.array(["x"])}, "items '5': are all blocked or unavailable"),
         ({"blocked": pa.array(["10", "20", "30", "40", "50"])}, "items '5': are all blocked"),
         ({"max_per_category": 2}, "max_per_category 2: requires the categories"),
         (

@@ -20,7 +20,7 @@ import pytest
 from trainer import extras, task
 from trainer.config import TrainConfig
 from trainer.job import run as job_run
-from trainer.job.flags import config_of, make_parser
+from trainer.job.flags import make_parser, options_of
 from trainer.model import Model
 
 ROOT = Path(__file__).parents[2]
@@ -124,7 +124,7 @@ def test_parameters_are_those_of_the_old_job_or_the_optimised_ones(
     data_type: str, flags: list[str], expected: tuple[float, ...]
 ) -> None:
     given = make_parser().parse_args(["--job-dir", "j", "--data-type", data_type, *flags])
-    config = config_of(given)
+    config = TrainConfig(**options_of(given).given())
     assert expected == (
         config.latent_factors, config.regularization, config.unobs_weight, config.wt_type,
         config.feature_wt_factor, config.feature_wt_exp,
@@ -303,8 +303,8 @@ def test_a_trial_that_cannot_report_its_metric_is_refused_before_it_trains(
     [
         ([], "--train-file None: is missing"),
         (["--train-file", "nowhere.csv"], "--train-file 'nowhere.csv': .*No such file"),
-        (["--train-file", "{data}", "--latent_factors=0"], "latent_factors 0: is below 1"),
-        (["--train-file", "{data}", "--regularization=nan"], "regularization nan: is not a finite number"),
+        (["--train-file", "{data}", "--latent_factors=0"], "latent_factors '0': is below 1"),
+        (["--train-file", "{data}", "--regularization=nan"], "regularization 'nan': is not a finite number"),
         (["--train-file", "{data}", "--test_fraction=1"], "--test_fraction 1.0: is out of range"),
         (["--train-file", "{data}", "--test_fraction=0.001"], "--test_fraction 0.001: holds out none of 80"),
         (["--train-file", "{data}", "--delimiter=::"], "--delimiter '::': is not one character"),

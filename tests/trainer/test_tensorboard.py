@@ -6,8 +6,9 @@ import pytest
 from scipy import sparse
 
 from trainer.config import TrainConfig
+from trainer.history import Iteration
 from trainer.matrix import InteractionMatrix
-from trainer.model import Iteration, Model
+from trainer.model import Model
 from trainer.tensorboard import Scalars
 from trainer.training import fit
 

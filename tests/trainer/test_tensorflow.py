@@ -163,21 +163,6 @@ def test_auto_solves_on_the_cpu_without_a_gpu(
     assert caplog.messages == ["solver cg, because this machine has no GPU"]
 
 
-def test_auto_uses_tensorflow_if_it_sees_a_gpu(
-    tensorflow_solver: ModuleType,
-    given: Callable[[Gpus], None],
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    given(T4)
-    caplog.set_level("INFO")
-    monkeypatch.setattr(extras.tensorflow().config, "list_physical_devices", lambda kind: [kind])
-    assert isinstance(make_solver(TrainConfig(solver="auto")), tensorflow_solver.TensorFlowCholesky)
-    assert caplog.messages == [
-        "solver tensorflow, because this machine has Tesla T4 (16 GiB), driver 550.90.07"
-    ]
-
-
 @pytest.mark.parametrize(
     ("gpus", "reported"),
     [
@@ -190,51 +175,34 @@ def test_auto_uses_tensorflow_if_it_sees_a_gpu(
             Gpus((Gpu("NVIDIA B200", 0, (10, 0)),)),
             r"cannot use NVIDIA B200: TensorFlow 2.21.0 has no kernels",
         ),
-        (T4, r"the libraries of CUDA are not installed; use an image built with ACCELERATOR=gpu"),
+        (T4, r"libraries of CUDA that TensorFlow needs are not installed; set solver to cuda, or pip inst"),
     ],
 )
-def test_auto_refuses_to_leave_a_gpu_idle(
-    gpus: Gpus, reported: str, given: Callable[[Gpus], None], monkeypatch: pytest.MonkeyPatch
+def test_tensorflow_refuses_to_leave_a_gpu_idle(
+    gpus: Gpus, reported: str, given: Callable[[Gpus], None]
 ) -> None:
     given(gpus)
-    for name in ("auto", "tensorflow"):
-        with pytest.raises(InputError, match=f"^solver '{name}': .*{reported}.*set solver to cg"):
-            make_solver(TrainConfig(solver=name))
+    with pytest.raises(InputError, match=f"^solver 'tensorflow': .*{reported}.*set solver to cg"):
+        make_solver(TrainConfig(solver="tensorflow"))
     assert isinstance(make_solver(TrainConfig(solver="cg")), ConjugateGradients)
 
 
-def test_auto_refuses_a_tensorflow_without_cuda(
+def test_a_tensorflow_without_cuda_is_refused(
     given: Callable[[Gpus], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given(T4)
     monkeypatch.setattr(extras.tensorflow().sysconfig, "get_build_info", lambda: {"is_cuda_build": False})
-    with pytest.raises(InputError, match="TensorFlow is built without CUDA; use an image built with ACC"):
-        make_solver(TrainConfig(solver="auto"))
+    with pytest.raises(InputError, match="TensorFlow is built without CUDA; set solver to cuda"):
+        make_solver(TrainConfig(solver="tensorflow"))
 
 
-def test_auto_without_tensorflow_is_refused_in_an_image_only(
-    given: Callable[[Gpus], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    given(T4)
-    monkeypatch.setattr(extras, "tensorflow_is_installed", lambda: False)
-    monkeypatch.setattr(solvers, "tensorflow_is_installed", lambda: False)
-    with pytest.raises(InputError, match="TensorFlow is not installed; use an image built with ACC"):
-        make_solver(TrainConfig(solver="auto"))
-    monkeypatch.delenv("WALS_ACCELERATOR")
-    solvers._automatic.cache_clear()
-    caplog.clear()
-    assert isinstance(make_solver(TrainConfig(solver="auto")), ConjugateGradients)
-    (message,) = caplog.messages
-    assert message.startswith("solver cg, because TensorFlow, which Tesla T4 (16 GiB), driver 550.90.07 requ")
-
-
-def test_training_on_the_cpu_does_not_import_tensorflow() -> None:
+def test_training_on_the_cpu_imports_neither_tensorflow_nor_cupy() -> None:
     program = (
         "import sys, trainer.training, trainer.task, trainer.serving.export\n"
         "from trainer.config import TrainConfig\n"
         "from trainer.solvers import make_solver\n"
         "make_solver(TrainConfig(solver='cholesky'))\n"
-        "assert 'tensorflow' not in sys.modules"
+        "assert not {'tensorflow', 'cupy'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 

@@ -7,14 +7,21 @@ describes them all.
 import argparse
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from trainer.checkpoint import Checkpoints
-from trainer.config import LINEAR, LOG, TrainConfig
+from trainer.config import LINEAR, LOG, TrainOptions
 from trainer.errors import InputError, has_credentials
-from trainer.job.reading import FIELD
 from trainer.options import choices_of, value_type
 from trainer.storage import is_remote, joined
+
+if TYPE_CHECKING:
+    from trainer.checkpoint import Checkpoints
+
+FIELD = "--train-file"
+"""Option that names the file; errors begin with it."""
+
+HYPERPARAMETER_METRIC_TAG = "training/hptuning/metric"
+"""Tag under which the RMSE of the held-out entries is reported, as by the old job."""
 
 RATINGS, USER_RATINGS, WEB_VIEWS = "ratings", "user_ratings", "web_views"
 
@@ -24,6 +31,7 @@ _DEFAULTS: dict[str, Any] = {
     "regularization": 0.07,
     "regularization_exponent": 0.0,
     "unobs_weight": 0.01,
+    "alpha": 0.0,
     "wt_type": LINEAR,
     "feature_wt_factor": 130.0,
     "feature_wt_exp": 0.08,
@@ -71,7 +79,7 @@ def check(given: argparse.Namespace) -> None:
     Raises:
         InputError: naming the first such flag.
     """
-    config_of(given)
+    options_of(given)
     source_of(given)
     for name in ("train_file", "gcs_bucket", "job_dir", "output_dir", "warm_start"):
         if has_credentials(getattr(given, name) or ""):
@@ -88,7 +96,7 @@ def check(given: argparse.Namespace) -> None:
         )
 
 
-def config_of(given: argparse.Namespace) -> TrainConfig:
+def options_of(given: argparse.Namespace) -> TrainOptions:
     """Return the training parameters that the flags set.
 
     A flag takes precedence over ``--use-optimized``, then come the defaults of the data type, then those of
@@ -100,8 +108,8 @@ def config_of(given: argparse.Namespace) -> TrainConfig:
     values = _DEFAULTS | _DEFAULTS_BY_TYPE.get(given.data_type, {})
     if given.use_optimized:
         values |= _OPTIMIZED_BY_TYPE[given.data_type]
-    flags = {name: getattr(given, name) for name in TrainConfig.model_fields}
-    return TrainConfig(**values | {name: value for name, value in flags.items() if value is not None})
+    flags = {name: getattr(given, name) for name in TrainOptions.model_fields}
+    return TrainOptions(**values | {name: value for name, value in flags.items() if value is not None})
 
 
 def source_of(given: argparse.Namespace) -> str:
@@ -143,7 +151,7 @@ def checkpoint_folder(given: argparse.Namespace) -> Path:
     return Path(output_of(given)) / "checkpoints"
 
 
-def checkpoints_of(given: argparse.Namespace) -> Checkpoints | None:
+def checkpoints_of(given: argparse.Namespace) -> "Checkpoints | None":
     """Return the writer of checkpoints; None without checkpoints.
 
     Raises:
@@ -158,6 +166,9 @@ def checkpoints_of(given: argparse.Namespace) -> Checkpoints | None:
             "cannot write to gs://",
             "mount the bucket (/gcs/BUCKET on Vertex AI) and give the mounted folder as --job-dir",
         )
+    # Imports Numba, which whoever only reads the flags does without.
+    from trainer.checkpoint import Checkpoints
+
     return Checkpoints(checkpoint_folder(given), given.checkpoint_every)
 
 
@@ -193,7 +204,7 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 
 def _add_parameters(parser: argparse.ArgumentParser) -> None:
     """Add a flag for each training parameter."""
-    for name, field in TrainConfig.model_fields.items():
+    for name, field in TrainOptions.model_fields.items():
         default = _DEFAULTS.get(name, field.default)
         parser.add_argument(
             f"--{name}",

@@ -15,10 +15,8 @@ from scipy import sparse
 
 from trainer.errors import InputError, counted, translated
 from trainer.inputs import open_input
+from trainer.job.flags import FIELD
 from trainer.vocabulary import Vocabulary
-
-FIELD = "--train-file"
-"""Option that names the file; errors begin with it."""
 
 _CSV_REMEDY = "check --delimiter, and give --headers if the first line names the columns"
 _USUAL_NAMES = (

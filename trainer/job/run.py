@@ -6,26 +6,26 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from trainer import extras
+from trainer.auto import choose
 from trainer.checkpoint import Checkpoints
-from trainer.config import TrainConfig
+from trainer.config import TrainOptions
 from trainer.errors import InputError, translated
 from trainer.files import held, make_writable
+from trainer.history import Iteration
 from trainer.job import flags
 from trainer.job.output import METRICS_FILE, metrics_of, scalars_of, write_output
-from trainer.job.reading import FIELD, Interactions, read_interactions
+from trainer.job.reading import Interactions, read_interactions
 from trainer.matrix import InteractionMatrix
-from trainer.model import Iteration, Model
+from trainer.model import Model
 from trainer.scratch import scratch_folder
 from trainer.splitting import Split
 from trainer.storage import deliver, is_remote, local_copy
 from trainer.training import fit
-
-HYPERPARAMETER_METRIC_TAG = "training/hptuning/metric"
-"""Tag under which the RMSE of the held-out entries is reported, as by the old job."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,13 +41,13 @@ def run(given: argparse.Namespace) -> None:
         WalsError: Cloud Storage or a disk failed.
     """
     flags.check(given)
-    config, output = flags.config_of(given), flags.output_of(given)
+    options, output = flags.options_of(given), flags.output_of(given)
     tuner = _tuner() if given.hypertune else None
     if not extras.tensorflow_is_installed():
         logger.warning("TensorFlow is not installed; no SavedModel will be written")
-    with local_copy(FIELD, flags.source_of(given)) as path:
+    with local_copy(flags.FIELD, flags.source_of(given)) as path:
         data = read_interactions(path, delimiter=flags.delimiter_of(given), headers=flags.has_headers(given))
-    split = _split(data, given.test_fraction, config.seed)
+    split = _split(data, given.test_fraction, options.seed)
     logger.info(
         "%d users, %d items, %d entries to train on and %d held out",
         *(len(data.users), len(data.items), split.train.nnz, split.test.nnz),
@@ -59,7 +59,7 @@ def run(given: argparse.Namespace) -> None:
             stack.enter_context(held(Path(output)))
         scratch = stack.enter_context(scratch_folder())
         scalars = scalars_of(given, scratch)
-        model = _train(split, data, config, given.warm_start, checkpoints, scalars)
+        model = _train(split, data, options, given.warm_start, checkpoints, scalars)
         metrics = metrics_of(model, split)
         with_json = given.data_type == flags.USER_RATINGS
         write_output(scratch, model, data, metrics, with_json=with_json)
@@ -68,7 +68,7 @@ def run(given: argparse.Namespace) -> None:
             shutil.rmtree(flags.checkpoint_folder(given), ignore_errors=True)
     if tuner:
         tuner.report_hyperparameter_tuning_metric(
-            HYPERPARAMETER_METRIC_TAG, metrics["test_rmse"], global_step=len(model.history)
+            flags.HYPERPARAMETER_METRIC_TAG, metrics["test_rmse"], global_step=len(model.history)
         )
     for name in ("train", "test"):
         value = metrics[f"{name}_rmse"]
@@ -90,7 +90,7 @@ def _split(data: Interactions, fraction: float, seed: int) -> Split:
 def _train(
     split: Split,
     data: Interactions,
-    config: TrainConfig,
+    options: TrainOptions,
     warm_start: str | None,
     checkpoints: Checkpoints | None,
     on_iteration: Callable[[Iteration], None],
@@ -99,8 +99,10 @@ def _train(
         earlier = None
         if warm_start:
             earlier = Model.load(stack.enter_context(local_copy("--warm_start", warm_start)))
-        return fit(
-            InteractionMatrix.from_scipy(split.train),
+        matrix = InteractionMatrix.from_scipy(split.train)
+        config, choice = choose(matrix, options, warm_start=earlier)
+        model = fit(
+            matrix,
             config,
             users=data.users,
             items=data.items,
@@ -108,6 +110,7 @@ def _train(
             checkpoints=checkpoints,
             on_iteration=on_iteration,
         )
+        return replace(model, choice=choice)
 
 
 def _tuner() -> Any:

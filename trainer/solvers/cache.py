@@ -51,7 +51,9 @@ def compiled_kernels(level: Level | None = None) -> str:
     name = f"{_digest()}-{level.cpu}" if level else _digest()
     folder = next(filter(None, (_private(caches, name) for caches in _caches())), None)
     if not folder and _NAMED in os.environ:
-        logger.warning("%s %s is not used: others can write there, or you cannot", _NAMED, _caches()[0])
+        logger.warning(
+            "%s %s is not used, because others can write there or you cannot", _NAMED, _caches()[0]
+        )
     folder = folder or Path(_of_this_process())
     if level and (prebuilt := _prebuilt(level)):
         _copy_missing(prebuilt, folder)

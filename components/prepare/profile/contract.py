@@ -58,7 +58,7 @@ def hold_to_contract(
             "interactions",
             f"{profile.rows:,} rows",
             f"differ from the previous run: {'; '.join(breaches)}",
-            "look at the profile; set on_drift to warn to train anyway",
+            "check the profile; set on_drift to warn to train anyway",
         )
 
 

@@ -5,7 +5,8 @@ from google.auth import credentials as auth_credentials
 from google.auth import exceptions
 from google.auth.transport.requests import Request
 
-from pipeline.platforms.network import CONNECT_SECONDS, AccessError, answered
+from components.limits import CONNECT_SECONDS, answered
+from pipeline.platforms.network import AccessError
 from trainer.errors import WalsError, translated
 
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)

@@ -8,13 +8,14 @@ import requests
 from google.auth.credentials import Credentials
 from google.auth.transport.requests import AuthorizedSession
 
+from components.answers import bounded
 from components.deliver.bigquery_options import dataset_of
 from components.deliver.vertex import VertexRegistry
 from components.deliver.vertex_endpoint import VertexEndpoint
 from components.deliver.vertex_names import model_of
 from pipeline.platforms.findings import Findings
-from pipeline.platforms.google.answers import Answer, bounded, typed
-from pipeline.platforms.google.rights import ONCE, check_rights, google_errors
+from pipeline.platforms.google.answers import Answer, typed
+from pipeline.platforms.google.rights import BIGQUERY, ONCE, STORAGE, check_rights, google_errors
 from pipeline.platforms.registries import check_champion
 from trainer.errors import InputError, WalsError
 
@@ -47,12 +48,12 @@ def look_for_deliveries(credentials: Credentials, parameters: Mapping[str, Any],
     """
     registry = parameters.get("registry", "")
     if registry.startswith("gs://"):
-        with findings.noted(), google_errors("registry", registry, "roles/storage.objectUser"):
+        with findings.noted(), google_errors("registry", registry, "roles/storage.objectUser", STORAGE):
             _check_registry(credentials, registry, parameters.get("vertex_model", ""))
     destination = parameters.get("destination", "")
     if destination:
         roles = "roles/bigquery.dataEditor and roles/bigquery.jobUser"
-        with findings.noted(), google_errors("destination", destination, roles):
+        with findings.noted(), google_errors("destination", destination, roles, BIGQUERY):
             _check_dataset(credentials, dataset_of(destination))
     model = parameters.get("vertex_model", "")
     if model:
@@ -65,7 +66,10 @@ def look_for_deliveries(credentials: Credentials, parameters: Mapping[str, Any],
             VertexEndpoint(endpoint, model).check()
     secret = parameters.get("webhook_secret", "")
     if secret:
-        with findings.noted(), google_errors("webhook_secret", secret, "roles/secretmanager.viewer"):
+        with (
+            findings.noted(),
+            google_errors("webhook_secret", secret, "roles/secretmanager.viewer", _SECRET_MANAGER),
+        ):
             _check_secret(credentials, secret)
 
 
@@ -73,7 +77,7 @@ def _check_registry(credentials: Credentials, registry: str, vertex_model: str) 
     from google.cloud import storage
 
     client = storage.Client(project="", credentials=credentials)
-    bounded(client._http, "Cloud Storage")
+    bounded(client._http, STORAGE)
     bucket = client.bucket(registry.removeprefix("gs://").partition("/")[0])
     held = check_rights(bucket, "registry", registry, _REGISTRY_RIGHTS, optional=_LOOK_UP)
     check_champion(registry)
@@ -94,7 +98,7 @@ def _check_dataset(credentials: Credentials, dataset: str) -> None:
     from google.cloud import bigquery
 
     client = bigquery.Client(project=dataset.rpartition(".")[0], credentials=credentials)
-    bounded(client._http, "BigQuery")
+    bounded(client._http, BIGQUERY)
     location = client.get_dataset(dataset, **ONCE).location
     config = bigquery.QueryJobConfig(dry_run=True)
     sql = f"CREATE TABLE IF NOT EXISTS `{dataset}.deliveries` (version STRING, delivered TIMESTAMP)"

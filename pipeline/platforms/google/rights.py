@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -11,13 +11,16 @@ from google.api_core.exceptions import BadRequest, Forbidden, GoogleAPICallError
 from google.auth.credentials import Credentials
 from google.auth.exceptions import GoogleAuthError
 
+from components.answers import bounded, documented
 from components.extract.names import ITEM_SOURCES, table_of
+from components.extract.options import ExtractOptions
+from components.extract.query import Request
+from components.limits import REQUEST_SECONDS
 from pipeline.platforms.environments import Vertex
 from pipeline.platforms.findings import Findings
-from pipeline.platforms.google.answers import bounded
-from pipeline.platforms.network import REQUEST_SECONDS
 from trainer.errors import InputError, WalsError, translated
 
+STORAGE, BIGQUERY = "Cloud Storage", "BigQuery"
 _BUCKET_RIGHTS = ("storage.objects.create", "storage.objects.get", "storage.objects.list")
 ONCE: dict[str, Any] = {"timeout": REQUEST_SECONDS, "retry": None}
 """Arguments of the clients' requests, which are sent once and with a time limit."""
@@ -36,9 +39,9 @@ def look_for_root(platform: Vertex, credentials: Credentials, findings: Findings
 
     root = platform.pipeline_root
     client = storage.Client(project=platform.project, credentials=credentials)
-    bounded(client._http, "Cloud Storage")
+    bounded(client._http, STORAGE)
     bucket = client.bucket(root.removeprefix("gs://").partition("/")[0])
-    with findings.noted(), google_errors("pipeline_root", root, "roles/storage.objectUser"):
+    with findings.noted(), google_errors("pipeline_root", root, "roles/storage.objectUser", STORAGE):
         check_rights(bucket, "pipeline_root", root, _BUCKET_RIGHTS)
 
 
@@ -76,13 +79,13 @@ def look_for_data(credentials: Credentials, parameters: Mapping[str, Any], findi
     for field in ("source", *ITEM_SOURCES):
         place = parameters.get(field, "")
         if place.startswith("gs://"):
-            with findings.noted(), google_errors(field, place, _READERS["gs"]):
+            with findings.noted(), google_errors(field, place, _READERS["gs"], STORAGE):
                 _find_objects(credentials, field, place)
         elif place.startswith("bq://") and field == "source":
             _look_in_bigquery(credentials, place, parameters, findings)
         elif place.startswith("bq://"):
             client, name = _bigquery(credentials, place, "", parameters)
-            with findings.noted(), google_errors(field, place, _READERS["bq"]):
+            with findings.noted(), google_errors(field, place, _READERS["bq"], BIGQUERY):
                 _find_table(client, field, place, name)
 
 
@@ -98,7 +101,7 @@ def _bigquery(
         location=parameters.get("location") or None,
         credentials=credentials,
     )
-    bounded(client._http, "BigQuery")
+    bounded(client._http, BIGQUERY)
     return client, name
 
 
@@ -110,16 +113,24 @@ def _look_in_bigquery(
     client, name = _bigquery(credentials, source, parameters.get("data_type", ""), parameters)
     query, staging = parameters.get("query"), parameters.get("staging_dataset")
     location = ""
+    schema: Mapping[str, str] = {}
     with findings.noted():
         if query:
-            with google_errors("query", query, f"roles/bigquery.jobUser and {_READERS['bq']}"):
+            with google_errors("query", query, f"roles/bigquery.jobUser and {_READERS['bq']}", BIGQUERY):
                 config = bigquery.QueryJobConfig(dry_run=True)
-                location = client.query(query, config, job_retry=None, **ONCE).location
+                job = client.query(query, config, job_retry=None, **ONCE)
+                location = job.location
+                schema = _named({field.name: field.field_type for field in job.schema or ()})
         else:
-            with google_errors("source", source, _READERS["bq"]):
-                location = _find_table(client, "source", source, name)
+            with google_errors("source", source, _READERS["bq"], BIGQUERY):
+                location, schema = _find_table(client, "source", source, name)
+    with findings.noted():
+        findings.columns = _columns(schema, parameters)
     if staging:
-        with findings.noted(), google_errors("staging_dataset", staging, "roles/bigquery.dataEditor"):
+        with (
+            findings.noted(),
+            google_errors("staging_dataset", staging, "roles/bigquery.dataEditor", BIGQUERY),
+        ):
             there = client.get_dataset(staging, **ONCE).location
             if location and there and location.lower() != there.lower():
                 raise InputError(
@@ -130,21 +141,46 @@ def _look_in_bigquery(
                 )
 
 
-def _find_table(client: Any, field: str, source: str, name: str) -> str:
-    """Return the location of a table, or of those that match a wildcard."""
+def _named(schema: Mapping[Any, Any]) -> Mapping[str, str]:
+    """Return a schema whose columns have names and types, which Google's clients do not check."""
+    if not all(isinstance(text, str) for column in schema.items() for text in column):
+        raise TypeError("a column has no name or no type")
+    return schema
+
+
+def _columns(schema: Mapping[str, str], parameters: Mapping[str, Any]) -> str:
+    """Return the columns of a table of ratings by role, in words; "" if they are not known.
+
+    Raises:
+        InputError: they cannot be used.
+    """
+    given = {name: parameters[name] for name in ExtractOptions.model_fields if name in parameters}
+    try:
+        request = Request(ExtractOptions(**given).with_window())
+    except InputError:
+        # Reported with the parameters.
+        return ""
+    return str(request.columns(schema)) if schema and request.is_ratings else ""
+
+
+def _find_table(client: Any, field: str, source: str, name: str) -> tuple[str, Mapping[str, str]]:
+    """Return the location of a table, or of those that match a wildcard, and the types of its columns."""
+    from components.engines.bigquery import source_of
+
     if not name.endswith("*"):
-        return client.get_table(name, **ONCE).location or ""
+        table = client.get_table(name, **ONCE)
+        return table.location or "", _named(source_of(table).schema)
     dataset, _, prefix = name.rstrip("*").rpartition(".")
     if not any(table.table_id.startswith(prefix) for table in client.list_tables(dataset, **ONCE)):
         raise InputError(field, source, "matches no table", f"give a pattern of tables in {dataset}")
-    return client.get_dataset(dataset, **ONCE).location or ""
+    return client.get_dataset(dataset, **ONCE).location or "", {}
 
 
 def _find_objects(credentials: Credentials, field: str, source: str) -> None:
     from google.cloud import storage
 
     client = storage.Client(project="", credentials=credentials)
-    bounded(client._http, "Cloud Storage")
+    bounded(client._http, STORAGE)
     name, _, path = source.removeprefix("gs://").partition("/")
     if "*" in path:
         listed = client.list_blobs(name, prefix=path.partition("*")[0], match_glob=path, **ONCE)
@@ -158,20 +194,38 @@ def _find_objects(credentials: Credentials, field: str, source: str) -> None:
         raise InputError(field, source, "has no objects", "check the path")
 
 
-def google_errors(field: str, value: str, roles: str) -> contextlib.AbstractContextManager[None]:
-    """Return a context that turns Google Cloud's errors about a value into one line."""
-    return translated(
-        (
-            NotFound,
-            lambda error: InputError(field, value, f"does not exist: {_message(error)}", "check the name"),
+@contextlib.contextmanager
+def google_errors(field: str, value: str, roles: str, server: str) -> Iterator[None]:
+    """Turn Google Cloud's errors about a value into one line.
+
+    Args:
+        field: parameter that names what is checked.
+        value: the parameter's value.
+        roles: roles that allow it.
+        server: name of the service, for answers that are not as they are documented.
+
+    Raises:
+        InputError: the value does not exist, is invalid, or access to it is denied.
+        WalsError: the service cannot be reached, or its answer is not as it is documented.
+    """
+    with (
+        documented(server),
+        translated(
+            (
+                NotFound,
+                lambda error: InputError(
+                    field, value, f"does not exist: {_message(error)}", "check the name"
+                ),
+            ),
+            (Forbidden, lambda _: InputError(field, value, "denies you access", f"ask for {roles} on it")),
+            (BadRequest, lambda error: InputError(field, value, f"is invalid: {_message(error)}", "fix it")),
+            (
+                (GoogleAPICallError, GoogleAuthError, requests.RequestException),
+                lambda error: WalsError(f"{field} {value!r} could not be checked ({error})"),
+            ),
         ),
-        (Forbidden, lambda _: InputError(field, value, "denies you access", f"ask for {roles} on it")),
-        (BadRequest, lambda error: InputError(field, value, f"is invalid: {_message(error)}", "fix it")),
-        (
-            (GoogleAPICallError, GoogleAuthError, requests.RequestException),
-            lambda error: WalsError(f"{field} {value!r} could not be checked ({error})"),
-        ),
-    )
+    ):
+        yield
 
 
 def _message(error: GoogleAPICallError) -> str:

@@ -11,16 +11,13 @@ import requests
 import yaml
 from google.auth.credentials import Credentials
 
-from pipeline.platforms.answers import LARGEST_ANSWER
+from components.answers import LARGEST_ANSWER, bounded
+from components.limits import CONNECT_SECONDS, TIMEOUT, answered
 from pipeline.platforms.backend import Uploaded
-from pipeline.platforms.google.answers import bounded
+from pipeline.platforms.google.addresses import REGISTRY_TEMPLATE
 from pipeline.platforms.google.credentials import REFUSED
-from pipeline.platforms.network import CONNECT_SECONDS, TIMEOUT, answered
 from trainer.errors import InputError, WalsError, translated
 from trainer.files import sha256
-
-REGISTRY_TEMPLATE = re.compile(r"https?://\S+/[\w.-]+/sha256:[0-9a-f]{64}")
-"""Address of a version in Artifact Registry."""
 
 Asked = TypeVar("Asked")
 

@@ -12,9 +12,10 @@ from typing import Any
 import kfp_server_api
 import pydantic
 
+from components.answers import field_problem
 from components.extract.names import ITEM_SOURCES
+from components.limits import CONNECT_SECONDS, TIMEOUT, answered
 from components.workflow import pods, step_of
-from pipeline.platforms.answers import field_problem
 from pipeline.platforms.backend import (
     FINAL_STATES,
     Gpus,
@@ -37,7 +38,6 @@ from pipeline.platforms.kubeflow.logs import failure, step_lines
 from pipeline.platforms.kubeflow.metadata import read_artifact, run_artifacts
 from pipeline.platforms.kubeflow.records import FINGERPRINT, run_of, schedule_of
 from pipeline.platforms.kubeflow.workflows import workflow_in
-from pipeline.platforms.network import CONNECT_SECONDS, TIMEOUT, answered
 from pipeline.platforms.registries import look_for_registry
 from pipeline.platforms.tasks import (
     EVALUATED,

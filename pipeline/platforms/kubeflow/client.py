@@ -11,8 +11,9 @@ from typing import Any
 import kfp_server_api
 import urllib3
 
-from pipeline.platforms.answers import whole
-from pipeline.platforms.network import CONNECT_SECONDS, TIMEOUT, AccessError
+from components.answers import whole
+from components.limits import CONNECT_SECONDS, TIMEOUT
+from pipeline.platforms.network import AccessError
 from trainer.errors import InputError, WalsError, translated
 
 _TOKEN = "KUBEFLOW_TOKEN"  # noqa: S105 - the variable's name
@@ -226,7 +227,7 @@ def _check_time(text: str, place: str) -> None:
 
 def _field_problem(error: ForeignError) -> str:
     problem = str(error)
-    return f"sends an answer that is not as it is documented: {problem}" if problem else ""
+    return f"returned an unexpected response: {problem}" if problem else ""
 
 
 def _json_object(text: str) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, Self
 import pydantic
 from pydantic import Field
 
-from pipeline.platforms.answers import field_problem
+from components.answers import field_problem
 from pipeline.platforms.kubeflow.client import ForeignError
 
 _PODS = "Pod"

@@ -17,8 +17,9 @@ from google.auth import credentials as auth_credentials
 from google.auth import exceptions as auth_exceptions
 from google.protobuf import json_format
 
+from components.answers import bounded, field_problem
 from components.extract.names import ITEM_SOURCES
-from pipeline.platforms.answers import field_problem
+from components.limits import CONNECT_SECONDS, REQUEST_SECONDS, answered
 from pipeline.platforms.backend import (
     Gpus,
     Job,
@@ -34,7 +35,6 @@ from pipeline.platforms.backend import (
 )
 from pipeline.platforms.environments import Vertex
 from pipeline.platforms.findings import Findings
-from pipeline.platforms.google.answers import bounded
 from pipeline.platforms.google.credentials import REFUSED, google_credentials
 from pipeline.platforms.google.deliveries import look_for_deliveries
 from pipeline.platforms.google.rights import is_on_google_cloud, look_for_data, look_for_root
@@ -44,7 +44,7 @@ from pipeline.platforms.google.templates import (
     upload_to_bucket,
     upload_to_registry,
 )
-from pipeline.platforms.network import CONNECT_SECONDS, REQUEST_SECONDS, AccessError, answered
+from pipeline.platforms.network import AccessError
 from pipeline.platforms.registries import look_for_registry
 from pipeline.platforms.vertex.experiments import add_to_experiment, ensure_experiment
 from pipeline.platforms.vertex.job_requests import cron_of, parent_of, pipeline_job_request, schedule_request

@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.platforms.backend import Job, Plan
 from pipeline.platforms.environments import Vertex
-from pipeline.platforms.google.templates import REGISTRY_TEMPLATE
+from pipeline.platforms.google.addresses import REGISTRY_TEMPLATE
 
 _FAIL_FAST = "PIPELINE_FAILURE_POLICY_FAIL_FAST"
 

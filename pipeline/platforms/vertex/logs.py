@@ -12,9 +12,10 @@ from google.auth.credentials import Credentials
 from google.auth.transport.requests import AuthorizedSession
 from pydantic import Field
 
-from pipeline.platforms.google.answers import Answer, bounded, typed
+from components.answers import bounded
+from components.limits import REQUEST_SECONDS
+from pipeline.platforms.google.answers import Answer, typed
 from pipeline.platforms.google.credentials import REFUSED
-from pipeline.platforms.network import REQUEST_SECONDS
 from trainer.errors import WalsError, translated
 
 _NAME = "Cloud Logging"
@@ -97,7 +98,7 @@ def job_lines(
         if not token:
             return
         if token in tokens:
-            raise WalsError(f"{_NAME} lists the same page again; try again")
+            raise WalsError(f"{_NAME} returned the same page twice; try again")
         tokens.add(token)
         request["pageToken"] = token
 

@@ -14,12 +14,13 @@ from google.auth.credentials import Credentials
 from google.auth.transport.requests import AuthorizedSession
 from pydantic import Field
 
+from components.answers import bounded
+from components.limits import TIMEOUT
 from pipeline.platforms.backend import Gpus
 from pipeline.platforms.environments import Vertex
 from pipeline.platforms.findings import Findings
-from pipeline.platforms.google.answers import Answer, bounded, typed
+from pipeline.platforms.google.answers import Answer, typed
 from pipeline.platforms.google.credentials import REFUSED
-from pipeline.platforms.network import TIMEOUT
 from trainer.errors import InputError, WalsError, translated
 
 _ENDPOINT = "https://serviceusage.googleapis.com"

@@ -15,7 +15,6 @@ from pipeline.platforms.environments import Vertex
 from pipeline.platforms.vertex.job_requests import experiment_of, network_fields, parent_of
 from trainer.errors import InputError
 from trainer.job import flags
-from trainer.job.run import HYPERPARAMETER_METRIC_TAG
 
 MACHINE = CustomJob(machine_type="n1-standard-8")
 """Default machine: the smallest one that fits the train step's cpu and memory."""
@@ -152,7 +151,7 @@ def hyperparameter_request(
     made = {
         "displayName": job.name,
         "studySpec": {
-            "metrics": [{"metricId": HYPERPARAMETER_METRIC_TAG, "goal": "MINIMIZE"}],
+            "metrics": [{"metricId": flags.HYPERPARAMETER_METRIC_TAG, "goal": "MINIMIZE"}],
             "parameters": [_parameter(name, *range_) for name, range_ in space.items()],
         },
         "maxTrialCount": max_trials,

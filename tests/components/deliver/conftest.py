@@ -21,7 +21,8 @@ from tests.components.deliver.model_server import model_server
 from tests.components.profiles import profile
 from trainer.config import TrainConfig
 from trainer.files import Schema, finish_artifact
-from trainer.model import Iteration, Model, Seen
+from trainer.history import Iteration
+from trainer.model import Model, Seen
 from trainer.vocabulary import Vocabulary
 
 

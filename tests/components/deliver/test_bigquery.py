@@ -15,16 +15,18 @@ from google.api_core import exceptions
 from google.cloud import bigquery
 from scipy import sparse
 
-from components.artifacts.catalogue import CatalogueTables, no_items, write_catalogue
 from components.deliver.bigquery import deliver_to_bigquery
 from components.deliver.bigquery_options import BigQueryDelivery
 from tests.components.deliver.relay import KillingRelay
 from tests.components.steps import publish
+from trainer.catalogue import CatalogueTables, no_items, write_catalogue
 from trainer.config import TrainConfig
 from trainer.errors import InputError, WalsError
 from trainer.matrix import InteractionMatrix
 from trainer.model import Model, seen_of
 from trainer.vocabulary import Vocabulary
+
+pytestmark = pytest.mark.slow
 
 TABLES = ("recommendations", "similar_items", "user_embeddings", "item_embeddings")
 FIRST, SECOND = "20261126T201500Z-1a2b3c4d", "20261127T201500Z-5e6f7a8b"

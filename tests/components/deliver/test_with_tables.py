@@ -1,12 +1,16 @@
 """Delivery to a registry and to BigQuery together."""
 
-from components.artifacts.catalogue import SCHEMA as CATALOGUE_SCHEMA
+import pytest
+
 from components.deliver.options import DeliverOptions
 from components.deliver.serving import rollback
 from components.publish.options import PublishOptions
 from components.publish.step import publish
 from tests.components.deliver.conftest import write_artifacts
+from trainer.catalogue import SCHEMA as CATALOGUE_SCHEMA
 from trainer.files import begin_artifact, finish_artifact
+
+pytestmark = pytest.mark.slow
 
 
 def published(folder, seed, champion):

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from components.artifacts.catalogue import SCHEMA as CATALOGUE_SCHEMA
 from components.artifacts.evaluation import SCHEMA as EVALUATION_SCHEMA
 from components.artifacts.evaluation import Evaluation
 from components.artifacts.holdout import SCHEMA as HOLDOUT_SCHEMA
@@ -16,10 +15,12 @@ from components.registry import open_registry
 from tests.components.profiles import profile
 from tests.components.registry.conftest import make_version
 from tests.components.steps import evaluate
+from trainer.catalogue import SCHEMA as CATALOGUE_SCHEMA
 from trainer.config import TrainConfig
 from trainer.files import finish_artifact, read_manifest
+from trainer.history import Iteration
 from trainer.matrix import InteractionMatrix
-from trainer.model import Iteration, Model, seen_of
+from trainer.model import Model, seen_of
 from trainer.vocabulary import Vocabulary
 
 

@@ -29,7 +29,7 @@ from components.train.options import RefitOptions
 from components.train.refit import refit
 from components.train.step import train
 from tests.components.profiles import profile
-from trainer.config import TrainConfig
+from trainer.config import TrainOptions
 from trainer.files import MANIFEST, read_manifest, sha256
 
 NOW = datetime(2026, 2, 3, tzinfo=UTC)
@@ -78,7 +78,7 @@ class Nights:
             profile_report=night / "profile.html",
         )
         train(
-            TrainConfig(latent_factors=4, num_iters=2),
+            TrainOptions(latent_factors="4", num_iters=2),
             matrix=sets["training"],
             vocabulary=sets["vocabulary"],
             model=night / "judged",
@@ -150,6 +150,7 @@ def test_the_second_night_on_half_of_the_data_warns(nights: Nights) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refit_iters", [0, 1])
 @pytest.mark.parametrize("split", ["random", "users", "time"])
 def test_the_same_data_again_are_no_drift(nights: Nights, split: str, refit_iters: int) -> None:

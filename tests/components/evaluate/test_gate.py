@@ -16,7 +16,7 @@ from trainer.files import finish_artifact
 from trainer.options import Options
 
 USERS = 400
-IMPROVE = "raise regularization, lower latent_factors, or run wals tune"
+IMPROVE = "set latent_factors, regularization and unobs_weight to auto, run wals tune, or give more data"
 NOISE = np.random.default_rng(3).normal(0, 0.05, USERS)
 NOISE -= NOISE.mean()
 

@@ -12,7 +12,7 @@ from components.evaluate.examples import Examples
 from components.evaluate.report import write_report
 from tests.components.profiles import profile
 from tests.components.reports.pages import LONG, SCRIPT, estimates, evaluation, examples
-from trainer.model import Iteration
+from trainer.history import Iteration
 
 
 class _Text(HTMLParser):
@@ -67,7 +67,11 @@ def test_the_decision_comes_first_with_its_reason(written: Path) -> None:
         "Seconds per iteration: 0.25 to 0.25, 2 in total.",
         "Validation metric: 0.1 after iteration 1, 0.8 after iteration 8.",
         "User <script>alert('title')</script> 21 known interactions; 1 of 5 held-out ones found",
-        "latent_factors 64",
+        "latent_factors 64 (auto)",
+        "regularization 0.003 ",
+        "chosen in 2.2 s on 90,170 training interactions of 657 users",
+        "64 0.003 0.1 0 0.1234",
+        "popularity - - - 0.1111",
         "code wals 0.1.0",
         f"checksum of the holdout {'ab' * 32}",
         "20261125T201500Z-1a2b3c4d, which has served since 2026-11-25 20:16:11 UTC",

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import sparse
 
-from components.artifacts.catalogue import SCHEMA as CATALOGUE_SCHEMA
 from components.artifacts.evaluation import PER_USER_FILE
 from components.artifacts.holdout import SCHEMA
 from tests.components.evaluate.cases import Case, matrix
 from tests.components.profiles import profile
+from trainer.catalogue import SCHEMA as CATALOGUE_SCHEMA
 from trainer.config import TrainConfig
 from trainer.errors import InputError
 from trainer.files import finish_artifact, sha256

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.artifacts.catalogue import CatalogueTables, read_catalogue
 from components.extract import catalogue
 from components.extract.options import ExtractOptions
 from components.extract.step import extract
 from components.probe.source import source
+from trainer.catalogue import CatalogueTables, read_catalogue
 from trainer.errors import CombinedInputError, InputError
 from trainer.files import MANIFEST
 
@@ -184,9 +184,12 @@ NO_HEADER = "none of its columns A12 has a usual name for ids; give it a header 
         ),
         (
             {"items": "sku,title\n1,a\n1,b\n"},
-            "items '.*': gives 1 items several titles, such as '1'; give each",
+            "items '.*': has several titles for 1 item, such as '1'; give each",
         ),
-        ({"items": "sku,genre\n1,a|c\n1,b|a\n"}, "items '.*': gives 1 items several categories, such as '1'"),
+        (
+            {"items": "sku,genre\n1,a|c\n1,b|a\n"},
+            "items '.*': has several categories for 1 item, such as '1'",
+        ),
         ({"items": "sku,title\n1,a\n ,b\n"}, "items '.*': has rows without an id; remove or fix them"),
         ({"blocked_items": "sku,day\n1,a\n,b\n"}, "blocked_items '.*': has rows without an id"),
         (
@@ -275,7 +278,7 @@ def test_both_engines_read_the_same(extracted: Extracted, reference: Any, tmp_pa
     places = {"items": reference.load("items", ITEMS), "blocked_items": reference.load("ids", ITEMS)}
     found = extracted(**places)
     assert (rows(found), ids(found.blocked)) == (FOUND, [row[0] for row in FOUND])
-    with pytest.raises(InputError, match=r"items 'bq://.*': gives 1 items several titles, such as '2'"):
+    with pytest.raises(InputError, match=r"items 'bq://.*': has several titles for 1 item, such as '2'"):
         extracted(items=reference.load("twice", pa.table({"item_id": [2, 2], "name": ["a", "b"]})))
 
 

@@ -460,7 +460,7 @@ def test_a_table_with_row_access_policies_is_read_as_it_is_now(
         metadata = extract(source=source, output=tmp_path / "out", **staged)
         manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())
         assert (metadata["rows"], metadata["snapshot"], manifest["source"]["snapshot"]) == (10, "", "")
-        assert "has, or had, row access policies, so it is read as it is now" in caplog.text
+        assert "has or had row access policies, so it is read in its current state" in caplog.text
 
 
 def test_a_snapshot_of_a_table_with_row_access_policies_is_refused(warehouse, row_access_policies, tmp_path):
@@ -559,7 +559,7 @@ def test_the_first_partition_by_time_of_ingestion(unit, first):
 
 def test_more_rows_than_bigquery_returns_require_a_staging_dataset(warehouse, returned_rows, tmp_path):
     source = warehouse.load("source", ratings(3_000))
-    with pytest.raises(InputError, match=r"more than the 10 GB .*; give a staging_dataset"):
+    with pytest.raises(InputError, match=r"more than 10 GB, .*; give a staging_dataset"):
         extract(source=source, output=tmp_path / "out")
     assert not (tmp_path / "out" / MANIFEST).exists()
     assert extract(source=source, output=tmp_path / "out", staging_dataset=warehouse.dataset)["rows"] == 3_000
@@ -716,8 +716,11 @@ def test_unusable_tables(warehouse, tmp_path, source, message):
     [
         ({"staging_dataset": "nodots"}, "staging_dataset 'nodots': .*my-project.my_dataset"),
         ({"staging_dataset": "p.d`; DROP TABLE x"}, "staging_dataset"),
-        ({"project": "My Project"}, "project 'My Project'"),
-        ({"location": "E U"}, "location 'E U'"),
+        (
+            {"project": "My Project"},
+            "project 'My Project': is not a valid project ID; give one such as my-project",
+        ),
+        ({"location": "E U"}, "location 'E U': is not a valid location; "),
     ],
 )
 def test_names_that_are_not_valid(tmp_path, arguments, message):
@@ -795,7 +798,7 @@ def test_blank_ids_are_refused_by_both_engines(warehouse, tmp_path, blank):
             extract(output=tmp_path / "out", **arguments)
 
 
-def test_unreadable_times_in_both_engines(warehouse, tmp_path):
+def test_unreadable_times_in_both_engines(warehouse, tmp_path, caplog):
     table = pa.table({"user": [1, 2], "item": [1, 2], "rating": [1.0, 2.0], "date": ["2020-01-01", "soon"]})
     source = warehouse.load("source", table)
     pq.write_table(table, tmp_path / "source.parquet")
@@ -806,7 +809,9 @@ def test_unreadable_times_in_both_engines(warehouse, tmp_path):
     ):
         extract(output=tmp_path / "out", **arguments)
         assert json.loads((tmp_path / "out" / MANIFEST).read_text())["rows_without_time"] == 1
-        with pytest.raises(InputError, match=r"not a time|readable time"):
+        assert "date: 1 of 2 times are missing or cannot be read" in caplog.text
+        caplog.clear()
+        with pytest.raises(InputError, match=r"not a time|without a readable time"):
             extract(output=tmp_path / "out", window_start="2019-01-01", **arguments)
         with pytest.raises(InputError, match="none of its times can be read"):
             extract(output=tmp_path / "out", row_filter="user = 2", **arguments)

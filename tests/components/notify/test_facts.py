@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from components import answers, limits
 from components.artifacts.evaluation import log_summary
-from components.notify import facts, kubernetes
+from components.notify import facts
 from components.notify.facts import KILLED, Facts, Failure, gather
 from components.runtime import ERROR_FILE
 from tests.components.notify import receiver as receivers
@@ -179,8 +180,8 @@ def test_on_kubernetes_an_evaluation_from_the_cache_is_not_told(server: Kubeflow
         (receivers.answers("200 OK", body=b"<html>Login</html>"), "does not report the run's pods"),
         (receivers.answers("200 OK", body=b'{"pipeline_runtime": null}'), "does not report the run's pods"),
         (receivers.answers("200 OK", body=b"[" * 100_000), "does not report the run's pods"),
-        (receivers.is_endless, "the answer is too large"),
-        (receivers.is_slow, "the answer is too slow"),
+        (receivers.is_endless, "returned more than 1,048,576 bytes"),
+        (receivers.is_slow, "did not answer in 1 s"),
         (receivers.breaks_off, "cannot be reached (ConnectionError)"),
     ],
 )
@@ -188,8 +189,8 @@ def test_on_kubernetes_a_server_that_does_not_answer_well_has_one_line(
     answer: receivers.Answer, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KFP_POD_NAME", "notify")
-    monkeypatch.setattr(kubernetes, "_LARGEST", 1 << 20)
-    monkeypatch.setattr(kubernetes, "_SECONDS", 1.0)
+    monkeypatch.setattr(answers, "LARGEST_ANSWER", 1 << 20)
+    monkeypatch.setattr(limits, "REQUEST_SECONDS", 1.0)
     with receiver([answer]) as found:
         monkeypatch.setenv("KF_PIPELINES_ENDPOINT", found.url.partition("/services")[0])
         with pytest.raises(WalsError) as unknown:

@@ -79,7 +79,7 @@ def test_an_address_that_cannot_be_used_is_a_warning(
     own: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("WALS_WEBHOOK", "sesame")
-    assert "does not hold an address" in tell(own)["reason"]
+    assert "does not contain an address" in tell(own)["reason"]
     assert "sesame" not in caplog.text
 
 

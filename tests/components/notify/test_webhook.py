@@ -73,7 +73,7 @@ def test_a_redirect_carries_the_message_nowhere() -> None:
         moved = answers("307 Moved", f"Location: {elsewhere.url}")
         with (
             receiver([moved]) as found,
-            pytest.raises(WalsError, match="which is not followed"),
+            pytest.raises(WalsError, match="redirects are not followed"),
         ):
             webhook.send(found.url, CONTENT)
     assert len(found.requests) == 1
@@ -104,7 +104,7 @@ def test_another_value_is_refused_without_showing_it(value: str, monkeypatch: py
     monkeypatch.setenv(webhook.VARIABLE, value)
     with pytest.raises(WalsError) as refused:
         webhook.address("")
-    assert str(refused.value) == "WALS_WEBHOOK: does not hold an address that starts with https://"
+    assert str(refused.value) == "WALS_WEBHOOK: does not contain an address that starts with https://"
 
 
 def secret_of(answer: object, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -136,12 +136,12 @@ def test_the_address_is_in_secret_manager(monkeypatch: pytest.MonkeyPatch) -> No
     [
         (RefusedError(403, "no"), "access is denied; give the run's service account roles/secretmanager"),
         (RefusedError(404, "no"), "Secret Manager answers 404"),
-        ("<html>sesame</html>", "the answer is not a secret"),
-        ({"payload": {"data": "c2VzYW1l*"}}, "the answer is not a secret"),
-        (["sesame"], "the answer is not a secret"),
-        (payload("é sesame".encode()), "the answer is not a secret"),
+        ("<html>sesame</html>", "the response is not a secret"),
+        ({"payload": {"data": "c2VzYW1l*"}}, "the response is not a secret"),
+        (["sesame"], "the response is not a secret"),
+        (payload("é sesame".encode()), "the response is not a secret"),
         ({"payload": {"data": "a" * 1_000_000}}, "it is larger than a secret can be"),
-        (payload(b"sesame"), "does not hold an address"),
+        (payload(b"sesame"), "does not contain an address"),
         (payload(b""), "is empty"),
     ],
 )
@@ -160,7 +160,7 @@ def test_a_secret_manager_that_hangs_has_one_line(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv(
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER", found.url.partition("/services")[0]
         )
-        with pytest.raises(WalsError, match="Secret Manager cannot be reached"):
+        with pytest.raises(WalsError, match="cannot be read: Secret Manager: did not answer in "):
             webhook.address(SECRET)
 
 

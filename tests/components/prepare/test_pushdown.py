@@ -11,6 +11,8 @@ from tests.components.steps import extract, prepare
 from trainer.errors import InputError
 from trainer.files import MANIFEST
 
+pytestmark = pytest.mark.slow
+
 PARTS = ("training", "holdout", "vocabulary")
 
 

@@ -13,7 +13,10 @@ from components.probe.source import source
 def test_a_file_is_ok_with_its_columns(ratings_csv: Path) -> None:
     (found,) = source(ExtractOptions(source=str(ratings_csv), window_days=7))
     assert found.status == "ok"
-    assert found.found == f"{ratings_csv} can be read; columns userId, movieId, rating, timestamp"
+    assert (
+        found.found
+        == f"{ratings_csv} can be read; columns user=userId item=movieId rating=rating time=timestamp"
+    )
 
 
 @pytest.mark.parametrize("content", [None, "", "userId\n1\n"])
@@ -46,6 +49,7 @@ def test_a_table_is_ok_with_the_bytes_that_it_would_cost(warehouse: Any) -> None
     options = ExtractOptions(source=warehouse.load("ratings", table), staging_dataset=warehouse.dataset)
     read, staged = source(options)
     assert (read.status, staged.status) == ("ok", "ok")
+    assert "user=user_id item=item_id rating=rating time=none (no column)" in read.found
     assert "the query would read 0 bytes" in read.found
     assert staged.found == f"tables can be created in {warehouse.dataset} and deleted again"
     assert [table.table_id for table in warehouse.client.list_tables(warehouse.dataset)] == ["ratings"]

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import sparse
 
-from components.artifacts.catalogue import CatalogueTables, no_items, write_catalogue
 from components.publish import step
 from tests.components.steps import publish as publish_step
+from trainer.catalogue import CatalogueTables, no_items, write_catalogue
 from trainer.config import TrainConfig
 from trainer.errors import InputError
 from trainer.files import sha256
@@ -204,7 +204,7 @@ def test_nothing_is_published_for_bad_input(model: Path, tmp_path: Path) -> None
         publish(model, tmp_path, top_k=0)
     with pytest.raises(InputError, match="max_per_category 1: requires the categories"):
         publish(model, tmp_path, max_per_category=1)
-    with pytest.raises(InputError, match="none is left to recommend"):
+    with pytest.raises(InputError, match="no item is left to recommend"):
         publish(model, tmp_path, CatalogueTables(ITEMS, available=pa.array(["99"])))
     factors = model / "item_factors.npy"
     factors.write_bytes(factors.read_bytes()[:-4])

@@ -22,8 +22,9 @@ from components.probe.report import report as write_findings
 from components.tune.choose import choose
 from components.tune.options import ChooseOptions
 from tests.components.profiles import profile
+from trainer.choice import Choice, Tried
 from trainer.config import TrainConfig
-from trainer.model import Iteration
+from trainer.history import Iteration
 from trainer.options import Options
 
 SCRIPT = "<script>alert('title')</script>"
@@ -87,6 +88,16 @@ def evaluation(**changes: object) -> Evaluation:
         drift=(
             Drift(name="interactions", value=-0.5, limit=0.3, detail=f"the interactions fell {SCRIPT}"),
             Drift(name="popularity", value=0.1, limit=0.4, detail=LONG),
+        ),
+        choice=Choice(
+            parameters=("latent_factors", "alpha"),
+            metric="ndcg_at_20",
+            score=0.1234,
+            baseline=0.1111,
+            users=657,
+            entries=90_170,
+            seconds=2.25,
+            tried=(Tried(16, 0.003, 0.1, 0.0, 0.1212), Tried(64, 0.003, 0.1, 0.0, 0.1234)),
         ),
         history=tuple(Iteration(n, 1e5 / n, 0.25, 0.1 * n) for n in range(1, 9)),
         facts={"source": IMAGE, "code": "wals 0.1.0"},

@@ -111,7 +111,7 @@ def test_the_keyboard_reaches_and_opens_folded_parts(opened: Open) -> None:
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
     assert page.get_by_text("Skip to the content").bounding_box()["x"] >= 0
-    parameter = page.get_by_text("latent_factors", exact=True)
+    parameter = page.locator("bdi").get_by_text("latent_factors", exact=True)
     assert not parameter.is_visible()
     reached = set()
     for _ in range(40):

@@ -13,7 +13,7 @@ from components.train.options import RefitOptions
 from components.train.refit import refit
 from components.train.step import train
 from tests.saved_models import assert_agrees, serving
-from trainer.config import TrainConfig
+from trainer.config import TrainConfig, TrainOptions
 from trainer.errors import InputError
 from trainer.files import MANIFEST, finish_artifact
 from trainer.matrix import InteractionMatrix, Shard
@@ -45,7 +45,7 @@ def parts_of(split: str) -> list[np.ndarray]:
     return [np.where(chosen, dense, 0) for chosen in (~held_out, targets, held_out & ~targets)]
 
 
-def write_run(folder: Path, config: TrainConfig, split: str = "random") -> dict[str, Path]:
+def write_run(folder: Path, config: TrainConfig | TrainOptions, split: str = "random") -> dict[str, Path]:
     """Write the artifacts of a run up to its evaluation, and return them as inputs of the refit."""
     names = {name: folder / name for name in ("judged", "training", "holdout", "vocabulary")}
     training, *held_out = parts_of(split)
@@ -58,7 +58,8 @@ def write_run(folder: Path, config: TrainConfig, split: str = "random") -> dict[
         Vocabulary.of(range(100, 100 + USERS)),
         Vocabulary.of([f"item {i:02}" for i in range(ITEMS)]),
     )
-    train(config, matrix=names["training"], vocabulary=names["vocabulary"], model=names["judged"])
+    options = config if isinstance(config, TrainOptions) else TrainOptions(**config.model_dump())
+    train(options, matrix=names["training"], vocabulary=names["vocabulary"], model=names["judged"])
     return names
 
 
@@ -104,12 +105,27 @@ def test_nobody_who_was_held_out_is_left_without_recommendations(tmp_path: Path)
         assert not EVERYTHING.toarray()[user, best].any()
 
 
+def test_the_values_that_were_chosen_for_the_judged_model_are_kept(tmp_path: Path) -> None:
+    inputs = write_run(tmp_path, TrainOptions(num_iters=4))
+    judged = Model.load(tmp_path / "judged")
+    assert judged.choice
+    assert judged.choice.score
+    options = RefitOptions(refit_iters=1)
+    metadata = refit(options, **inputs, model=tmp_path / "model", saved_model=tmp_path / "saved_model")
+    delivered = Model.load(tmp_path / "model")
+    assert delivered.config == judged.config.replace(num_iters=1)
+    assert delivered.choice == judged.choice
+    assert metadata["model"]["auto"] == "latent_factors, regularization, unobs_weight, alpha"
+    assert metadata["model"]["regularization"] == judged.config.regularization
+
+
 def test_the_metadata_are_those_of_a_trained_model(tmp_path: Path) -> None:
     inputs = write_run(tmp_path, CONFIGS["implicit"])
     options = RefitOptions(refit_iters=3)
     metadata = refit(options, **inputs, model=tmp_path / "model", saved_model=tmp_path / "saved_model")
     assert metadata["model"].keys() == {
-        *("users", "items", "entries", "latent_factors", "iterations", "objective"),
+        *("users", "items", "entries", "iterations", "objective"),
+        *("latent_factors", "regularization", "unobs_weight", "alpha"),
         *("checksum", "schema_version"),
     }
     assert metadata["model"]["entries"] == EVERYTHING.nnz

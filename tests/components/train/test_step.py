@@ -12,13 +12,13 @@ from scipy import sparse
 
 from components.train import step
 from components.train.step import train
-from trainer.config import TrainConfig
+from trainer.config import TrainOptions
 from trainer.errors import InputError
 from trainer.matrix import InteractionMatrix
 from trainer.model import Model
 from trainer.vocabulary import Vocabulary, save_vocabularies
 
-CONFIG = TrainConfig(latent_factors=3, num_iters=4)
+CONFIG = TrainOptions(latent_factors="3", num_iters=4)
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_a_job_that_lost_its_machine_resumes(
 def test_bad_input_leaves_no_model(inputs: dict[str, Path], tmp_path: Path) -> None:
     for config, named in (({"latent_factors": 0}, "latent_factors"), ({"factors": 3}, "factors")):
         with pytest.raises(InputError, match=named):
-            train(TrainConfig(**config), **inputs, model=tmp_path / "model")
+            train(TrainOptions(**config), **inputs, model=tmp_path / "model")
     with pytest.raises(InputError, match=r"wals\.matrix"):
         train(CONFIG, **{**inputs, "matrix": inputs["vocabulary"]}, model=tmp_path / "model")
     assert not (tmp_path / "model").exists()

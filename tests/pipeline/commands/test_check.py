@@ -1,9 +1,11 @@
 """`wals check`: every problem at once; and what each command refuses in an environment."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from google.cloud import bigquery
 
@@ -41,6 +43,39 @@ def test_nothing_is_reported_if_everything_exists(
     result = wals("check", "--config", vertex_config)
     assert (result.exit_code, result.stderr) == (0, "")
     assert f"GET /bigquery/v2/projects/{PROJECT}/datasets/shop/tables/ratings" in vertex_google.calls
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "found", "problems"),
+    [
+        (
+            ("buyer_email", "sku", "quantity", "ordered_at"),
+            (),
+            "user=buyer_email item=sku rating=quantity time=ordered_at",
+            [],
+        ),
+        (("user", "sku"), (), "user=user item=sku rating=1 (no column) time=none (no column)", []),
+        (("user", "sku"), ("feedback=explicit",), "", ["rating_column '': .* --rating-column NAME"]),
+        (("who", "what"), (), "", ["user_column, item_column '': none of the columns who, what has .*"]),
+        (("who", "sku"), ("user_column=by",), "", ["user_column 'by': is not among the columns who, sku.*"]),
+    ],
+)
+def test_the_columns_of_a_table_are_shown_or_what_is_missing(
+    wals: Wals,
+    vertex_config: Path,
+    warehouse: Any,
+    columns: tuple[str, ...],
+    options: tuple[str, ...],
+    found: str,
+    problems: list[str],
+) -> None:
+    source = warehouse.load("orders", pa.table({name: pa.array([1]) for name in columns}))
+    flags = [text for option in (f"source={source}", *options) for text in ("-p", option)]
+    result = wals("check", "--config", vertex_config, *flags, "--json")
+    assert result.json["columns"] == found
+    about_columns = [problem for problem in result.json["problems"] if "column" in problem.split(" ")[0]]
+    assert len(about_columns) == len(problems)
+    assert all(map(re.fullmatch, problems, about_columns))
 
 
 def test_every_problem_is_reported_at_once_in_a_line_each(wals: Wals, tmp_path: Path) -> None:
@@ -134,7 +169,7 @@ def test_every_parameter_is_checked_against_the_signature(wals: Wals, vertex_con
         "-p",
         "alpha=nan",
     )
-    text = vertex_config.read_text("utf-8").replace("latent_factors: 16", "latent_factors: '16'")
+    text = vertex_config.read_text("utf-8").replace("latent_factors: 16", "latent_factors: '16.5'")
     vertex_config.write_text(text.replace("source:", "sauce:"), "utf-8")
     result = wals("check", "--config", vertex_config, "--offline", *arguments, "--json")
     assert result.exit_code == 2
@@ -142,7 +177,7 @@ def test_every_parameter_is_checked_against_the_signature(wals: Wals, vertex_con
     assert set(reported) == {
         *("num_iters", "regularisation", "has_header", "alpha", "latent_factors", "sauce", "source")
     }
-    assert "is not an integer" in reported["latent_factors"]
+    assert "is neither auto nor an integer" in reported["latent_factors"]
     assert "did you mean regularization?" in reported["regularisation"]
     assert "is missing" in reported["source"]
 
@@ -190,9 +225,9 @@ def test_wrong_types_and_unknown_names_of_a_file_are_reported(
     assert result.exit_code == 2
     reported = {problem.split(" ")[0]: problem for problem in result.json["problems"]}
     assert "is not text" in reported.pop("source")
-    assert "'many': is not an integer" in reported.pop("latent_factors")
+    assert "'many': is neither auto nor an integer" in reported.pop("latent_factors")
     assert "2.5: is not an integer" in reported.pop("num_iters")
-    assert "True: is not a number" in reported.pop("alpha")
+    assert "True: is neither auto nor a number" in reported.pop("alpha")
     assert "'yes': is not true or false" in reported.pop("has_header")
     assert "is unknown; did you mean regularization?" in reported.pop("regularisation")
     assert "is unknown; did you mean region?" in reported.pop("platform.regon")
@@ -537,7 +572,7 @@ def test_digests_replace_tags(wals: Wals, vertex_config: Path, tmp_path: Path) -
         "accelerators": {"train": "gpu"},
     }
     images.write_text(json.dumps(content), "utf-8")
-    request = wals("submit", "--config", vertex_config, "--images", images, "--dry-run").json
+    request = wals("submit", "--config", vertex_config, "--images", images, "--dry-run", "--full").request
     executors = request["pipelineJob"]["pipelineSpec"]["deploymentSpec"]["executors"]
     assert executors["exec-train"]["container"]["image"] == pinned["train"]
     mixed = wals("submit", "--config", vertex_config, "--images", images, "--tag", "9f3", "--dry-run")
@@ -634,7 +669,7 @@ def test_labels_of_flags_join_those_of_the_file(wals: Wals, vertex_config: Path)
     vertex_config.write_text(
         text.replace("images:", "  labels: {team: shop, cost: low}\nimages:", 1), "utf-8"
     )
-    request = wals("submit", "--config", vertex_config, "--label", "cost=high", "--dry-run").json
+    request = wals("submit", "--config", vertex_config, "--label", "cost=high", "--dry-run", "--full").request
     assert request["pipelineJob"]["labels"] == {"team": "shop", "cost": "high"}
     result = wals("check", "--config", vertex_config, "--offline", "--label", "Team=x", "--label", "a=B C")
     assert result.exit_code == 2

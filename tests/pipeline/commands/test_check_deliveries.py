@@ -14,7 +14,7 @@ from components.registry import open_registry
 from tests.components.conftest import _s3_server, s3_bucket
 from tests.components.deliver.model_server import ENDPOINT, MODEL, ModelServer, model_server
 from tests.components.registry.conftest import make_parts, make_version
-from tests.pipeline.conftest import Wals, service_account
+from tests.pipeline.conftest import Result, Wals, service_account
 from tests.pipeline.serving import Call, Content, RefusedError, Route, serving
 from tests.pipeline.vertex_server import BUCKET
 
@@ -67,9 +67,13 @@ def check(wals: Wals, vertex_config: Path, rights: list[str]) -> Check:
         result = wals("check", "--config", vertex_config, *arguments, "--json")
         assert result.exit_code == (2 if result.json["problems"] else 0)
         assert not any("\n" in problem for problem in result.json["problems"])
-        return [*result.json["problems"], *result.json["unchecked"]]
+        return findings_of(result)
 
     return run
+
+
+def findings_of(result: Result) -> list[str]:
+    return [*result.json["problems"], *result.json["unchecked"]]
 
 
 def fill(address: str, folder: Path) -> str:
@@ -141,7 +145,7 @@ def test_a_registry_in_s3(
 ) -> None:
     arguments = ("check", "--config", kubeflow_config, "-p", "source=ratings.csv", "--json")
     fill("s3://bucket/models", tmp_path)
-    assert wals(*arguments, "-p", "registry=s3://bucket/models").json == {"problems": [], "unchecked": []}
+    assert findings_of(wals(*arguments, "-p", "registry=s3://bucket/models")) == []
     with s3_bucket.open_output_stream("bucket/models/champion.json") as file:
         file.write(b"{")
     (problem,) = wals(*arguments, "-p", "registry=s3://bucket/models").json["problems"]
@@ -161,7 +165,7 @@ def test_a_kubeflow_run_needs_google_credentials_only_for_what_is_there(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NO_GCE_CHECK", "true")
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
-    assert wals(*arguments, "-p", "registry=/mnt/models").json == {"problems": [], "unchecked": []}
+    assert findings_of(wals(*arguments, "-p", "registry=/mnt/models")) == []
     (line,) = wals(*arguments, "-p", f"registry={REGISTRY}").json["unchecked"]
     assert line.startswith("no Google Cloud credentials were found")
     rights.remove("storage.objects.get")
@@ -261,7 +265,7 @@ def test_a_registry_far_from_the_model(
         (RefusedError(404, "no"), "does not exist; create it with `gcloud secrets create`"),
         (RefusedError(403, "no"), "access is denied; ask for roles/secretmanager.viewer on it"),
         (RefusedError(500, "no"), "Secret Manager answers 500"),
-        ("<html>", "Secret Manager: sends an answer that is not as it is documented"),
+        ("<html>", "Secret Manager: returned an unexpected response"),
     ],
 )
 def test_the_secret_of_the_webhook_is_looked_up_but_never_read(

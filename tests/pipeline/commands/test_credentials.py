@@ -29,7 +29,6 @@ PLACES = {
         "minio://k:{}@b/r",
     ),
     "endpoint": (*VERTEX, *SOURCE, "--endpoint", "https://user:{}@localhost:1"),
-    "template_repository": (*VERTEX, *SOURCE, "--template-repository", "https://user:{}@localhost/p/r"),
     "source": (*VERTEX, "-p", "source=s3://KEY:{}@bucket/ratings.csv"),
     "source of a wrong scheme": (*VERTEX, "-p", "source=ftp://KEY:{}@bucket/ratings.csv"),
     "previous_profile": (*VERTEX, *SOURCE, "-p", "previous_profile=gs://KEY:{}@bucket/profile"),
@@ -55,6 +54,15 @@ def test_no_command_shows_a_password(
     assert result.stderr.count("\n") <= 1
     if command[0] == "check":
         assert json.loads(result.stdout)["problems"]
+
+
+@pytest.mark.parametrize("password", PASSWORDS, ids=lambda text: text[:20])
+def test_the_repository_of_templates_shows_no_password(password: str, wals: Wals) -> None:
+    repository = f"https://user:{password}@localhost/p/r"
+    result = wals("upload", *VERTEX[:-2], "--template-repository", repository)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert password[:20] not in result.stdout + result.stderr
+    assert "***@" in result.stderr
 
 
 def test_the_location_of_a_template_shows_no_password(wals: Wals) -> None:

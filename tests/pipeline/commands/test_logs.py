@@ -61,7 +61,7 @@ def test_the_output_of_one_step_is_shown_page_by_page(
     lines = [f"iteration {number} of 7" for number in range(1, 8)]
     write(server, "train", *lines)
     assert wals("logs", ended, "train", "--config", config).stdout.splitlines() == lines
-    reported = wals("logs", ended, "train", "--config", config, "--json").json
+    reported = wals("logs", ended, "train", "--config", config, "--json").json["lines"]
     assert reported == [{"step": "train", "text": line} for line in lines]
 
 
@@ -190,7 +190,7 @@ def test_the_trials_of_kubeflow_have_logs_of_their_own(
     logs = ("logs", run_id)
     assert wals(*logs, "trial-1.2", "--config", kubeflow_config).stdout == "trial, second\n"
     assert wals(*logs, "trial-2.1", "--config", kubeflow_config).stdout == "trial-2, first\n"
-    lines = wals(*logs, "trial-2", "--config", kubeflow_config, "--json").json
+    lines = wals(*logs, "trial-2", "--config", kubeflow_config, "--json").json["lines"]
     assert sorted(line["step"] for line in lines) == ["trial-2.1", "trial-2.2"]
     refused = wals(*logs, "for-loop-1", "--config", kubeflow_config)
     assert "is not a step of the run" in refused.stderr
@@ -250,7 +250,10 @@ def test_the_trials_of_a_round_have_a_log_together_on_vertex(
     result = wals(*logs, "trial-2")
     assert (result.stderr, result.stdout) == ("", "first\nsecond\n")
     assert wals(*logs, "trial-2.2").stdout == "second\n"
-    assert [line["step"] for line in wals(*logs, "trial-2", "--json").json] == ["trial-2.1", "trial-2.2"]
+    assert [line["step"] for line in wals(*logs, "trial-2", "--json").json["lines"]] == [
+        "trial-2.1",
+        "trial-2.2",
+    ]
 
 
 def test_a_training_job_has_a_log(wals: Wals, vertex_config: Path, vertex: VertexServer) -> None:

@@ -31,7 +31,7 @@ def test_the_list_marks_the_champion_and_the_one_before(wals: Wals, delivered: A
     assert "since 20" in rows[delivered.names[2]]
     assert "before" in rows[delivered.names[1]]
     assert "0.2700" in rows[delivered.names[2]]
-    listed = wals("models", "list", "--registry", delivered.address, "--json").json
+    listed = wals("models", "list", "--registry", delivered.address, "--json").json["versions"]
     assert {entry["version"]: entry["champion"] for entry in listed} == dict(
         zip(delivered.names, (False, False, True), strict=True)
     )
@@ -60,7 +60,9 @@ def test_compare_shows_the_champion_beside_the_one_before(wals: Wals, delivered:
     assert "0.2700" in output
     assert "0.2600" in output
     assert "The versions have the same parameters" in output
-    compared = wals("models", "compare", *delivered.names[:2], "--registry", delivered.address, "--json").json
+    compared = wals(
+        "models", "compare", *delivered.names[:2], "--registry", delivered.address, "--json"
+    ).json["versions"]
     assert [entry["version"] for entry in compared] == delivered.names[:2]
 
 
@@ -84,7 +86,7 @@ def test_the_registry_of_an_environment(wals: Wals, delivered: Any, tmp_path: Pa
     ("arguments", "line"),
     [
         (("show",), "registry '': is missing; give --registry, or a --config whose parameters have it"),
-        (("show", "--registry", "ftp://host/x"), "registry 'ftp://host/x': is not a place for a registry; "),
+        (("show", "--registry", "ftp://host/x"), "registry 'ftp://host/x': is not a valid registry; "),
         (
             ("show", "--registry", "s3://me:secret@bucket/x"),
             "registry 's3://***@bucket/x': contains credentials",

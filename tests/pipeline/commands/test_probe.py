@@ -217,7 +217,7 @@ def test_a_log_that_arrives_in_parts_is_awaited(
 
 
 @pytest.mark.usefixtures("logging_here")
-@pytest.mark.parametrize(("refuses", "named"), [(403, "roles/logging.viewer"), (0, "lacks lines")])
+@pytest.mark.parametrize(("refuses", "named"), [(403, "roles/logging.viewer"), (0, "is missing lines")])
 def test_without_the_log_the_run_is_named(
     wals: Wals,
     vertex_config: Path,

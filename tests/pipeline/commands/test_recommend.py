@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 from scipy import sparse
 
-from components.artifacts.catalogue import CatalogueTables, write_catalogue
 from tests.pipeline.conftest import Wals
 from trainer import InteractionMatrix, Model, Recommender, TrainConfig, fit
+from trainer.catalogue import CatalogueTables, write_catalogue
 from trainer.vocabulary import Vocabulary
 
 TITLES = pa.table(
@@ -41,7 +41,7 @@ def model(fitted: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mod
 
 
 def test_a_basket_of_ids(wals: Wals, model: Model) -> None:
-    rows = wals("recommend", "--model", "model", "--items", '3, "a,b",3', "-k", 3, "--json").json
+    rows = wals("recommend", "--model", "model", "--items", '3, "a,b",3', "-k", 3, "--json").json["items"]
     expected = Recommender(model).for_basket(["3", "a,b"], 3)
     assert [row["item"] for row in rows] == expected["item_id"].to_pylist()
     assert [row["score"] for row in rows] == expected["score"].to_pylist()
@@ -52,7 +52,7 @@ def test_a_basket_of_ids(wals: Wals, model: Model) -> None:
 
 
 def test_similar_items(wals: Wals, model: Model) -> None:
-    rows = wals("similar", "--model", "model", "--item", "a,b", "--json").json
+    rows = wals("similar", "--model", "model", "--item", "a,b", "--json").json["items"]
     expected = Recommender(model).similar("a,b")
     assert [row["item"] for row in rows] == expected["similar_item_id"].to_pylist()
     assert len(rows) == 6
@@ -62,7 +62,7 @@ def test_similar_items(wals: Wals, model: Model) -> None:
 def test_the_catalogue_next_to_the_model_gives_titles_and_rules(wals: Wals, model: Model) -> None:
     lists = {"blocked": pa.array(["1"]), "available": pa.array(["1", "2", "a,b", "6"])}
     write_catalogue(Path("catalogue"), CatalogueTables(TITLES, **lists))
-    rows = wals("similar", "--model", "model", "--item", "3", "--json").json
+    rows = wals("similar", "--model", "model", "--item", "3", "--json").json["items"]
     assert {row["item"]: row["title"] for row in rows} == {"2": "Two", "a,b": None, "6": None}
     result = wals("recommend", "--model", "model", "--items", "3")
     assert sorted(line.split("│")[3].strip() for line in result.stdout.splitlines() if line[0] == "│") == [
@@ -70,16 +70,16 @@ def test_the_catalogue_next_to_the_model_gives_titles_and_rules(wals: Wals, mode
     ]
     write_catalogue(Path("other"), CatalogueTables(TITLES, available=pa.array(["1", "2", "a,b"])))
     arguments = ("recommend", "--model", "model", "--catalogue", "other", "--items", "3", "--json")
-    assert len(wals(*arguments).json) == 3
-    assert len(wals(*arguments, "--max-per-category", 1).json) == 2
-    best = wals(*arguments).json[0]
-    assert wals(*arguments, "--min-score", best["score"] - 1e-6).json == [best]
+    assert len(wals(*arguments).json["items"]) == 3
+    assert len(wals(*arguments, "--max-per-category", 1).json["items"]) == 2
+    best = wals(*arguments).json["items"][0]
+    assert wals(*arguments, "--min-score", best["score"] - 1e-6).json["items"] == [best]
 
 
 def test_nothing_that_is_left_is_said(wals: Wals, model: Model) -> None:
     result = wals("recommend", "--model", "model", "--user", "11")
     assert (result.exit_code, result.stdout) == (0, "No item is left to recommend\n")
-    assert wals("recommend", "--model", "model", "--user", "11", "--json").json == []
+    assert wals("recommend", "--model", "model", "--user", "11", "--json").json["items"] == []
 
 
 @pytest.mark.parametrize(

@@ -1,25 +1,20 @@
 """`wals run`: the compiled spec, executed step by step on this machine, as a user sees it."""
 
-import builtins
-import contextlib
 import itertools
 import json
-import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from kfp import compiler, dsl
-from kfp.local import SubprocessRunner
 
 from pipeline.cli import run_command
 from pipeline.cli import wals as cli
-from pipeline.local.runner import StepEvent, run_compiled, subprocess_runner
+from pipeline.local.runner import StepEvent, run_compiled
 from tests.pipeline.conftest import Wals
 from tests.pipeline.serving import STEPS
 from trainer.errors import WalsError
@@ -59,9 +54,20 @@ def test_it_shows_each_step_in_order_and_the_results_at_the_end(finished: tuple[
     _, output = finished
     places = [output.index(f"{step:<9} done in") for step in STEPS]
     assert places == sorted(places)
+    assert "columns user=userId item=movieId rating=rating time=timestamp" in output[: places[0]]
     assert "iteration 5 of 5: objective" in output
     for shown in ("Recall@5", "NDCG@5", "RMSE", "popularity", "Film 1", "out/model", "out/report.html"):
         assert shown in output
+
+
+def test_all_missing_columns_are_reported_before_anything_starts(tmp_path: Path, wals: Wals) -> None:
+    source = tmp_path / "orders.csv"
+    source.write_text("who,what,rating\n1,2,3\n", "utf-8")
+    result = wals("run", "--source", source, "--output-dir", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "user_column, item_column '': none of the columns who, what, rating" in result.stderr
+    assert "--user-column NAME --item-column NAME" in result.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_recommendations_are_unseen_items_in_order_of_score(
@@ -96,6 +102,7 @@ def test_the_objective_falls_with_every_iteration(finished: tuple[Path, str]) ->
     assert all(later < earlier for earlier, later in itertools.pairwise(objective))
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_model(
     finished: tuple[Path, str], ratings_csv: Path, tmp_path: Path, wals: Wals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,13 +130,14 @@ def test_recommend_shows_what_was_published(
     assert shown == table["item_id"].tolist()
     arguments = ("recommend", "--model", "out/model", "--user", "7", "-k", "5")
     monkeypatch.chdir(folder.parent)
-    rows = wals(*arguments, "--json").json
+    rows = wals(*arguments, "--json").json["items"]
     assert [row["item"] for row in rows] == shown
     assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5]
     assert [row["score"] for row in rows] == pytest.approx(table["score"].tolist())
     assert all(row["title"].startswith("Film ") for row in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "arguments", "named"),
     [
@@ -161,7 +169,7 @@ def test_recommend_shows_what_was_published(
             ["split", "num_iters", "max_psi"],
             id="three at once",
         ),
-        pytest.param("ratings", ("--latent-factors", "many"), ["latent-factors", "many"], id="no integer"),
+        pytest.param("ratings", ("--latent-factors", "many"), ["latent_factors", "many"], id="no integer"),
         pytest.param("ratings", ("--top-k", "0"), ["top_k"], id="k below 1"),
         pytest.param("ratings", ("--eval-k", "0"), ["eval_k"], id="evaluation k below 1"),
         pytest.param("ratings", ("--output-dir", "/proc/none"), ["/proc/none"], id="output not writable"),
@@ -238,6 +246,15 @@ def test_a_failing_step_fails_the_run_every_time(exiting: Path, tmp_path: Path) 
         assert not list(tmp_path.rglob("done"))
 
 
+def test_a_step_that_fails_on_this_machine_is_not_retried(wals: Wals, tmp_path: Path) -> None:
+    source = tmp_path / "ratings.csv"
+    source.write_text("user,item,rating\n1,2,good\n", "utf-8")
+    result = wals("run", "--source", source, "--output-dir", tmp_path / "run")
+    assert result.exit_code != 0
+    assert result.stdout.count("extract   started") == 1
+    assert "retryPolicy" not in (tmp_path / "run" / "wals-train.kubeflow.yaml").read_text("utf-8")
+
+
 def test_a_run_reports_what_its_steps_log(exiting: Path, tmp_path: Path) -> None:
     events: list[StepEvent] = []
     outputs = run_compiled(exiting, {"code": 0}, tmp_path, events.append)
@@ -246,20 +263,112 @@ def test_a_run_reports_what_its_steps_log(exiting: Path, tmp_path: Path) -> None
     assert "about to exit" in (tmp_path / "run.log").read_text("utf-8")
 
 
-def test_a_run_leaves_the_log_and_the_print_of_its_process_as_they_were(
-    exiting: Path, tmp_path: Path
-) -> None:
-    @contextlib.contextmanager
-    def as_after_parallel_steps() -> Iterator[SubprocessRunner]:
-        # Parallel steps of kfp.local restore what they found, which another step may have put there.
-        with subprocess_runner() as runner:
-            yield runner
-        builtins.print = repr
-        logging.getLogger().handlers = [logging.StreamHandler(sys.stdout)]
-        logging.getLogger().setLevel(logging.INFO)
+def interrupted(source: Path, folder: Path, until: str) -> None:
+    """Run in a process of its own, and kill it when it prints a line."""
+    command = [WALS, "run", "--source", source, "--output-dir", "out", *SMALL]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert any(until in line for line in process.stdout)
+        process.kill()
 
-    root, original = logging.getLogger(), print
-    before = root.handlers[:], root.level
-    run_compiled(exiting, {"code": 0}, tmp_path, lambda event: None, as_after_parallel_steps)
-    assert print is original
-    assert (root.handlers, root.level) == before
+
+@pytest.fixture(scope="module")
+def killed(ratings_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was killed while it evaluated its model."""
+    folder = tmp_path_factory.mktemp("killed")
+    (folder / "ratings.csv").write_bytes(ratings_csv.read_bytes())
+    interrupted(Path("ratings.csv"), folder, "evaluate  started")
+    return folder
+
+
+def test_a_killed_run_is_resumed_without_its_finished_steps(
+    killed: Path, finished: tuple[Path, str], wals: Wals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(killed)
+    assert wals("runs", "out", "--json").json["state"] == "failed"
+    lines = wals("logs", "out", "train", "--json").json["lines"]
+    assert any("iteration 5 of 5: objective" in line["text"] for line in lines)
+    refused = wals("run", "--source", "ratings.csv", "--output-dir", "out", *SMALL)
+    assert refused.exit_code == 2
+    assert "'out': has an earlier run; give another, --resume to finish that run" in refused.stderr
+    other = ("--output-dir", "out", *SMALL, "--num-iters", 6, "--alpha", 2)
+    refused = wals("run", "--source", "ratings.csv", *other, "--resume")
+    assert refused.exit_code == 2
+    assert refused.stderr == (
+        "wals: error: alpha '2': was 'auto' in the run; give the same | "
+        "num_iters 6: was 5 in the run; give the same\n"
+    )
+
+    result = wals("run", "--source", "ratings.csv", "--output-dir", "out", *SMALL, "--resume")
+    assert result.exit_code == 0, result.stderr
+    for step in ("extract", "prepare", "train"):
+        assert f"{step:<9} was done before" in result.stdout
+        assert f"{step:<9} started" not in result.stdout
+    assert "evaluate  done in" in result.stdout
+    for name in ("user_factors", "item_factors"):
+        resumed, whole = (np.load(f / f"model/{name}.npy") for f in (killed / "out", finished[0]))
+        assert np.array_equal(resumed, whole)
+    resumed, whole = (pq.read_table(f / "recommendations").to_pydict() for f in (killed / "out", finished[0]))
+    assert resumed == whole
+    run = wals("runs", "out", "--json").json
+    assert run["state"] == "succeeded"
+    assert [step["name"] for step in run["steps"]] == list(STEPS)
+    again = wals("run", "--source", "ratings.csv", "--output-dir", "out", *SMALL, "--resume")
+    assert again.exit_code == 2
+    assert "has a run that has succeeded" in again.stderr
+
+
+@dsl.component(base_image="python", packages_to_install=[], install_kfp_package=False)
+def read_source(source: str, content: dsl.Output[dsl.Artifact]):
+    from pathlib import Path
+
+    Path(content.path).write_text(Path(source).read_text())
+
+
+@dsl.component(base_image="python", packages_to_install=[], install_kfp_package=False)
+def copy_content(content: dsl.Input[dsl.Artifact], copied: dsl.Output[dsl.Artifact]):
+    from pathlib import Path
+
+    Path(copied.path).write_text(Path(content.path).read_text())
+
+
+@pytest.fixture(scope="module")
+def reading(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A compiled pipeline of two steps: the first reads a file, and the second what the first has written."""
+
+    @dsl.pipeline(name="reading")
+    def reading(source: str) -> None:
+        copy_content(content=read_source(source=source).outputs["content"])
+
+    path = tmp_path_factory.mktemp("reading") / "reading.yaml"
+    compiler.Compiler().compile(reading, str(path))
+    return path
+
+
+def test_what_a_step_has_read_and_written_decides_whether_it_runs_again(
+    reading: Path, tmp_path: Path
+) -> None:
+    source, folder = tmp_path / "source", tmp_path / "run"
+    first, second = "read-source", "copy-content"
+
+    def run(code: str = "1") -> list[str]:
+        events: list[StepEvent] = []
+        outputs = run_compiled(reading, {"source": str(source)}, folder, events.append, code=lambda: code)
+        assert outputs[second].path("copied").read_text() == source.read_text("utf-8")
+        kinds = {event.step: event.kind for event in events if event.kind in ("started", "reused")}
+        return [kinds[first], kinds[second]]
+
+    def written(step: str, artifact: str) -> Path:
+        return max(folder.glob(f"steps/*/{step}/{artifact}"), key=lambda path: path.stat().st_mtime_ns)
+
+    source.write_text("first", "utf-8")
+    assert run() == ["started", "started"]
+    assert run() == ["reused", "reused"]
+    source.write_text("another", "utf-8")
+    assert run() == ["started", "started"]
+    assert run("2") == ["started", "started"]
+    written(first, "content").write_text("cut", "utf-8")
+    # The second step reads what the first one writes again.
+    assert run("2") == ["started", "started"]
+    written(second, "copied").unlink()
+    assert run("2") == ["reused", "started"]

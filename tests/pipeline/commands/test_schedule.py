@@ -22,7 +22,7 @@ def put(wals: Wals, config: Path, *more: str) -> Result:
 
 
 def listed(wals: Wals, config: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = wals("schedule", "list", "--config", config, "--json").json
+    found: list[dict[str, Any]] = wals("schedule", "list", "--config", config, "--json").json["schedules"]
     return found
 
 
@@ -125,7 +125,7 @@ def test_the_running_run_of_a_schedule_continues(
 
 
 def test_the_dry_run_sends_nothing(wals: Wals, config: Path, server: VertexServer | KubeflowServer) -> None:
-    assert put(wals, config, "--dry-run").json
+    assert put(wals, config, "--dry-run", "--full").request
     assert server.calls == []
 
 
@@ -302,3 +302,14 @@ def test_bad_input_is_one_line_and_nothing_is_sent(
     assert result.stderr.count("\n") == 1
     assert named in result.stderr
     assert vertex.calls == []
+
+
+def test_a_dry_run_shows_the_next_times(wals: Wals, config: Path) -> None:
+    summary = put(wals, config, "--window-days", "30", "--dry-run", "--json").json
+    assert (summary["kind"], summary["name"]) == ("schedule", "nightly")
+    assert summary["schedule"]["cron"] == "0 21 * * 1,2,3,4,5"
+    assert len(summary["schedule"]["next_times"]) == 5
+    assert all("T21:00:00" in time for time in summary["schedule"]["next_times"])
+    assert summary["parameters"]["window_days"] == 30
+    assert "Next runs" in put(wals, config, "--dry-run").stdout
+    assert listed(wals, config) == []

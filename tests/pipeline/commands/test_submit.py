@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.definition.pipelines import TRAINING
 from pipeline.display import remote_run
 from pipeline.platforms.environments import Vertex
 from pipeline.platforms.vertex import backend
@@ -170,7 +171,7 @@ def test_the_dry_run_is_the_request_that_is_sent(
     wals: Wals, vertex_config: Path, vertex: VertexServer
 ) -> None:
     arguments = ("--config", vertex_config, "--name", "monday", "-p", "num_iters=3")
-    request = wals("submit", *arguments, "--dry-run").json
+    request = wals("submit", *arguments, "--dry-run", "--full").request
     assert vertex.calls == []
     assert wals("submit", *arguments).exit_code == 0
     sent = vertex.jobs[f"{PARENT}/pipelineJobs/monday"]
@@ -180,7 +181,7 @@ def test_the_dry_run_is_the_request_that_is_sent(
     assert request["pipelineJob"]["runtimeConfig"]["parameterValues"] == {
         "source": "bq://test-project.shop.ratings",
         "project": "test-project",
-        "latent_factors": 16,
+        "latent_factors": "16",
         "num_iters": 3,
     }
 
@@ -198,14 +199,14 @@ def test_the_project_of_the_environment_pays_for_bigquery(
     wals: Wals, vertex_config: Path, given: list[str], payer: str | None
 ) -> None:
     flags = [text for parameter in given for text in ("-p", parameter)]
-    request = wals("submit", "--config", vertex_config, *flags, "--dry-run").json
+    request = wals("submit", "--config", vertex_config, *flags, "--dry-run", "--full").request
     assert request["pipelineJob"]["runtimeConfig"]["parameterValues"].get("project") == payer
 
 
 def test_the_dry_run_on_kubeflow_asks_nothing_of_the_server(
     wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
 ) -> None:
-    request = wals("submit", "--config", kubeflow_config, "--name", "monday", "--dry-run").json
+    request = wals("submit", "--config", kubeflow_config, "--name", "monday", "--dry-run", "--full").request
     assert kubeflow.calls == []
     assert wals("submit", "--config", kubeflow_config, "--name", "monday").exit_code == 0
     (sent,) = kubeflow.runs.values()
@@ -319,22 +320,22 @@ def test_the_extraction_is_repeated_unless_the_parameters_determine_its_rows(
     wals: Wals, config: Path, arguments: tuple[str, ...], extracts_again: bool
 ) -> None:
     source = ("-p", f"source=bq://{PROJECT}.shop.ratings")
-    request = wals("submit", "--config", config, *source, *arguments, "--dry-run").json
+    request = wals("submit", "--config", config, *source, *arguments, "--dry-run", "--full").request
     assert cached(request) == CACHED - ({"extract"} if extracts_again else set())
 
 
 @pytest.mark.parametrize("pipeline", ["wals-train", "wals-tune"])
 def test_without_the_cache_every_step_runs_again(wals: Wals, config: Path, pipeline: str) -> None:
     arguments = ("--config", config, "--pipeline", pipeline, "-p", "window_end=2026-01-01")
-    assert "extract" in cached(wals("submit", *arguments, "--dry-run").json)
-    assert cached(wals("submit", *arguments, "--no-cache", "--dry-run").json) == set()
+    assert "extract" in cached(wals("submit", *arguments, "--dry-run", "--full").request)
+    assert cached(wals("submit", *arguments, "--no-cache", "--dry-run", "--full").request) == set()
 
 
 def test_reading_runs_does_not_create_the_experiment(
     wals: Wals, kubeflow_config: Path, kubeflow: KubeflowServer
 ) -> None:
-    assert wals("runs", "--config", kubeflow_config, "--json").json == []
-    assert wals("schedule", "list", "--config", kubeflow_config, "--json").json == []
+    assert wals("runs", "--config", kubeflow_config, "--json").json["runs"] == []
+    assert wals("schedule", "list", "--config", kubeflow_config, "--json").json["schedules"] == []
     assert kubeflow.experiments == {}
 
 
@@ -344,7 +345,7 @@ def test_lists_and_objects_among_the_parameters_are_json(
     wals("submit", "--config", vertex_config, "--name", "other")
     given = {"depths": [1, 2.5, None], "shape": {"rows": [3]}}
     vertex.jobs[f"{PARENT}/pipelineJobs/other"]["runtimeConfig"]["parameterValues"] = given
-    (run,) = wals("runs", "--config", vertex_config, "--json").json
+    (run,) = wals("runs", "--config", vertex_config, "--json").json["runs"]
     assert run["parameters"] == given
 
 
@@ -360,13 +361,13 @@ def test_metrics_of_another_pipeline_are_shown_by_their_names(
 
 def test_runs_are_listed_newest_first_and_shown_one_by_one(wals: Wals, config: Path) -> None:
     ids = [wals("submit", "--config", config, "--name", name, "--json").json["id"] for name in ("one", "two")]
-    listed = wals("runs", "--config", config, "--json").json
+    listed = wals("runs", "--config", config, "--json").json["runs"]
     assert [run["id"] for run in listed] == ids[::-1]
     assert ids[0] in wals("runs", "--config", config).stdout
     shown = wals("runs", ids[0], "--config", config, "--wait", "--json").json
     assert shown["state"] == "succeeded"
     assert [step["name"] for step in shown["steps"] if step["state"] == "succeeded"] == STEPS
-    assert shown["parameters"]["latent_factors"] == 16
+    assert shown["parameters"]["latent_factors"] == "16"
 
 
 def test_a_cancelled_run_is_reported_as_such(wals: Wals, config: Path) -> None:
@@ -390,16 +391,17 @@ def test_compare_shows_what_differs_beside_the_metrics(wals: Wals, config: Path)
     assert [cell.strip() for cell in rows["latent_factors"]] == ["8", "64"]
     assert "source" not in rows
     assert [cell.strip() for cell in rows["recall_at_20"]] == ["0.3100", "0.3100"]
-    assert wals("compare", *ids, "--config", config, "--json").json[1]["metrics"] == METRICS
+    assert wals("compare", *ids, "--config", config, "--json").json["runs"][1]["metrics"] == METRICS
 
 
 def test_compare_says_that_runs_were_judged_on_different_holdouts(
     wals: Wals, config: Path, server: VertexServer | KubeflowServer
 ) -> None:
     ids = []
-    for holdout in ("a" * 64, "a" * 64, "b" * 64):
-        server.holdout = holdout
-        ids.append(wals("submit", "--config", config, "--wait", "--json").json["id"])
+    for name, holdout in (("one", "a"), ("two", "a"), ("three", "b")):
+        server.holdout = holdout * 64
+        # A name from the time would be in use in the same second.
+        ids.append(wals("submit", "--config", config, "--name", name, "--wait", "--json").json["id"])
     same, different = (wals("compare", *pair, "--config", config).stdout for pair in (ids[:2], ids[1:]))
     assert "not comparable" not in same
     assert "recall_at_20" in different
@@ -435,7 +437,7 @@ def test_kubeflow_reports_a_cancelled_run_as_failed_after_canceling(
     shown = wals("runs", run_id, "--config", kubeflow_config, "--json").json
     assert shown["state"] == state
     assert {step["name"]: step["state"] for step in shown["steps"]}["train"] == state
-    assert wals("runs", "--config", kubeflow_config, "--json").json[0]["state"] == state
+    assert wals("runs", "--config", kubeflow_config, "--json").json["runs"][0]["state"] == state
 
 
 def test_a_name_in_use_is_refused(wals: Wals, vertex_config: Path) -> None:
@@ -662,9 +664,8 @@ def test_a_login_page_is_not_an_answer(
     routes = [("GET", ".*/healthz", health), ("GET", ".*", login), ("POST", ".*", login)]
     with serving(routes, lambda *_: "<html>", []) as url:
         if target == "vertex":
-            result = wals(
-                *command, "--config", config, "--endpoint", url, "--template-repository", f"{url}/t"
-            )
+            repository = ("--template-repository", f"{url}/t") if command == ("upload",) else ()
+            result = wals(*command, "--config", config, "--endpoint", url, *repository)
         else:
             result = wals(*command, "--config", config, "--host", url)
             assert url in result.stderr
@@ -689,3 +690,64 @@ def test_an_unreachable_server_is_named(wals: Wals) -> None:
     assert result.exit_code == 1
     assert "http://127.0.0.1:9" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_dry_run_says_what_it_would_be_and_what_it_would_cost(
+    wals: Wals, vertex_config: Path, tmp_path: Path
+) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(
+        """
+train:
+  accelerator: NVIDIA_L4
+  accelerators: 1
+  custom_job: {machine_type: g2-standard-8, strategy: SPOT, replicas: 3, timeout_seconds: 3600}
+prepare:
+  retries: 2
+""",
+        "utf-8",
+    )
+    arguments = ("submit", "--config", vertex_config, "--settings", settings, "--name", "monday", "--dry-run")
+    summary = wals(*arguments, "-p", "num_iters=16", "--json").json
+    assert (summary["kind"], summary["name"], summary["pipeline"]) == ("run", "monday", "wals-train")
+    # Given, but no other than the default: num_iters.
+    assert summary["parameters"].keys() == {"source", "latent_factors", "project"}
+    assert summary["parameters"]["latent_factors"] == "16"
+    steps = {step["step"]: step for step in summary["steps"]}
+    assert list(steps) == list(TRAINING.steps)
+    assert steps["train"] == {
+        "step": "train",
+        "image": "europe-west1-docker.pkg.dev/test-project/wals/train:0.1.0",
+        "cpu": "",
+        "memory": "",
+        "machine_type": "g2-standard-8",
+        "strategy": "SPOT",
+        "accelerator": "NVIDIA_L4",
+        "accelerators": 1,
+        "replicas": 3,
+        "retries": 0,
+        "timeout": "3600s",
+        "side_by_side": 1,
+    }
+    prepare = {name: steps["prepare"][name] for name in ("cpu", "memory", "retries")}
+    assert prepare == {"cpu": "8", "memory": "32G", "retries": 2}
+    shown = wals(*arguments).stdout
+    for text in ("Would create the run monday", "latent_factors", "g2-standard-8", "SPOT", "wals/publish:"):
+        assert text in shown
+    assert "num_iters" not in shown
+
+
+def test_a_dry_run_counts_what_runs_side_by_side(wals: Wals, config: Path) -> None:
+    arguments = ("submit", "--config", config, "--pipeline", "wals-tune", "-p", "width=7", "--dry-run")
+    steps = wals(*arguments, "--json").json["steps"]
+    assert {step["step"]: step["side_by_side"] for step in steps if step["step"].startswith("trial")} == {
+        "trial": 7,
+        "trial-2": 7,
+        "trial-3": 7,
+    }
+
+
+def test_full_is_an_option_of_a_dry_run(wals: Wals, config: Path) -> None:
+    result = wals("submit", "--config", config, "--full")
+    assert result.exit_code == 2
+    assert result.stderr == "wals: error: --full requires --dry-run\n"

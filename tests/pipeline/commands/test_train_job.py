@@ -10,8 +10,7 @@ from pipeline.display import remote_run
 from tests.pipeline.conftest import Wals
 from tests.pipeline.vertex_server import PARENT, PROJECT, REGION, VertexServer
 from trainer import extras
-from trainer.job.flags import config_of, make_parser
-from trainer.job.run import HYPERPARAMETER_METRIC_TAG
+from trainer.job.flags import HYPERPARAMETER_METRIC_TAG, make_parser, options_of
 
 DATA = ("--train-file", "gs://test-bucket/ratings.csv", "--data-type", "user_ratings")
 
@@ -112,7 +111,7 @@ def test_the_dry_run_is_the_request_that_is_sent(
     wals: Wals, vertex_config: Path, vertex: VertexServer
 ) -> None:
     arguments = ("train-job", "train", "--config", vertex_config, "--job-dir", "gs://b/job", *DATA)
-    request = wals(*arguments, "--dry-run").json
+    request = wals(*arguments, "--dry-run", "--full").request
     assert vertex.calls == []
     assert wals(*arguments).exit_code == 0
     (sent,) = vertex.training.values()
@@ -124,7 +123,9 @@ def test_the_dry_run_is_the_request_that_is_sent(
 
 def test_checkpoints_go_to_the_mount_of_the_bucket(wals: Wals, vertex_config: Path) -> None:
     arguments = ("train-job", "train", "--config", vertex_config, "--dry-run", *DATA, "--checkpoint_every=5")
-    assert container(wals(*arguments).json)["args"][0].startswith("--job-dir=/gcs/test-bucket/runs/jobs/20")
+    assert container(wals(*arguments, "--full").request)["args"][0].startswith(
+        "--job-dir=/gcs/test-bucket/runs/jobs/20"
+    )
 
 
 def test_machine_and_more_come_from_the_settings_of_the_train_step(
@@ -139,7 +140,7 @@ def test_machine_and_more_come_from_the_settings_of_the_train_step(
     )
     config = tmp_path / "with-settings.yaml"
     config.write_text(vertex_config.read_text("utf-8") + f"settings: {settings}\n", "utf-8")
-    job = wals("train-job", "train", "--config", config, "--dry-run", *DATA).json["customJob"]
+    job = wals("train-job", "train", "--config", config, "--dry-run", "--full", *DATA).request["customJob"]
     (pool,) = job["jobSpec"]["workerPoolSpecs"]
     assert pool["machineSpec"] == {"machineType": "c3-standard-22"}
     assert job["jobSpec"]["scheduling"] == {"timeout": "7200s", "strategy": "SPOT"}
@@ -195,7 +196,9 @@ def test_the_settings_of_the_step_go_before_the_environment(
     )
     flags = ("--settings", f"{tmp_path}/settings.yaml", "--network-attachment", ATTACHMENT)
     labels = ("--label", "team=b", "--label", "use=nightly")
-    job = wals("train-job", "train", "--config", vertex_config, *flags, *labels, "--dry-run", *DATA).json
+    job = wals(
+        "train-job", "train", "--config", vertex_config, *flags, *labels, "--dry-run", "--full", *DATA
+    ).request
     assert job["customJob"]["labels"] == {"team": "a", "use": "nightly"}
     assert job["customJob"]["jobSpec"]["network"] == NETWORK
     assert "pscInterfaceConfig" not in job["customJob"]["jobSpec"]
@@ -230,8 +233,8 @@ def test_an_experiment_requires_a_metadata_store(
 
 def test_no_accelerators_means_none(wals: Wals, vertex_config: Path) -> None:
     request = wals(
-        "train-job", "train", "--config", vertex_config, "--accelerators", 0, "--dry-run", *DATA
-    ).json
+        "train-job", "train", "--config", vertex_config, "--accelerators", 0, "--dry-run", "--full", *DATA
+    ).request
     (pool,) = request["customJob"]["jobSpec"]["workerPoolSpecs"]
     assert pool["machineSpec"] == {"machineType": "n1-standard-8"}
 
@@ -262,7 +265,7 @@ def test_tuning_searches_the_old_spaces_for_the_metric_that_a_trial_reports(
     (pool,) = job["trialJobSpec"]["workerPoolSpecs"]
     given = make_parser().parse_args([*pool["containerSpec"]["args"], "--latent_factors=7"])
     assert given.hypertune
-    assert config_of(given).num_iters == 7
+    assert options_of(given).num_iters == 7
     best = next(line for line in result.stdout.splitlines() if line.startswith("Best test RMSE 1.0000"))
     assert "--latent_factors=14" in best
     assert [line for line in result.stdout.splitlines() if line.startswith("trial-3")]
@@ -271,9 +274,9 @@ def test_tuning_searches_the_old_spaces_for_the_metric_that_a_trial_reports(
 def test_tune_with_its_flag_submits_the_same_job(
     wals: Wals, vertex_config: Path, vertex: VertexServer
 ) -> None:
-    flags = ("--config", vertex_config, "--job-dir", "gs://b/job", *DATA, "--dry-run")
-    first = wals("train-job", "tune", *flags).json
-    second = wals("tune", "--vertex-hyperparameter-job", *flags).json
+    flags = ("--config", vertex_config, "--job-dir", "gs://b/job", *DATA, "--dry-run", "--full")
+    first = wals("train-job", "tune", *flags).request
+    second = wals("tune", "--vertex-hyperparameter-job", *flags).request
     for request in (first, second):
         del request["hyperparameterTuningJob"]["displayName"]
     assert first == second
@@ -299,9 +302,9 @@ def test_without_its_flag_tune_is_the_pipeline(wals: Wals) -> None:
         (
             "train",
             [*DATA, "--latent_factors", "many"],
-            "argument --latent_factors: invalid int value: 'many'",
+            "latent_factors 'many': is neither auto nor an integer",
         ),
-        ("train", [*DATA, "--latent_factors=0"], "latent_factors 0: is below 1"),
+        ("train", [*DATA, "--latent_factors=0"], "latent_factors '0': is below 1"),
         ("train", [*DATA, "--data-type", "films"], "argument --data-type: invalid choice: 'films'"),
         ("train", [*DATA, "--latent-factors", "5"], "unrecognized arguments: --latent-factors 5"),
         ("train", [*DATA, "--job-dir=gs://b/j", "--checkpoint_every=2"], "cannot write to gs://"),
@@ -312,9 +315,9 @@ def test_without_its_flag_tune_is_the_pipeline(wals: Wals) -> None:
         ),
         ("train", [*DATA, "--machine-type", "Large"], "train.custom_job.machine_type 'Large'"),
         ("tune", [*DATA, "--test_fraction=0"], "--hypertune True: has no metric"),
-        ("tune", [*DATA, "--latent_factors=5"], "--latent_factors 5: is tuned for user_ratings"),
+        ("tune", [*DATA, "--latent_factors=5"], "--latent_factors '5': is tuned for user_ratings"),
         ("tune", [*DATA, "--parallel-trials=9", "--max-trials=2"], "--parallel-trials 9: is above"),
-        ("local", ["--train-file", "r.csv", "--alpha=-1"], "alpha -1.0: is below 0"),
+        ("local", ["--train-file", "r.csv", "--alpha=-1"], "alpha '-1': is below 0"),
     ],
 )
 def test_invalid_flags_are_reported_in_one_line_before_anything_is_sent(

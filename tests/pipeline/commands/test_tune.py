@@ -25,6 +25,13 @@ def test_it_tries_chooses_and_trains_with_the_best(
     }
     assert trials == set(range(6))
     assert re.search(r"best of 6 trials: number \d", output.out)
+    best_values = re.findall(
+        r"round (\d): NDCG@5 ([\d.]+) best so far \(latent_factors \d+, regularization [\d.]+, .*\)",
+        output.out,
+    )
+    assert [number for number, _ in best_values] == ["1", "2", "3"]
+    assert best_values == sorted(best_values, key=lambda best: best[1])
+    assert re.search(rf"best of 6 trials: .* NDCG@5 {best_values[-1][1]}\n", output.out)
     assert re.search(r"--latent-factors \d+ --regularization", output.out)
     assert "<svg" in (tmp_path / "out" / "study.html").read_text("utf-8")
     assert (tmp_path / "out" / "recommendations" / "_manifest.json").exists()

@@ -56,6 +56,7 @@ def test_compile_py_uploads_as_the_command_does(
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     uploaded = json.loads(result.stdout)
+    assert (uploaded.pop("schema"), uploaded.pop("schema_version")) == ("wals.output.upload", 1)
     assert uploaded["created"]
     assert vertex.tags == {"wals-train/latest": uploaded["version"]}
     assert list(tmp_path.glob("build")) == []

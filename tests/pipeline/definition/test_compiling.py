@@ -117,7 +117,7 @@ def test_prefix_and_tag_name_the_images(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert [path.name for path in (tmp_path / "build").iterdir()] == ["wals-train.vertex.yaml"]
     spec = {"pipeline": "wals-train", "target": "vertex", "spec": "build/wals-train.vertex.yaml"}
-    assert json.loads(result.stdout) == [spec]
+    assert json.loads(result.stdout)["specs"] == [spec]
     assert (
         "image: eu.example.dev/project/wals/train:9f3"
         in (tmp_path / "build/wals-train.vertex.yaml").read_text()

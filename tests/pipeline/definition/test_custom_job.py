@@ -338,9 +338,16 @@ def test_the_environment_gives_jobs_its_tensorboard_and_its_network_attachment(
     )
     flags = ("--tensorboard", TENSORBOARD, "--network-attachment", NETWORK_ATTACHMENT)
     result = wals(
-        "submit", "--config", vertex_config, "--settings", f"{tmp_path}/settings.yaml", *flags, "--dry-run"
+        "submit",
+        "--config",
+        vertex_config,
+        "--settings",
+        f"{tmp_path}/settings.yaml",
+        *flags,
+        "--dry-run",
+        "--full",
     )
-    job = result.json["pipelineJob"]
+    job = result.request["pipelineJob"]
     assert job["pscInterfaceConfig"] == {"networkAttachment": NETWORK_ATTACHMENT}
     parameters = job["pipelineSpec"]["components"]["comp-train"]["inputDefinitions"]["parameters"]
     defaults = {name: parameter.get("defaultValue") for name, parameter in parameters.items()}

@@ -122,7 +122,7 @@ def _loop_items(spec: Any) -> None:
 
 def _output(spec: Any) -> None:
     outputs = spec["components"]["comp-choose"]["outputDefinitions"]["parameters"]
-    outputs["latent_factors"]["parameterType"] = "STRING"
+    outputs["regularization_exponent"]["parameterType"] = "STRING"
 
 
 def _constant(spec: Any) -> None:
@@ -149,7 +149,10 @@ def _missing(spec: Any) -> None:
         ),
         (
             _output,
-            ["root.exit-handler-4: pipelinechannel--choose-latent_factors expects number, gets STRING"],
+            [
+                "root.exit-handler-4: "
+                "pipelinechannel--choose-regularization_exponent expects number, gets STRING"
+            ],
         ),
         (_constant, ["root.suggest: width expects number, gets STRING"]),
         (_collected, ["root.suggest-2: first expects STRUCT, gets LIST"]),

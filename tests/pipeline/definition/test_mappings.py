@@ -126,7 +126,7 @@ def test_a_number_that_yaml_1_1_takes_for_octal_is_refused(
     )
     result = wals("submit", "--config", path, "--dry-run")
     assert result.exit_code == 2
-    assert "latent_factors '010': is not an integer" in result.stderr
+    assert "latent_factors '010': is neither auto nor an integer" in result.stderr
     assert result.stderr.count("\n") == 1
 
 

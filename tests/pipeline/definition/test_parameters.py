@@ -32,7 +32,7 @@ def test_every_default_and_choice_is_accepted_as_a_value_and_as_text(name: str, 
         (
             "latent_factors",
             "many",
-            "latent_factors 'many': is not an integer; give an integer of at least 1 and of at most 16384",
+            "latent_factors 'many': is neither auto nor an integer; give auto or an integer of at least 1",
         ),
         ("holdout_fraction", "1", "holdout_fraction 1.0: is not below 1; give a number above 0 and below 1"),
         ("has_header", "maybe", "has_header 'maybe': is not true or false; give another value"),

@@ -11,7 +11,7 @@ from google.cloud.aiplatform_v1.types import AcceleratorType
 from components.images import image_name
 from pipeline.definition.pipelines import TRAINING
 from pipeline.definition.settings import StepSettings
-from pipeline.definition.targets import KUBEFLOW, TARGETS, VERTEX
+from pipeline.definition.targets import KUBEFLOW, TARGETS, VERTEX, Target
 from tests.pipeline.conftest import Wals, compile_py
 from tests.pipeline.kubeflow_server import KubeflowServer
 from tests.pipeline.serving import task_of
@@ -81,7 +81,7 @@ def test_retries_back_off(target: str, longest: str, tmp_path: Path) -> None:
         "backoffMaxDuration": longest,
         "maxRetryCount": 3,
     }
-    assert "retryPolicy" not in task_of(spec, "extract")
+    assert "retryPolicy" not in task_of(spec, "prepare")
 
 
 def test_caching_is_by_step(tmp_path: Path) -> None:
@@ -101,22 +101,7 @@ def test_the_refit_has_the_settings_of_the_training_unless_it_has_its_own(tmp_pa
     }
 
 
-TOO_NEW = {"NVIDIA_B200": 8, "NVIDIA_RTX_PRO_6000": 4}
-
-
-@pytest.mark.parametrize("name", TOO_NEW)
-@pytest.mark.parametrize("step", ["train", "refit", "trial"])
-def test_accelerators_without_kernels_in_tensorflow_are_refused(step: str, name: str, tmp_path: Path) -> None:
-    path = tmp_path / "settings.yaml"
-    path.write_text(f"{step}: {{{gpus(name, TOO_NEW[name])}}}", "utf-8")
-    with pytest.raises(
-        InputError, match=f"^{step}.accelerator '{name}': is too new for TensorFlow"
-    ) as refused:
-        VERTEX.with_settings(path)
-    assert name not in str(refused.value).partition("; give one of ")[2]
-
-
-@pytest.mark.parametrize("name", [name for name in VERTEX.accelerators if name not in TOO_NEW])
+@pytest.mark.parametrize("name", VERTEX.accelerators)
 def test_the_counts_of_each_accelerator_are_those_of_machines(name: str, tmp_path: Path) -> None:
     for count in range(1, 18):
         path = tmp_path / f"{count}.yaml"
@@ -249,7 +234,7 @@ def test_machines_are_accepted_with_their_own_gpus(
         ("g2-standard-16", "", 0, "comes with NVIDIA_L4 x 1; set accelerator: NVIDIA_L4 and accelerators: 1"),
         ("a2-ultragpu-1g", "NVIDIA_TESLA_A100", 1, "comes with NVIDIA_A100_80GB x 1"),
         ("g2-standard-5", "NVIDIA_L4", 1, "is not a machine type; give one of g2-standard-4, "),
-        ("a4-highgpu-8g", "NVIDIA_L4", 8, "which TensorFlow cannot use; name another machine"),
+        ("a4-highgpu-8g", "NVIDIA_L4", 8, "comes with NVIDIA_B200 x 8"),
     ],
 )
 def test_machines_that_do_not_match_the_gpus_are_refused(
@@ -327,16 +312,64 @@ def test_a_spec_with_secrets_is_submitted_in_both_its_parts(
     (tmp_path / "settings.yaml").write_text(SECRETS, "utf-8")
     content = f'settings = "{tmp_path}/settings.yaml"\n' + kubeflow_config.read_text("utf-8")
     kubeflow_config.write_text(content, "utf-8")
-    request = wals("submit", "--config", kubeflow_config, "--dry-run").json
+    request = wals("submit", "--config", kubeflow_config, "--dry-run", "--full").request
     assert set(request["pipeline_spec"]) == {"pipeline_spec", "platform_spec"}
     assert wals("submit", "--config", kubeflow_config).exit_code == 0
 
 
-def test_secrets_are_kubernetes_own(tmp_path: Path) -> None:
+KEY = "projects/p/secrets/s3-key/versions/latest"
+
+
+def test_a_step_on_vertex_reads_its_secrets_from_secret_manager(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
-    path.write_text(SECRETS, "utf-8")
-    with pytest.raises(InputError, match=r"extract\.secrets .* are not supported on vertex"):
+    path.write_text(f"extract: {{secrets: {{AWS_SECRET_ACCESS_KEY: {KEY}}}}}", "utf-8")
+    arguments = ["--target", "vertex", "--output-dir", str(tmp_path), "--settings", str(path)]
+    assert compile_py(*arguments) == 0
+    for pipeline in ("wals-train", "wals-tune", "wals-probe"):
+        spec = yaml.safe_load((tmp_path / f"{pipeline}.vertex.yaml").read_text("utf-8"))
+        executors = spec["deploymentSpec"]["executors"]
+        given = {name: executor["container"].get("env") for name, executor in executors.items()}
+        (variable,) = given.pop("exec-extract")
+        assert variable["name"] == "WALS_SECRETS"
+        assert json.loads(variable["value"]) == {"AWS_SECRET_ACCESS_KEY": KEY}
+        assert not any(given.values())
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "remedy"),
+    [
+        (VERTEX, "s3/key", "give projects/PROJECT/secrets/SECRET/versions/VERSION"),
+        (KUBEFLOW, KEY, "give SECRET/KEY"),
+    ],
+)
+def test_secrets_have_the_names_of_their_platform(
+    target: Target, name: str, remedy: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(f"extract: {{secrets: {{AWS_SECRET_ACCESS_KEY: {name}}}}}", "utf-8")
+    with pytest.raises(InputError) as refused:
+        target.with_settings(path)
+    problem = f"is not the name of a secret on {target.name}"
+    assert str(refused.value) == f"extract.secrets.AWS_SECRET_ACCESS_KEY '{name}': {problem}; {remedy}"
+
+
+def test_a_custom_job_has_no_secrets(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    job = "custom_job: {machine_type: n1-standard-8}"
+    path.write_text(f"deliver: {{secrets: {{A: {KEY}}}, {job}}}", "utf-8")
+    with pytest.raises(InputError, match=r"deliver\.secrets 'A': are not supported for a custom job"):
         VERTEX.with_settings(path)
+
+
+@pytest.mark.parametrize("target", [VERTEX, KUBEFLOW])
+def test_steps_that_call_other_services_are_retried(target: Target) -> None:
+    assert {step for step, settings in target.steps.items() if settings.retries} == {"extract", "deliver"}
+
+
+def test_the_default_of_retries_does_not_keep_a_step_from_being_a_custom_job(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("deliver: {custom_job: {machine_type: n1-standard-8}}", "utf-8")
+    assert VERTEX.with_settings(path).steps["deliver"].retries == 0
 
 
 @pytest.mark.parametrize("secrets", ["{A-B: s/k}", "{A: s}", "{A: S/k}", "{A: s/k/l}", "{A: }", "[A]"])

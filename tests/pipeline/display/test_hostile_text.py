@@ -83,11 +83,11 @@ def test_ids_and_titles_are_shown_as_text(text: str, shown: str, wals: Wals, tmp
     assert result.exit_code == 0, result.stderr
     assert shown in result.stdout
     assert not CONTROL.search(result.stdout)
-    as_json = wals("recommend", "--model", tmp_path / "model", "--user", "other", "--json").json
+    as_json = wals("recommend", "--model", tmp_path / "model", "--user", "other", "--json").json["items"]
     assert text in [row["item"] for row in as_json]
     titles = pa.array([text if item == "other" else None for item in sorted([text, "other", "~third"])])
     console = terminal()
-    console.print(recommendations_table(Recommender(model, titles=titles), training, 2))
+    console.print(recommendations_table(Recommender(model, titles=titles), training, 2, 2))
     assert written(console).count(shown) >= 2
     assert not CONTROL.search(written(console))
 
@@ -111,7 +111,7 @@ def test_runs_of_a_hostile_server_are_shown_as_text(
         assert result.exit_code == 0, result.stderr
         assert shown in result.stdout, arguments
         assert not CONTROL.search(result.stdout)
-    assert wals("runs", "--config", kubeflow_config, "--json").json[0]["name"] == text
+    assert wals("runs", "--config", kubeflow_config, "--json").json["runs"][0]["name"] == text
 
 
 @attacks
@@ -166,5 +166,5 @@ def test_json_stays_exact(wals: Wals, tmp_path: Path) -> None:
     model, _ = fitted([*ids, "user"])
     model.save(tmp_path / "model")
     result = wals("recommend", "--model", tmp_path / "model", "--user", "user", "-k", 50, "--json")
-    assert {row["item"] for row in json.loads(result.stdout)} == set(ids)
+    assert {row["item"] for row in json.loads(result.stdout)["items"]} == set(ids)
     assert not CONTROL.search(result.stdout)

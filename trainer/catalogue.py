@@ -1,4 +1,4 @@
-"""The catalogue artifact (schema ``wals.catalogue`` v1): what is known of the items, and which may be shown.
+"""The catalogue artifact (schema ``wals.catalogue`` v1): the items, and which may be shown.
 
 A folder with those of these files that were given
 
@@ -12,10 +12,10 @@ finds them in a model. An id that the model does not know is ignored. Each id oc
 file has its ids in ascending order.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -79,6 +79,33 @@ class CatalogueTables:
     items: pa.Table
     blocked: "pa.Array[Any] | None" = None
     available: "pa.Array[Any] | None" = None
+
+    @classmethod
+    def of(
+        cls,
+        items: Any = None,
+        *,
+        blocked: Iterable[Any] | None = None,
+        available: Iterable[Any] | None = None,
+    ) -> Self:
+        """Return a catalogue of tables and lists in any form.
+
+        Args:
+            items: item_id, title and category of items: an Arrow table, a data frame or lists by name; title
+                and category may be absent. None if nothing is known about the items.
+            blocked: ids of items that are never recommended; None for none.
+            available: ids of the only items that are recommended; None for all.
+
+        Raises:
+            InputError: there is no column item_id, an id is missing or occurs twice, or values are not of one
+                type.
+
+        >>> catalogue = CatalogueTables.of({"item_id": [7], "title": ["Heat (1995)"]}, blocked=[8, 9])
+        >>> catalogue.items.to_pylist()
+        [{'item_id': '7', 'title': 'Heat (1995)', 'category': None}]
+        """
+        lists = (None if ids is None else _texts("item_id", ids) for ids in (blocked, available))
+        return cls(no_items() if items is None else _items(items), *lists)
 
     def described(self, vocabulary: Vocabulary) -> pa.Table:
         """Return title and category of each item of a model.
@@ -151,6 +178,32 @@ def read_catalogue(folder: Path) -> CatalogueTables:
     return CatalogueTables(
         read.get("items", no_items()), ids_of(read.get("blocked")), ids_of(read.get("available"))
     )
+
+
+def _items(items: Any) -> pa.Table:
+    """Return the table of items of `CatalogueTables.of` with all columns, as text."""
+    # A data frame has no names of columns of its own that are attributes; tables and lists by name do.
+    given = {str(name): items[name] for name in getattr(items, "column_names", items)}
+    if "item_id" not in given:
+        raise InputError("items", ", ".join(given), "has no column item_id", "give one, with the ids as text")
+    ids = _texts("item_id", given["item_id"])
+    if ids.null_count or pc.count_distinct(ids).as_py() != len(ids):
+        raise InputError("item_id", "", "is missing in a row, or occurs twice", "give one row for each item")
+    columns = {
+        name: _texts(name, given[name]) if name in given else pa.nulls(len(ids), pa.string())
+        for name in _COLUMNS["items"].names
+    }
+    return pa.table(columns).sort_by("item_id")
+
+
+def _texts(name: str, values: Any) -> "pa.Array[Any]":
+    def unusable(_: Exception) -> InputError:
+        return InputError(name, "", "has values of several types", "give text")
+
+    with translated(((pa.ArrowException, TypeError), unusable)):
+        array: Any = values if isinstance(values, pa.ChunkedArray) else pa.array(values, from_pandas=True)
+        chunks = array.cast(pa.string())
+        return chunks.combine_chunks() if isinstance(chunks, pa.ChunkedArray) else chunks
 
 
 def _of_ids(ids: "pa.Array[Any] | None") -> "pa.Table | None":

@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.artifacts import catalogue
-from components.artifacts.catalogue import CatalogueTables, no_items, read_catalogue, write_catalogue
+from trainer import catalogue
+from trainer.catalogue import CatalogueTables, no_items, read_catalogue, write_catalogue
 from trainer.errors import InputError
 from trainer.files import MANIFEST, sha256
 from trainer.vocabulary import Vocabulary
@@ -52,6 +53,47 @@ def test_what_is_written_is_read_in_the_order_of_the_ids(folder: Path) -> None:
     assert read.available is not None
     assert read.blocked.to_pylist() == ["10", "9"]
     assert read.available.to_pylist() == []
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        {"title": ["Heat", None], "item_id": [7, 10]},
+        pd.DataFrame({"item_id": [7, 10], "title": ["Heat", None], "price": [1.5, 2.5]}),
+        pa.table({"item_id": pa.array(["7", "10"]), "title": pa.array(["Heat", None], pa.large_string())}),
+        pa.table({"item_id": pa.chunked_array([[10], [7]]), "title": pa.chunked_array([[None, "Heat"]])}),
+    ],
+    ids=["lists", "data frame", "Arrow", "chunks"],
+)
+def test_a_catalogue_of_items_in_any_form(items: Any, tmp_path: Path) -> None:
+    known = CatalogueTables.of(items, blocked={9}, available=[7, 10])
+    expected = [
+        {"item_id": "10", "title": None, "category": None},
+        {"item_id": "7", "title": "Heat", "category": None},
+    ]
+    assert known.items.to_pylist() == expected
+    write_catalogue(tmp_path, known)
+    read = read_catalogue(tmp_path)
+    assert read.items.to_pylist() == expected
+    assert [None if part is None else part.to_pylist() for part in (read.blocked, read.available)] == [
+        ["9"],
+        ["10", "7"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("items", "line"),
+    [
+        ({"id": [1]}, "items 'id': has no column item_id; give one, with the ids as text"),
+        ({"item_id": [1, 1]}, "item_id '': is missing in a row, or occurs twice; give one row for each item"),
+        ({"item_id": ["1", None]}, "item_id '': is missing in a row, or occurs twice; give one row for"),
+        ({"item_id": [1], "title": [[1]]}, "title '': has values of several types; give text"),
+        ({"item_id": [1, "a"]}, "item_id '': has values of several types; give text"),
+    ],
+)
+def test_items_that_cannot_be_used_are_one_line(items: Any, line: str) -> None:
+    with pytest.raises(InputError, match=f"^{line}"):
+        CatalogueTables.of(items)
 
 
 def test_parts_that_are_not_given_are_none_even_if_an_earlier_attempt_wrote_them(folder: Path) -> None:

@@ -1,16 +1,19 @@
-"""The generated page of parameters."""
+"""The generated pages."""
 
 import runpy
 from pathlib import Path
+
+import pytest
 
 from pipeline.definition.pipelines import TUNING
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_the_page_of_parameters_is_current() -> None:
-    page = runpy.run_path(str(DOCS / "parameters.py"))["page"]()
-    assert (DOCS / "parameters.md").read_text("utf-8") == page, "renew it with `make docs`"
+@pytest.mark.parametrize("name", ["columns", "parameters"])
+def test_a_generated_page_is_current(name: str) -> None:
+    page = runpy.run_path(str(DOCS / f"{name}.py"))["page"]()
+    assert (DOCS / f"{name}.md").read_text("utf-8") == page, "renew it with `make docs`"
 
 
 def test_the_page_has_every_parameter_with_its_range_and_choices() -> None:

@@ -1,0 +1,126 @@
+"""Compile the kernels of solver cuda for every generation of GPUs, and print what they take: needs no GPU.
+
+    python benchmarks/gpu_resources.py
+
+NVRTC compiles them as for a training, and its report names the registers and the spills; the warps that a
+multiprocessor runs at a time follow from those and from the launch.
+"""
+
+import re
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from trainer.solvers.cuda import SOURCE
+from trainer.solvers.cuda.layout import LANES, Tuning, padded_width
+from trainer.solvers.cuda.library import cupy
+
+
+class Generation(NamedTuple):
+    """What a multiprocessor has, by the CUDA C++ Programming Guide, besides 65,536 registers."""
+
+    name: str
+    warps: int
+    blocks: int
+    shared_kib: int
+
+
+ARCHITECTURES = {
+    "sm_75": Generation("T4", 32, 16, 64),
+    "sm_80": Generation("A100", 64, 32, 164),
+    "sm_89": Generation("L4", 48, 24, 100),
+    "sm_90": Generation("H100, H200", 64, 32, 228),
+    "sm_100": Generation("B200", 64, 32, 228),
+    "sm_120": Generation("RTX PRO 6000", 48, 24, 100),
+}
+_REGISTERS = 1 << 16
+_REGISTER_UNIT = 256
+"""Registers are given to a warp in these units."""
+
+_SYSTEM_BYTES = 1 << 10
+"""Shared memory of a block that CUDA keeps, from sm_80 on."""
+
+
+class Resources(NamedTuple):
+    """What a kernel takes.
+
+    Attributes:
+        registers: of a thread.
+        spilled: bytes of a thread's registers that are kept in memory.
+        warps: of a block.
+        shared: bytes of shared memory of a block.
+    """
+
+    registers: int
+    spilled: int
+    warps: int
+    shared: int
+
+    def resident(self, generation: Generation) -> int:
+        """Return the warps that a multiprocessor runs at a time."""
+        of_warp = -(-self.registers * LANES // _REGISTER_UNIT) * _REGISTER_UNIT
+        by_memory = generation.shared_kib * 1024 // (self.shared + _SYSTEM_BYTES)
+        blocks = min(
+            generation.blocks, by_memory, _REGISTERS // of_warp // self.warps, generation.warps // self.warps
+        )
+        return blocks * self.warps
+
+
+def resources(architecture: str, d: int, tuning: Tuning) -> dict[str, Resources]:
+    """Compile the kernels and return what each of them takes.
+
+    Args:
+        architecture: one of `ARCHITECTURES`.
+        d: numbers of a factor.
+        tuning: how the kernels are compiled and launched.
+    """
+    width = padded_width(d)
+    macros = (f"-D{name}={value}" for name, value in tuning.macros(width).items())
+    nvrtc = cupy().cuda.nvrtc
+    program = nvrtc.createProgram(SOURCE.read_text("utf-8"), SOURCE.name, (), ())
+    nvrtc.compileProgram(program, (f"-arch={architecture}", "--std=c++17", "--ptxas-options=-v", *macros))
+    report = nvrtc.getProgramLog(program)
+    nvrtc.destroyProgram(program)
+    cached = tuning.cached_rows(width, ARCHITECTURES[architecture].shared_kib << 10)
+    launches = {
+        "step_by_warps": (tuning.team, 0),
+        "step_by_teams": (tuning.team, cached * tuning.row_bytes(width)),
+        **dict.fromkeys(("step_by_blocks", "gather_pieces", "merge_pieces"), (tuning.wide, 0)),
+    }
+    found = {}
+    for part in report.split("Compiling entry function '")[1:]:
+        name = part.partition("'")[0]
+        warps, kept = launches[name]
+        merging = tuning.merging_bytes(width, warps) if name != "step_by_warps" else 0
+        registers, spilled = (
+            int(re.findall(pattern, part)[0])
+            for pattern in (r"Used (\d+) registers", r"(\d+) bytes spill stores")
+        )
+        found[name] = Resources(registers, spilled, warps, merging + kept)
+    return found
+
+
+def main() -> None:
+    """Print a table in Markdown: kernels for short, medium and long rows."""
+    print("| | d | factors read | registers | spilled bytes | shared KiB | warps of a multiprocessor |")
+    print("|---|---|---|---|---|---|---|")
+    for architecture, generation in ARCHITECTURES.items():
+        for d, half in ((64, False), (128, False), (128, True), (256, False), (1024, False)):
+            kernels = resources(architecture, d, Tuning(half=half))
+            steps = [kernels[name] for name in ("step_by_warps", "step_by_teams", "step_by_blocks")]
+            columns = [
+                f"{architecture}, {generation.name}",
+                str(d),
+                "float16" if half else "float32",
+                " / ".join(str(step.registers) for step in steps),
+                str(max(kernel.spilled for kernel in kernels.values())),
+                " / ".join(f"{step.shared / 1024:.1f}" for step in steps),
+                " / ".join(str(step.resident(generation)) for step in steps),
+            ]
+            print(f"| {' | '.join(columns)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

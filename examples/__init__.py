@@ -1,0 +1,1 @@
+"""Examples: a notebook, a script, and a pipeline of one's own."""
