@@ -150,7 +150,7 @@ lock: .venv/.run ## Resolve changed dependencies into requirements/*.lock.txt; k
 		--no-emit-package=kfp-server-api --no-emit-package=kubernetes \
 		--output-file=requirements/$$image.lock.txt requirements/$$image.in || exit 1; done
 
-upgrade: ## Resolve all dependencies anew (PACKAGES="duckdb numba" for these only)
+upgrade: ## Update all dependencies (PACKAGES="duckdb numba" for only these)
 	@$(MAKE) lock UPGRADE='$(or $(PACKAGES:%=--upgrade-package=%),--upgrade)'
 
 clean: ## Remove build output and environments; keeps runs/

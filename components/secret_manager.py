@@ -11,12 +11,19 @@ from components.google_rest import google_session
 from components.limits import within
 from trainer.errors import WalsError, translated
 
+SERVICE = "Secret Manager"
+
 _ADDRESS = "https://secretmanager.googleapis.com"
 # The variable that gcloud uses for this purpose.
 _OTHER_ADDRESS = "CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER"
 _ANSWER_SECONDS = 10.0
 _SECONDS = 30.0
 _LARGEST = 200_000  # base64 of Secret Manager's limit of 64 KiB, and what is around it
+
+
+def endpoint() -> str:
+    """Return the address of Secret Manager, or of what stands for it."""
+    return os.environ.get(_OTHER_ADDRESS, _ADDRESS).rstrip("/")
 
 
 def read_secret(name: str) -> str:
@@ -29,19 +36,19 @@ def read_secret(name: str) -> str:
         WalsError: it cannot be read, is empty, or is not ASCII.
     """
     source = f"the secret {name}"
-    text = within(_SECONDS, lambda: _read(name), f"{source}: Secret Manager did not answer in time").strip()
+    text = within(_SECONDS, lambda: _read(name), f"{source}: {SERVICE} did not answer in time").strip()
     if not text:
         raise WalsError(f"{source}: is empty")
     return text
 
 
 def _read(name: str) -> str:
-    endpoint = os.environ.get(_OTHER_ADDRESS, _ADDRESS).rstrip("/")
+    address = endpoint()
     unread = f"the secret {name} cannot be read"
     with translated(
         (
             (requests.RequestException, exceptions.TransportError),
-            lambda error: WalsError(f"{unread}: Secret Manager cannot be reached ({type(error).__name__})"),
+            lambda error: WalsError(f"{unread}: {SERVICE} cannot be reached ({type(error).__name__})"),
         ),
         (exceptions.GoogleAuthError, lambda _: WalsError(f"{unread}: there are no valid credentials")),
         (
@@ -49,8 +56,8 @@ def _read(name: str) -> str:
             lambda _: WalsError(f"{unread}: the response is not a secret"),
         ),
     ):
-        with google_session(endpoint, f"{unread}: Secret Manager", seconds=_ANSWER_SECONDS).get(
-            f"{endpoint}/v1/{name}:access", stream=True, allow_redirects=False
+        with google_session(address, f"{unread}: {SERVICE}", seconds=_ANSWER_SECONDS).get(
+            f"{address}/v1/{name}:access", stream=True, allow_redirects=False
         ) as answer:
             if answer.status_code == requests.codes.forbidden:
                 raise WalsError(
@@ -58,7 +65,7 @@ def _read(name: str) -> str:
                     "roles/secretmanager.secretAccessor on it"
                 )
             if answer.status_code != requests.codes.ok:
-                raise WalsError(f"{unread}: Secret Manager answers {answer.status_code}")
+                raise WalsError(f"{unread}: {SERVICE} answers {answer.status_code}")
             body = answer.raw.read(_LARGEST + 1, decode_content=True)
         if len(body) > _LARGEST:
             raise WalsError(f"{unread}: it is larger than a secret can be")

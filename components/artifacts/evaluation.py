@@ -122,7 +122,7 @@ class Drift(Manifest):
     Attributes:
         name: what is compared, such as ``interactions``.
         value: the difference, in the unit of ``limit``.
-        limit: largest difference, up or down, that is no warning.
+        limit: largest difference, up or down, without a warning.
         detail: the figures in words, without a capital or a full stop.
     """
 

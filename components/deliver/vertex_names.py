@@ -44,15 +44,8 @@ def model_of(name: str) -> Resource:
     Raises:
         InputError: the text is not such a name.
     """
-    match = _MODEL.fullmatch(name)
-    if not match:
-        raise InputError(
-            "vertex_model",
-            name,
-            "is not the name of a model in Vertex AI",
-            "give projects/PROJECT/locations/REGION/models/ID, with an ID of a-z, 0-9, _ and -",
-        )
-    return Resource(name, **match.groupdict())
+    remedy = "give projects/PROJECT/locations/REGION/models/ID, with an ID of a-z, 0-9, _ and -"
+    return _resource("vertex_model", name, _MODEL, "a model", remedy)
 
 
 def endpoint_of(name: str) -> Resource:
@@ -61,12 +54,12 @@ def endpoint_of(name: str) -> Resource:
     Raises:
         InputError: the text is not such a name.
     """
-    match = _ENDPOINT.fullmatch(name)
+    remedy = "give projects/PROJECT/locations/REGION/endpoints/ID"
+    return _resource("vertex_endpoint", name, _ENDPOINT, "an endpoint", remedy)
+
+
+def _resource(field: str, name: str, pattern: re.Pattern[str], kind: str, remedy: str) -> Resource:
+    match = pattern.fullmatch(name)
     if not match:
-        raise InputError(
-            "vertex_endpoint",
-            name,
-            "is not the name of an endpoint in Vertex AI",
-            "give projects/PROJECT/locations/REGION/endpoints/ID",
-        )
+        raise InputError(field, name, f"is not the name of {kind} in Vertex AI", remedy)
     return Resource(name, **match.groupdict())

@@ -1,9 +1,12 @@
 """A dense float64 reference for weighted alternating least squares, slow and obviously correct."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import sparse
 
 from trainer.config import TrainConfig
+from trainer.matrix import Shard
 
 
 def weights_and_targets(matrix: sparse.csr_array, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -58,3 +61,16 @@ def solve(weights: np.ndarray, targets: np.ndarray, reg: np.ndarray, minor: np.n
             for w, t, r in zip(weights, targets, reg, strict=True)
         ]
     )
+
+
+def in_shards(shards: Sequence[Shard], sizes: Sequence[int]) -> list[Shard]:
+    """Divide a single shard into shards of as many rows as given."""
+    (whole,) = shards
+    divided, first = [], 0
+    for size in sizes:
+        low, high = whole.indptr[first], whole.indptr[first + size]
+        indptr = whole.indptr[first : first + size + 1] - low
+        divided.append(Shard(first, indptr, whole.indices[low:high], whole.values[low:high]))
+        first += size
+    assert first == whole.rows
+    return divided

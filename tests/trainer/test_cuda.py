@@ -11,13 +11,13 @@ import pytest
 from scipy import sparse
 
 from tests.trainer.emulation.device import EmulatedDevice, require_compiler
-from tests.trainer.reference import objective, regularization, solve, weights_and_targets
+from tests.trainer.reference import in_shards, objective, regularization, solve, weights_and_targets
 from trainer import solvers
 from trainer.checkpoint import Checkpoints
 from trainer.config import TrainConfig
 from trainer.errors import InputError, WalsError
 from trainer.gpus import Gpu, Gpus
-from trainer.matrix import InteractionMatrix, Shard
+from trainer.matrix import InteractionMatrix
 from trainer.solvers import cuda, make_solver
 from trainer.solvers.cg import ConjugateGradients
 from trainer.solvers.cuda import CudaConjugateGradients, Tuning, layout, memory
@@ -154,21 +154,11 @@ def test_results_do_not_depend_on_the_order_in_which_threads_run(d: int) -> None
     assert forwards[2] == backwards[2]
 
 
-def by_row_in_shards(matrix: InteractionMatrix, sizes: list[int]) -> InteractionMatrix:
-    (whole,) = matrix.by_row
-    shards, first = [], 0
-    for size in sizes:
-        low, high = whole.indptr[first], whole.indptr[first + size]
-        indptr = whole.indptr[first : first + size + 1] - low
-        shards.append(Shard(first, indptr, whole.indices[low:high], whole.values[low:high]))
-        first += size
-    assert first == matrix.rows
-    return InteractionMatrix(matrix.rows, matrix.columns, shards, matrix.by_column)
-
-
 @pytest.mark.usefixtures("short_pieces")
 def test_a_matrix_that_does_not_fit_is_streamed_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    matrix = by_row_in_shards(matrix_of_lengths(LENGTHS, 700), [7, 0, 1, 12])
+    whole = matrix_of_lengths(LENGTHS, 700)
+    shards = in_shards(whole.by_row, [7, 0, 1, 12])
+    matrix = InteractionMatrix(whole.rows, whole.columns, shards, whole.by_column)
     config = TrainConfig(latent_factors=20)
     kept = sweep(CudaConjugateGradients(2, EmulatedDevice(), SMALL), matrix, config)
     for name, value in (("_BLOCK", 0), ("_LEAST_BLOCK", 0), ("_COPIED_BYTES", 7 * 4 * 20)):

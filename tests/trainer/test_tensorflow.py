@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from tests.trainer.reference import objective, regularization, solve, weights_and_targets
+from tests.trainer.reference import in_shards, objective, regularization, solve, weights_and_targets
 from trainer import extras, solvers
 from trainer.config import TrainConfig
 from trainer.errors import InputError
 from trainer.gpus import Gpu, Gpus, Obstacle
-from trainer.matrix import InteractionMatrix, Shard
+from trainer.matrix import InteractionMatrix
 from trainer.solvers import Solver, make_solver
 from trainer.solvers.cg import ConjugateGradients
 from trainer.training import fit
@@ -89,18 +89,6 @@ def test_a_sweep_gives_the_exact_solution_and_its_objective(
     assert abs(loss - expected) <= 1e-4 * max(expected, nothing_explained)
 
 
-def by_column_in_shards(matrix: InteractionMatrix, sizes: list[int]) -> InteractionMatrix:
-    (whole,) = matrix.by_column
-    shards, first = [], 0
-    for size in sizes:
-        low, high = whole.indptr[first], whole.indptr[first + size]
-        indptr = whole.indptr[first : first + size + 1] - low
-        shards.append(Shard(first, indptr, whole.indices[low:high], whole.values[low:high]))
-        first += size
-    assert first == matrix.columns
-    return InteractionMatrix(matrix.rows, matrix.columns, matrix.by_row, shards)
-
-
 @pytest.mark.parametrize("batch_bytes", [1, 4 * 8 * 128 * 3, 1 << 20])
 @pytest.mark.parametrize("sizes", [[60], [1, 0, 20, 39]], ids=str)
 def test_the_solution_does_not_depend_on_batches_and_shards(
@@ -113,7 +101,7 @@ def test_the_solution_does_not_depend_on_batches_and_shards(
     dense[:, 8] = np.arange(500) % 5 + 1
     config = TrainConfig(latent_factors=8, alpha=0.5)
     matrix = InteractionMatrix.from_scipy(sparse.csr_array(dense))
-    shards = by_column_in_shards(matrix, sizes)
+    shards = InteractionMatrix(matrix.rows, matrix.columns, matrix.by_row, in_shards(matrix.by_column, sizes))
     _, items, loss = sweep_items(tensorflow_solver.TensorFlowCholesky(), shards, config)
     cholesky = TrainConfig(latent_factors=8, alpha=0.5, solver="cholesky")
     _, expected, expected_loss = sweep_items(make_solver(cholesky), matrix, cholesky)

@@ -1,6 +1,5 @@
 """Checks of the places on Google Cloud that a model is delivered to, and of the webhook's secret."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +7,7 @@ import requests
 from google.auth.credentials import Credentials
 from google.auth.transport.requests import AuthorizedSession
 
+from components import secret_manager
 from components.answers import bounded
 from components.deliver.bigquery_options import dataset_of
 from components.deliver.vertex import VertexRegistry
@@ -22,10 +22,6 @@ from trainer.errors import InputError, WalsError
 # A pointer is replaced, for which Cloud Storage requires the right to delete.
 _REGISTRY_RIGHTS = tuple(f"storage.objects.{right}" for right in ("create", "delete", "get", "list"))
 _LOOK_UP = "storage.buckets.get"
-_SECRETS = "https://secretmanager.googleapis.com"
-# The variable that gcloud uses for this purpose.
-_OTHER_SECRETS = "CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER"
-_SECRET_MANAGER = "Secret Manager"  # noqa: S105
 
 
 class _SecretVersion(Answer):
@@ -68,7 +64,7 @@ def look_for_deliveries(credentials: Credentials, parameters: Mapping[str, Any],
     if secret:
         with (
             findings.noted(),
-            google_errors("webhook_secret", secret, "roles/secretmanager.viewer", _SECRET_MANAGER),
+            google_errors("webhook_secret", secret, "roles/secretmanager.viewer", secret_manager.SERVICE),
         ):
             _check_secret(credentials, secret)
 
@@ -107,9 +103,8 @@ def _check_dataset(credentials: Credentials, dataset: str) -> None:
 
 def _check_secret(credentials: Credentials, secret: str) -> None:
     """Look up a version of a secret, but not its text."""
-    address = os.environ.get(_OTHER_SECRETS, _SECRETS).rstrip("/")
-    session = bounded(AuthorizedSession(credentials), _SECRET_MANAGER)  # type: ignore[no-untyped-call]
-    answer = session.get(f"{address}/v1/{secret}")
+    session = bounded(AuthorizedSession(credentials), secret_manager.SERVICE)  # type: ignore[no-untyped-call]
+    answer = session.get(f"{secret_manager.endpoint()}/v1/{secret}")
     if answer.status_code == requests.codes.not_found:
         raise InputError("webhook_secret", secret, "does not exist", "create it with `gcloud secrets create`")
     if answer.status_code == requests.codes.forbidden:
@@ -118,8 +113,8 @@ def _check_secret(credentials: Credentials, secret: str) -> None:
             f"webhook_secret {secret!r}: access is denied; ask for roles/secretmanager.viewer on it"
         )
     if not answer.ok:
-        raise WalsError(f"webhook_secret {secret!r}: {_SECRET_MANAGER} answers {answer.status_code}")
-    state = typed(answer.content, _SecretVersion, _SECRET_MANAGER).state
+        raise WalsError(f"webhook_secret {secret!r}: {secret_manager.SERVICE} answers {answer.status_code}")
+    state = typed(answer.content, _SecretVersion, secret_manager.SERVICE).state
     if state != "ENABLED":
         raise InputError(
             "webhook_secret", secret, f"is {state.lower()}", "enable it, or give another version"
