@@ -18,7 +18,7 @@ AIRFLOW_2_9_DAYS := --exclude-newer=2024-08-15 --exclude-newer-package=wirerope=
 # What .venv is set up with.
 EXTRAS := --extra=vertex --extra=kubeflow --extra=pandas
 
-IMAGE_LOCKS := extract prepare train train-gpu evaluate publish tune tune-gpu
+IMAGE_LOCKS := extract prepare train train-gpu evaluate evaluate-gpu publish publish-gpu tune tune-gpu
 
 SAMPLE := data/ml-latest-small
 DATA ?= $(SAMPLE)/ratings.csv
@@ -29,7 +29,7 @@ ITEMS ?= $(if $(filter $(SAMPLE)/%,$(DATA)),$(SAMPLE)/movies.csv)
 
 .PHONY: help setup run tune test test-attack test-browser test-docker test-airflow test-install test-slow \
 	check conformance compile golden docs wheel images sbom audit push sign kind-up kind-load kind-run \
-	kind-down bench-train bench-data bench-gpu bench-evaluate bench-defaults lock upgrade clean
+	kind-down bench-train bench-data bench-gpu bench-evaluate bench-pipeline bench-defaults bench-warm-start lock upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,8 +94,8 @@ wheel: .venv/.run ## Build the wheel: dist/wals_pipeline-VERSION-py3-none-any.wh
 	@$(BIN)/uv build --quiet --python $(BIN)/python --no-build-isolation --out-dir dist .
 	@ls dist/*.whl
 
-images: ## Build the steps' images (ACCELERATOR=gpu for CUDA in train and tune, RUN_AS=0:0 for root)
-	@ACCELERATOR='$(or $(ACCELERATOR),cpu)' RUN_AS='$(RUN_AS)' containers/build.sh
+images: ## Build the steps' images (ACCELERATOR=gpu for CUDA in GPU_IMAGES='train tune', RUN_AS=0:0 for root)
+	@ACCELERATOR='$(or $(ACCELERATOR),cpu)' GPU_IMAGES='$(GPU_IMAGES)' RUN_AS='$(RUN_AS)' containers/build.sh
 
 sbom: ## List the contents of the images: build/sbom/STEP.spdx.json
 	@containers/sbom.sh
@@ -107,7 +107,7 @@ push: ## Push the images and write build/images.json (REGISTRY=REGION-docker.pkg
 	@containers/push.sh '$(REGISTRY)'
 
 sign: ## Sign the pushed images and attest their contents with cosign (KEY=gcpkms://... or a file)
-	@KEY='$(KEY)' containers/sign.sh
+	@KEY='$(KEY)' COSIGN_OPTIONS='$(COSIGN_OPTIONS)' containers/sign.sh
 
 kind-up: ## Create a kind cluster with Kubeflow Pipelines on this machine
 	@deploy/kind/kfp.sh up
@@ -133,8 +133,14 @@ bench-data: .venv/.dev ## Compare extraction and preparation with a pandas scrip
 bench-evaluate: .venv/.dev ## Compare the ranking metrics with implicit's
 	$(BIN)/python benchmarks/evaluate.py $(ARGS)
 
+bench-pipeline: .venv/.dev ## Compare a whole run with a script with implicit (MILLIONS="1 10 20 100")
+	$(BIN)/python benchmarks/pipeline.py --millions $(or $(MILLIONS),1 10 20 100) $(ARGS)
+
 bench-defaults: .venv/.dev ## Compare what is chosen for auto with fixed values and a grid
 	$(BIN)/python benchmarks/defaults.py $(ARGS)
+
+bench-warm-start: .venv/.dev ## Count the iterations of a nightly training from yesterday's model (5 minutes)
+	$(BIN)/python benchmarks/warm_start.py $(ARGS)
 
 lock: .venv/.run ## Resolve changed dependencies into requirements/*.lock.txt; keeps the other versions
 	$(LOCK) $(UPGRADE) --output-file=requirements/bootstrap.lock.txt requirements/bootstrap.in
@@ -166,6 +172,8 @@ clean: ## Remove build output and environments; keeps runs/
 .venv/.run: requirements/run.lock.txt pyproject.toml .venv/.bootstrap
 	@$(INSTALL) --require-hashes -r requirements/run.lock.txt
 	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@echo "Compiling kernels for this processor (once) ..."
+	@$(BIN)/python -m components.miniatures
 	@touch $@
 
 .venv/.dev: requirements/dev.lock.txt .venv/.run

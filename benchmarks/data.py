@@ -2,9 +2,9 @@
 
 Each runs in a separate process over the same generated file. The table shows its seconds from start to end
 (imports included), the CPU seconds of all its threads and its peak resident memory, each the minimum of
-several turns. A different one goes first in each turn, because on a virtual machine the memory of an earlier
-process is available sooner. A step runs with the packages of its image, the plain script with those of this
-environment:
+several turns, and the most bytes on disk at a time, with the source. A different one goes first in each turn,
+because on a virtual machine the memory of an earlier process is available sooner. A step runs with the
+packages of its image, the plain script with those of this environment:
 
     python benchmarks/data.py --millions 1 10 20 100
 
@@ -21,10 +21,8 @@ import argparse
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -33,6 +31,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from environments import python_of
+from measuring import Usage, folder_size, measure
 from pyarrow import csv
 
 ROOT = Path(__file__).parents[1]
@@ -121,27 +120,9 @@ def generate(path: Path, interactions: int, seed: int = 0) -> None:
             writer.write_table(pa.table(columns, schema=schema))
 
 
-def measure(python: Path | str, script: str) -> tuple[float, float, int]:
-    """Run a script in a process of a Python interpreter.
-
-    Returns:
-        Seconds from start to end, seconds on all cores, and peak resident bytes.
-    """
-    start = time.perf_counter()
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    process = subprocess.Popen([python, "-c", script], env=environment | {"PYTHONPATH": str(ROOT)})
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"failed with {process.returncode}")
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit
-
-
 def take_turns(
     contestants: Sequence[Sequence[tuple[str, str, list[str]]]], turns: int, folder: Path
-) -> dict[str, list[tuple[float, float, int]]]:
+) -> dict[str, list[Usage]]:
     """Run the parts of every contestant, with a different contestant first in each turn.
 
     Args:
@@ -150,24 +131,22 @@ def take_turns(
         folder: parent of the output folders, which are removed before a run.
 
     Returns:
-        The results of `measure` in each turn, by name.
+        What each took in each turn, by name.
     """
     pythons = {
         step: python_of(step, ROOT / "requirements" / f"{step}.lock.txt") for step in ("extract", "prepare")
     }
-    figures: dict[str, list[tuple[float, float, int]]] = {}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment |= {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
+    figures: dict[str, list[Usage]] = {}
     for turn in range(turns):
         first = turn % len(contestants)
         for name, script, outputs in chain(*contestants[first:], *contestants[:first]):
             for output in outputs:
                 shutil.rmtree(folder / output, ignore_errors=True)
-            figures.setdefault(name, []).append(measure(pythons.get(name, sys.executable), script))
+            command = [str(pythons.get(name, sys.executable)), "-c", script]
+            figures.setdefault(name, []).append(measure(command, environment, folder=folder))
     return figures
-
-
-def folder_size(folder: Path) -> int:
-    """Return the bytes of all files in a folder."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def main() -> None:
@@ -186,20 +165,26 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="folder for the data; a temporary one by default")
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}\n")
-    print("| interactions | what | seconds | CPU seconds | peak MiB | CPU µs each | output bytes each |")
-    print("|---:|---|---:|---:|---:|---:|---:|")
+    columns = ["interactions", "what", "seconds", "CPU seconds", "peak MiB"]
+    columns += ["CPU µs each", "output bytes each", "disk bytes each"]
+    print("|", " | ".join(columns), "|")
+    print("|---:|---|---:|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
         folder = Path(scratch)
         source = folder / f"source.{arguments.format}"
         for interactions in (_WARM_UP, *(millions * 1_000_000 for millions in arguments.millions)):
             generate(source, interactions)
+            is_compared = interactions <= arguments.pandas_up_to * 1_000_000
+            more_turns = is_compared or arguments.turns > 1 or interactions == _WARM_UP
             values = {"source": str(source), "folder": str(folder), "format": arguments.format}
+            # What nobody reads again needs no room on disk.
+            drop = "" if more_turns else f"\nPath({str(source)!r}).unlink()"
             ours = [
-                ("extract", _EXTRACT.format(**values), ["interactions"]),
+                ("extract", _EXTRACT.format(**values) + drop, ["interactions"]),
                 ("prepare", _PREPARE.format(**values), ["training", "holdout", "vocabulary"]),
             ]
             contestants = [ours]
-            if interactions <= arguments.pandas_up_to * 1_000_000:
+            if is_compared:
                 contestants += [
                     [("plain pandas, in memory", _PANDAS.format(**values), [])],
                     [("plain pandas, with holdout and files", _PANDAS_SAVED.format(**values), ["plain"])],
@@ -209,11 +194,16 @@ def main() -> None:
                 continue
             figures = take_turns(contestants, arguments.turns, folder)
             for name, _, outputs in chain(*contestants):
-                seconds, cpu, peak = (min(of_turns) for of_turns in zip(*figures[name], strict=True))
+                seconds, cpu, peak = (
+                    min(getattr(usage, of) for usage in figures[name])
+                    for of in ("seconds", "cpu_seconds", "peak_bytes")
+                )
+                disk = max(usage.disk_bytes for usage in figures[name])
                 written = sum(folder_size(folder / output) for output in outputs)
                 print(
                     f"| {interactions:,} | {name} | {seconds:.2f} | {cpu:.2f} | {peak / _MEBIBYTE:,.0f} "
-                    f"| {cpu / interactions * 1e6:.2f} | {written / interactions:.1f} |",
+                    f"| {cpu / interactions * 1e6:.2f} | {written / interactions:.1f} "
+                    f"| {disk / interactions:.1f} |",
                     flush=True,
                 )
 

@@ -29,7 +29,7 @@ from trainer.auto import choose  # noqa: E402
 from trainer.config import TrainConfig, TrainOptions  # noqa: E402
 from trainer.matrix import InteractionMatrix  # noqa: E402
 from trainer.metrics import ranking_metrics  # noqa: E402
-from trainer.model import seen_of  # noqa: E402
+from trainer.model import Model, seen_of  # noqa: E402
 from trainer.popularity import Popularity  # noqa: E402
 from trainer.training import fit  # noqa: E402
 
@@ -38,7 +38,7 @@ _JUDGED = 10_000
 _FACTORS, _STRENGTHS = (16, 64, 128), (0.001, 0.003, 0.01, 0.03, 0.1)
 _MOST_OF_A_GRID = 1_000_000
 
-_DATA: Mapping[str, Callable[[], sparse.csr_array]] = {
+DATA: Mapping[str, Callable[[], sparse.csr_array]] = {
     "movielens": lambda: movielens_matrix(ROOT / "data/ml-latest-small/ratings.csv"),
     "shop": lambda: interactions(22_000, 4_000, 300_000, skew=1.1, taste=1.0, activity=1.0),
     "dense": lambda: interactions(2_000, 800, 200_000, skew=0.5, taste=2.0, activity=0.4),
@@ -62,7 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", nargs="+", choices=_DATA, default=[*_DATA])
+    parser.add_argument("--data", nargs="+", choices=DATA, default=[*DATA])
     parser.add_argument("--sample", type=int, help="entries to search on, without a grid")
     given = parser.parse_args()
     if given.sample:
@@ -73,7 +73,7 @@ def main() -> None:
     )
     print(f"|{'---|' * 13}")
     for name in given.data:
-        print(_row(name, *split(_DATA[name]()), with_grid=not given.sample), flush=True)
+        print(_row(name, *split(DATA[name]()), with_grid=not given.sample), flush=True)
 
 
 def _row(name: str, train: sparse.csr_array, test: sparse.csr_array, *, with_grid: bool) -> str:
@@ -84,7 +84,7 @@ def _row(name: str, train: sparse.csr_array, test: sparse.csr_array, *, with_gri
     config, choice = choose(matrix, TrainOptions(solver="cg"))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     tries = len(choice.tried) if choice else 0
-    judge = _Judge(matrix, test)
+    judge = Judge(matrix, test)
     chosen = Result(judge.model(config), config)
     fixed = Result(judge.model(TrainConfig(solver="cg")), TrainConfig())
     best = fixed
@@ -107,7 +107,7 @@ def _values(config: TrainConfig) -> str:
     return f"d {config.latent_factors}, lambda {config.regularization:g}, w0 {config.unobs_weight:g}{alpha}"
 
 
-class _Judge:
+class Judge:
     """NDCG@20 on the holdout, of users with training entries."""
 
     def __init__(self, matrix: InteractionMatrix, test: sparse.csr_array) -> None:
@@ -119,7 +119,11 @@ class _Judge:
 
     def model(self, config: TrainConfig) -> float:
         """Return the metric of a model that is trained with these parameters."""
-        return self._ndcg(fit(self._matrix, config).recommend(self._users, _K)[0])
+        return self.of(fit(self._matrix, config))
+
+    def of(self, model: Model) -> float:
+        """Return the metric of a model."""
+        return self._ndcg(model.recommend(self._users, _K)[0])
 
     def popularity(self) -> float:
         """Return the metric of popularity."""

@@ -1,4 +1,4 @@
-"""Measure solver cuda on one GPU: correctness, launches, iterations, a billion entries, and a profile.
+"""Measure one GPU: training by solver cuda and ranking, their correctness, launches, and a profile.
 
     make bench-gpu                             # or: python benchmarks/gpu.py --out FOLDER
     python benchmarks/gpu.py --emulate         # the same on a CPU, at sizes too small for figures
@@ -41,12 +41,14 @@ import numpy as np
 
 from trainer.config import TrainConfig
 from trainer.matrix import InteractionMatrix, Shard
+from trainer.ranking import top_k
 from trainer.solvers import begin
-from trainer.solvers.cuda import CudaConjugateGradients, CudaTraining, Engine
+from trainer.solvers.cuda import CudaConjugateGradients, CudaTraining, Engine, topk
 from trainer.solvers.cuda.device import Device, open_device
 from trainer.solvers.cuda.layout import Bins, Tuning, padded_width
-from trainer.solvers.cuda.memory import Plan
+from trainer.solvers.cuda.memory import Plan, padded_items
 from trainer.solvers.cuda.side import Block, Kept, Side
+from trainer.solvers.cuda.topk import CudaTopK, Selection
 from trainer.weighting import Problem
 
 BEGAN = time.perf_counter()
@@ -68,6 +70,9 @@ class Shape(NamedTuple):
 MOVIELENS_20M = Shape(138_493, 26_744, 20_000_000)
 BILLION = Shape(10_000_000, 1_000_000, 1_000_000_000)
 TINY = Shape(60, 40, 500)
+# Users, items, d and k of lists that are compared with the CPU's.
+RANKED = [(200, 26_744, 128, 100), (200, 26_744, 128, 1024), (40, 1_000_003, 32, 10), (500, 700, 64, 20)]
+CPU_USERS = 8192
 
 # What is tried, one after the other, each on top of the best so far.
 LAUNCHES: list[dict[str, Any]] = [
@@ -82,6 +87,18 @@ LAUNCHES: list[dict[str, Any]] = [
     {"cached_bytes": 64 << 10},
     {"team": 2},
     {"wide": 16},
+]
+
+
+SELECTIONS: list[dict[str, Any]] = [
+    {"slots_per_place": 4},
+    {"slots_per_place": 16},
+    {"unroll": 2},
+    {"unroll": 8},
+    {"threads": 128},
+    {"threads": 512},
+    {"scores_bytes": 128 << 20},
+    {"scores_bytes": 4 << 30},
 ]
 
 
@@ -129,6 +146,7 @@ class Bench:
 
     Attributes:
         tuning: the fastest launch so far.
+        selection: the fastest launch of ranking so far.
     """
 
     def __init__(self, device: Device, report: Report, *, emulated: bool) -> None:
@@ -137,6 +155,7 @@ class Bench:
         self._copied_per_second = 0.0
         self._kept: dict[Shape, Matrix] = {}
         self.tuning = Tuning()
+        self.selection = Selection()
 
     # Sections
 
@@ -231,6 +250,89 @@ class Bench:
             self._report.add("best launch", asdict(self.tuning), "", f"Best launch: {asdict(self.tuning)}")
 
         self._report.table("launches", ["change", "seconds of an iteration", "kept"], rows())
+
+    def eigenvectors(self) -> None:
+        """Say what it would cost to leave them to the CPU, and cuSOLVER and cuSPARSE out of the images."""
+        xp, found = self._xp, {}
+        for d in (20,) if self._emulated else (64, 128, 256):
+            factors = xp.asarray(np.random.default_rng(0).standard_normal((4 * d, d), np.float32))
+            gramian = factors.T @ factors
+
+            def on_host(gramian: Any = gramian) -> None:
+                for array in np.linalg.eigh(_to_host(gramian)):
+                    xp.asarray(array)
+
+            seconds = [self._seconds(lambda one=gramian: xp.linalg.eigh(one)), self._seconds(on_host)]
+            # An iteration has two.
+            found[d] = [2e3 * one for one in seconds]
+        line = "; ".join(f"d = {d}: {host:.2f} instead of {ours:.2f}" for d, (ours, host) in found.items())
+        self._report.add(
+            "eigenvectors", found, "", f"ms of an iteration for eigenvectors on the CPU, with copies: {line}"
+        )
+
+    def ranked(self) -> None:
+        """Compare lists with those of the CPU, and with the items' exact scores."""
+        sizes = [(20, 3_000, 8, 10)] if self._emulated else RANKED
+
+        def rows() -> Iterable[list[Any]]:
+            for users, items, d, k in sizes:
+                for kind in ("numbers", "ties"):
+                    differing, off, passed = self._compared(users, items, d, k, ties=kind == "ties")
+                    yield [users, items, d, k, kind, differing, off, "yes" if passed else "NO"]
+
+        columns = ["users", "items", "d", "k", "scores", "places that differ", "error of scores", "passed"]
+        self._report.table("ranked", columns, rows())
+
+    def ranking(self) -> None:
+        """Time ranking for all users of MovieLens 20M, beside the CPU, and search for its fastest launch."""
+        matrix, d = self._matrix(MOVIELENS_20M), self._d(128)
+        seen = _sorted_rows(_on_host(matrix).by_row[0])
+        random = np.random.default_rng(0)
+        users, items = (
+            random.standard_normal((count, d), np.float32)
+            for count in (matrix.shape.users, matrix.shape.items)
+        )
+
+        def whole(selection: Selection, k: int) -> float:
+            ranker = CudaTopK(self._device, selection)
+            return self._seconds(lambda: ranker.top_k(users, items, k, seen), 3)
+
+        def changes() -> Iterable[list[Any]]:
+            best = whole(self.selection, 100)
+            yield ["as shipped", best, "yes"]
+            # Under emulation, compiling takes longest.
+            for change in SELECTIONS[:1] if self._emulated else SELECTIONS:
+                selection = replace(self.selection, **change)
+                seconds = whole(selection, 100)
+                better = seconds < 0.98 * best
+                if better:
+                    best, self.selection = seconds, selection
+                yield [json.dumps(change), seconds, "yes" if better else ""]
+
+        def rates() -> Iterable[list[Any]]:
+            few = Shard(0, seen.indptr[: CPU_USERS + 1], seen.indices, seen.values)
+            for k in (10, 100, 1024):
+                seconds, parts = whole(self.selection, k), self._selecting(items, users, seen, k)
+                began = time.perf_counter()
+                top_k(users[:CPU_USERS], items, k, masked=few)
+                on_cpu = min(CPU_USERS, len(users)) / (time.perf_counter() - began)
+                yield [d, k, len(users) / seconds, *parts, on_cpu, os.cpu_count()]
+
+        # Compiles the kernels.
+        top_k(users[:1], items, 1)
+        found = ["change", "seconds for all users, k = 100", "kept"]
+        self._report.table("ranking launches", found, changes())
+        columns = [
+            "d",
+            "k",
+            "users/s",
+            "scores, s",
+            "selecting, s",
+            "read, GB/s",
+            "users/s on the CPU",
+            "cores",
+        ]
+        self._report.table("ranking", columns, rates())
 
     def billion(self) -> None:
         """Time iterations of a billion entries."""
@@ -393,6 +495,59 @@ class Bench:
             *(gathered / in_kernels / 1e9, gathered / in_kernels / self._copied_per_second),
         ]
 
+    def _compared(self, users: int, items: int, d: int, k: int, *, ties: bool) -> tuple[int, float, bool]:
+        """Return places that differ from the CPU's, the largest error of a score, and whether all is well."""
+        random = np.random.default_rng(0)
+        queries, factors = (
+            random.integers(-2, 3, (count, d)).astype(np.float32)
+            if ties
+            else random.standard_normal((count, d), np.float32)
+            for count in (users, items)
+        )
+        hidden = np.sort(random.integers(0, items, (users, items // 20)), axis=1)
+        indptr = np.arange(users + 1) * hidden.shape[1]
+        masked = Shard(0, indptr, hidden.reshape(-1), np.ones(hidden.size, np.float32))
+        found = CudaTopK(self._device, self.selection).top_k(queries, factors, k, masked)
+        if found is None:
+            return -1, np.inf, False
+        expected, scores = top_k(queries, factors, k, masked=masked)
+        exact = np.einsum("ud,ukd->uk", queries.astype(float), factors[found[0]].astype(float))
+        off = float(max(np.abs(found[1] - exact).max(), np.abs(found[1] - scores).max()))
+        differing = int((found[0] != expected).sum())
+        repeated = any(
+            len(set(row)) < k or np.isin(row, own).any() for row, own in zip(found[0], hidden, strict=True)
+        )
+        return (
+            differing,
+            off,
+            not repeated and off < 1e-6 * d * np.abs(scores).max() and not (ties and differing),
+        )
+
+    def _selecting(
+        self, items: np.ndarray, users: np.ndarray, seen: Shard, k: int
+    ) -> tuple[float, float, float]:
+        """Return seconds of all users' scores, and of selecting from them, and what the kernel reads."""
+        xp, selection = self._xp, self.selection
+        padded = xp.zeros((padded_items(len(items)), items.shape[1]), xp.float32)
+        padded[: len(items)] = xp.asarray(items)
+        count = min(len(users), max(1, selection.scores_bytes // (4 * len(padded))))
+        queries, scores = xp.asarray(users[:count]), xp.empty((count, len(padded)), xp.float32)
+        hidden = [xp.asarray(seen.indptr[: count + 1]), xp.asarray(seen.indices.astype(np.int32))]
+        lists = xp.empty((count, k), xp.int32), xp.empty((count, k), xp.float32)
+        numbers = np.int32(len(items)), np.int32(len(padded))
+        kernels = self._device.compile(topk.SOURCE.read_text("utf-8"), topk.KERNELS, selection.macros(k))
+
+        def select() -> None:
+            arguments = (scores, *numbers, *hidden, np.int32(k), *lists)
+            kernels.launch(
+                *("select_best", count, selection.threads, arguments), shared=selection.shared_bytes(k)
+            )
+
+        multiplying = self._seconds(lambda: xp.matmul(queries, padded.T, out=scores))
+        selecting = self._seconds(select)
+        share = len(users) / count
+        return share * multiplying, share * selecting, scores.nbytes / selecting / 1e9
+
     def _matrix(self, shape: Shape) -> Matrix:
         """Return a generated matrix; it stays on the device for the sections that follow."""
         if shape not in self._kept:
@@ -531,6 +686,14 @@ def _on_host(matrix: Matrix) -> InteractionMatrix:
     return InteractionMatrix(matrix.shape.users, matrix.shape.items, *shards)
 
 
+def _sorted_rows(rows: Shard) -> Shard:
+    from scipy import sparse
+
+    csr = sparse.csr_array((rows.values, rows.indices, rows.indptr))
+    csr.sort_indices()
+    return Shard(rows.first, rows.indptr, csr.indices, rows.values)
+
+
 def _to_host(array: Any) -> np.ndarray:
     result: np.ndarray = array.get() if hasattr(array, "get") else array
     return result
@@ -591,6 +754,9 @@ def main() -> int:
         ("iterations", 60, bench.iterations),
         ("launches", 80, bench.launches),
         ("iterations", 60, bench.iterations),
+        ("eigenvectors", 10, bench.eigenvectors),
+        ("ranked", 30, bench.ranked),
+        ("ranking", 45, bench.ranking),
         ("first", 50, bench.first),
         ("cpu", 60, bench.cpu),
         ("profile", 60, bench.profile),

@@ -1,19 +1,20 @@
-"""Compile the kernels of solver cuda for every generation of GPUs, and print what they take: needs no GPU.
+"""Compile the kernels of solver cuda and of ranking for every generation of GPUs, and print what they take.
 
     python benchmarks/gpu_resources.py
 
-NVRTC compiles them as for a training, and its report names the registers and the spills; the warps that a
-multiprocessor runs at a time follow from those and from the launch.
+It needs no GPU: NVRTC compiles them as for a run, and its report names the registers and the spills; the
+warps that a multiprocessor runs at a time follow from those and from the launch.
 """
 
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from trainer.solvers.cuda import SOURCE
+from trainer.solvers.cuda import SOURCE, topk
 from trainer.solvers.cuda.layout import LANES, Tuning, padded_width
 from trainer.solvers.cuda.library import cupy
 
@@ -69,7 +70,7 @@ class Resources(NamedTuple):
 
 
 def resources(architecture: str, d: int, tuning: Tuning) -> dict[str, Resources]:
-    """Compile the kernels and return what each of them takes.
+    """Compile the kernels of the solver and return what each of them takes.
 
     Args:
         architecture: one of `ARCHITECTURES`.
@@ -77,33 +78,51 @@ def resources(architecture: str, d: int, tuning: Tuning) -> dict[str, Resources]
         tuning: how the kernels are compiled and launched.
     """
     width = padded_width(d)
-    macros = (f"-D{name}={value}" for name, value in tuning.macros(width).items())
-    nvrtc = cupy().cuda.nvrtc
-    program = nvrtc.createProgram(SOURCE.read_text("utf-8"), SOURCE.name, (), ())
-    nvrtc.compileProgram(program, (f"-arch={architecture}", "--std=c++17", "--ptxas-options=-v", *macros))
-    report = nvrtc.getProgramLog(program)
-    nvrtc.destroyProgram(program)
     cached = tuning.cached_rows(width, ARCHITECTURES[architecture].shared_kib << 10)
+    team, wide = (tuning.merging_bytes(width, warps) for warps in (tuning.team, tuning.wide))
     launches = {
         "step_by_warps": (tuning.team, 0),
-        "step_by_teams": (tuning.team, cached * tuning.row_bytes(width)),
-        **dict.fromkeys(("step_by_blocks", "gather_pieces", "merge_pieces"), (tuning.wide, 0)),
+        "step_by_teams": (tuning.team, team + cached * tuning.row_bytes(width)),
+        **dict.fromkeys(("step_by_blocks", "gather_pieces", "merge_pieces"), (tuning.wide, wide)),
     }
+    return _compiled(architecture, SOURCE, tuning.macros(width), launches)
+
+
+def ranking_resources(architecture: str, k: int) -> dict[str, Resources]:
+    """Compile the kernels of ranking for lists of k, and return what each of them takes.
+
+    Args:
+        architecture: one of `ARCHITECTURES`.
+        k: number of items of a list.
+    """
+    selection = topk.Selection()
+    launches = {"select_best": (selection.threads // LANES, selection.shared_bytes(k))}
+    return _compiled(architecture, topk.SOURCE, selection.macros(k), launches)
+
+
+def _compiled(
+    architecture: str, source: Path, macros: Mapping[str, int], launches: Mapping[str, tuple[int, int]]
+) -> dict[str, Resources]:
+    """Return what kernels take that are launched with blocks of so many warps and bytes of shared memory."""
+    nvrtc = cupy().cuda.nvrtc
+    program = nvrtc.createProgram(source.read_text("utf-8"), source.name, (), ())
+    defined = (f"-D{name}={value}" for name, value in macros.items())
+    nvrtc.compileProgram(program, (f"-arch={architecture}", "--std=c++17", "--ptxas-options=-v", *defined))
+    report = nvrtc.getProgramLog(program)
+    nvrtc.destroyProgram(program)
     found = {}
     for part in report.split("Compiling entry function '")[1:]:
         name = part.partition("'")[0]
-        warps, kept = launches[name]
-        merging = tuning.merging_bytes(width, warps) if name != "step_by_warps" else 0
         registers, spilled = (
             int(re.findall(pattern, part)[0])
             for pattern in (r"Used (\d+) registers", r"(\d+) bytes spill stores")
         )
-        found[name] = Resources(registers, spilled, warps, merging + kept)
+        found[name] = Resources(registers, spilled, *launches[name])
     return found
 
 
 def main() -> None:
-    """Print a table in Markdown: kernels for short, medium and long rows."""
+    """Print tables in Markdown: the solver's kernels for short, medium and long rows, and that of ranking."""
     print("| | d | factors read | registers | spilled bytes | shared KiB | warps of a multiprocessor |")
     print("|---|---|---|---|---|---|---|")
     for architecture, generation in ARCHITECTURES.items():
@@ -120,6 +139,14 @@ def main() -> None:
                 " / ".join(str(step.resident(generation)) for step in steps),
             ]
             print(f"| {' | '.join(columns)} |", flush=True)
+    print("\n| | k | registers | spilled bytes | shared KiB | warps of a multiprocessor |")
+    print("|---|---|---|---|---|---|")
+    for architecture, generation in ARCHITECTURES.items():
+        for k in (10, 100, topk.MAX_K):
+            (select,) = ranking_resources(architecture, k).values()
+            columns = [f"{architecture}, {generation.name}", k, select.registers, select.spilled]
+            columns += [f"{select.shared / 1024:.1f}", select.resident(generation)]
+            print(f"| {' | '.join(map(str, columns))} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -182,6 +182,10 @@ def compare(data: str, d: int, contestants: list[str], rounds: int, iterations: 
     """Print the table of one data set and d."""
     folder = prepare(data)
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in contestants}
+    for name in contestants:
+        if CONTESTANTS[name][0] == "ours":
+            # Compiles the kernels if this machine has not yet. The first iteration then loads them.
+            run(name, folder, d, 1)
     for _ in range(rounds):
         for name in contestants:
             results[name].append(run(name, folder, d, iterations))

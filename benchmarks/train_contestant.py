@@ -64,11 +64,6 @@ def ours(
         unobs_weight=ALPHA0 / (1 + ALPHA0),
         solver=solver,  # type: ignore[arg-type]
     )
-    # Load the kernels; importing the peers loads theirs.
-    fit(
-        InteractionMatrix.from_scipy(train[:100]),
-        TrainConfig(latent_factors=d, num_iters=1, solver=config.solver),
-    )
     models: list[Model] = []
 
     def validation(model: Model) -> float:

@@ -20,6 +20,9 @@ _SHARED = {
     **dict.fromkeys(("deliver", "notify"), "publish"),
 }
 
+ON_GPU = ("train", "refit", "trial", "evaluate", "publish")
+"""The steps that use a GPU if they have one."""
+
 
 def image_name(step: str) -> str:
     """Return the name of the image that a step runs in: its own, or the one it shares."""

@@ -1,7 +1,11 @@
-"""Runs of each step in miniature, which call its kernels as real runs do."""
+"""Runs of each step in miniature, which call its kernels as real runs do.
+
+``python -m components.miniatures`` runs them all, so that this user's cache has the compiled kernels.
+"""
 
 import importlib
 import inspect
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -211,3 +215,9 @@ def _write_model(folder: Path) -> None:
     history = (Iteration(1, 1.0, 1.0),)
     config = TrainConfig(latent_factors=4)
     Model(config, user_factors, item_factors, users, items, seen, history).save(folder / "model")
+
+
+if __name__ == "__main__":
+    logging.disable()
+    for name in _MINIATURES:
+        run_miniature(name)

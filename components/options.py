@@ -30,15 +30,26 @@ class RankingOptions(Options):
     )
 
 
-REGISTRY_SCHEMES = ("gs", "s3", "minio")
+STORE_SCHEMES = ("gs", "s3", "minio")
+"""Schemes of the stores that steps read and write besides folders."""
+
+
+def check_place(address: str, kind: str) -> None:
+    """Refuse an address in a store where steps cannot keep anything.
+
+    Args:
+        address: address of a folder.
+        kind: what the folder is for, as messages name it.
+    """
+    scheme, separator, path = address.partition("://")
+    if separator and (scheme not in STORE_SCHEMES or not path.strip("/")):
+        remedy = "give a folder, gs://BUCKET/PATH or s3://BUCKET/PATH"
+        raise InputError(kind, address, f"is not a valid {kind}", remedy)
 
 
 def check_registry(address: str) -> None:
     """Refuse an address in a store where there can be no registry."""
-    scheme, separator, path = address.partition("://")
-    if separator and (scheme not in REGISTRY_SCHEMES or not path.strip("/")):
-        remedy = "give a folder, gs://BUCKET/PATH or s3://BUCKET/PATH"
-        raise InputError("registry", address, "is not a valid registry", remedy)
+    check_place(address, "registry")
 
 
 class RegistryOptions(Options):

@@ -7,10 +7,11 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from trainer.distributed.cluster import cluster_of_environment
 from trainer.errors import WalsError, failure_of_machine
 from trainer.options import Options
 
@@ -20,6 +21,9 @@ _logger = logging.getLogger(__name__)
 
 LOG_MARK = "wals:"
 """Prefix of each line that a step logs, which distinguishes it from the platform's lines."""
+
+WARNING_MARK = "warning:"
+"""What follows that prefix if the line is a warning."""
 
 ERROR_MARK = "wals-error"
 """Prefix of the last line of a failed step; the exit code in brackets and the message follow."""
@@ -39,7 +43,13 @@ SECRETS = "WALS_SECRETS"
 Manager by the variable that gets its text."""
 
 
-def run_step(step: Callable[..., Result], options: type[Options], arguments: Mapping[str, Any]) -> Result:
+def run_step(
+    step: Callable[..., Result],
+    options: type[Options],
+    arguments: Mapping[str, Any],
+    *,
+    assistant: Callable[..., object] | None = None,
+) -> Result:
     """Call ``step`` as the main job of a container: ``step(options, **others)``.
 
     A :class:`~trainer.errors.WalsError` ends the process with the error's exit code after one line on
@@ -47,39 +57,65 @@ def run_step(step: Callable[..., Result], options: type[Options], arguments: Map
     exceptions are bugs and keep their traceback. Either line also stays in `ERROR_FILE` beside the outputs.
 
     A Vertex AI custom job gives every machine the same step and the same output paths. Only the first machine
-    runs the step; on the others the process ends successfully.
+    runs the step; the others call ``assistant`` and end without writing any output.
 
     Args:
         step: the step's logic.
         options: the model of the step's options.
         arguments: arguments of the component. Fields of the model become options; artifacts become paths.
+        assistant: what the other machines do, called like ``step``; nothing if omitted.
     """
     _log_plainly()
-    if not _is_chief():
-        _logger.info("the first machine of this job runs the step; this machine has nothing to do")
-        sys.exit(0)
     values = {name: value for name, value in arguments.items() if name in options.model_fields}
     others = {
         name: Path(value.path) if hasattr(value, "path") else value
         for name, value in arguments.items()
         if name not in values
     }
-    error_file = _error_file()
-    _leave(error_file, "")
+    with _exiting_on_failure():
+        if cluster_of_environment().is_chief:
+            with _error_left_in(_error_file()):
+                _set_secrets()
+                return step(options(**values), **others)
+        if assistant is None:
+            _logger.info("the first machine of this job runs the step; this machine has nothing to do")
+        else:
+            _set_secrets()
+            assistant(options(**values), **others)
+    # Without the outputs that kfp would write, which are the first machine's.
+    sys.exit(0)
+
+
+def _failure_of(error: Exception) -> WalsError | None:
+    """Return the failure to report in one line; None for a bug."""
+    return error if isinstance(error, WalsError) else failure_of_machine(error)
+
+
+def _line_of(failure: WalsError) -> str:
+    return f"{ERROR_MARK}[{failure.exit_code}] {failure}"
+
+
+@contextlib.contextmanager
+def _exiting_on_failure() -> Iterator[None]:
     try:
-        _set_secrets()
-        result = step(options(**values), **others)
+        yield
     except Exception as error:
-        failure = error if isinstance(error, WalsError) else failure_of_machine(error)
-        if failure is None:
-            _leave(error_file, f"{type(error).__name__}: {WalsError(str(error))}")
+        if not (failure := _failure_of(error)):
             raise
-        line = f"{ERROR_MARK}[{failure.exit_code}] {failure}"
-        print(line, file=sys.stderr, flush=True)
-        _leave(error_file, line)
+        print(_line_of(failure), file=sys.stderr, flush=True)
         sys.exit(failure.exit_code)
-    _leave(error_file, None)
-    return result
+
+
+@contextlib.contextmanager
+def _error_left_in(file: Path | None) -> Iterator[None]:
+    _leave(file, "")
+    try:
+        yield
+    except Exception as error:
+        failure = _failure_of(error)
+        _leave(file, _line_of(failure) if failure else f"{type(error).__name__}: {WalsError(str(error))}")
+        raise
+    _leave(file, None)
 
 
 def _set_secrets() -> None:
@@ -115,16 +151,18 @@ def _leave(file: Path | None, line: str | None) -> None:
             file.write_text(line, "utf-8", "backslashreplace")
 
 
-def _is_chief() -> bool:
-    """Return whether this is the only machine of a step, or the first one of a Vertex AI custom job."""
-    cluster = os.environ.get("CLUSTER_SPEC")
-    return not cluster or json.loads(cluster)["task"]["type"] in ("workerpool0", "chief", "master")
+class _Marked(logging.Formatter):
+    """Puts the marks before the message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        warning = f" {WARNING_MARK}" if record.levelno >= logging.WARNING else ""
+        return f"{LOG_MARK}{warning} {super().format(record)}"
 
 
 def _log_plainly() -> None:
     # The root logger belongs to the platform's executor; our packages have loggers of their own.
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"{LOG_MARK} %(message)s"))
+    handler.setFormatter(_Marked())
     for package in ("components", "trainer"):
         logger = logging.getLogger(package)
         logger.handlers = [handler]

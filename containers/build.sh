@@ -2,7 +2,8 @@
 # Builds the steps' images as PREFIX/STEP:VERSION.
 #   containers/build.sh [STEP...]      default: every step
 #   PREFIX=wals                        registry and repository
-#   ACCELERATOR=cpu                    gpu puts CUDA libraries into the images that train (linux/amd64 only)
+#   ACCELERATOR=cpu                    gpu puts CUDA libraries into GPU_IMAGES (linux/amd64 only)
+#   GPU_IMAGES="train tune"            images of the steps that have a GPU
 #   RUN_AS=10001:10001                 user and group, by number; 0:0 for a platform that requires root
 #   BASE_IMAGE=...                     default: the one in containers/base-image
 #   APT_MIRROR=http://deb.debian.org   mirror of Debian's packages
@@ -17,6 +18,8 @@ cd "$(dirname "$0")/.."
 mapfile -t steps < <(containers/steps.sh)
 prefix=${PREFIX:-wals}
 accelerator=${ACCELERATOR:-cpu}
+# Only these have a GPU unless settings give one to others, whose images would start more slowly for nothing.
+read -ra gpu_images <<<"${GPU_IMAGES:-train tune}"
 base=${BASE_IMAGE:-$(<containers/base-image)}
 docker=${DOCKER:-docker}
 run_as=${RUN_AS:-10001:10001}
@@ -24,6 +27,12 @@ version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
 revision=${REVISION:-$(git describe --always --abbrev=40 --dirty --exclude '*')}
 # Without the credentials that the address may contain.
 source=${SOURCE-$(git config --get remote.origin.url | sed 's#//[^/@]*@#//#' || true)}
+
+with_gpu_lock() {
+  local locks=(requirements/*-gpu.lock.txt)
+  locks=("${locks[@]#requirements/}")
+  echo "${locks[*]%-gpu.lock.txt}"
+}
 
 fail() {
   echo "build.sh: error: $1" >&2
@@ -34,6 +43,10 @@ case $accelerator in
   cpu | gpu) ;;
   *) fail "ACCELERATOR '$accelerator' is not supported; set cpu or gpu" ;;
 esac
+for image in "${gpu_images[@]}"; do
+  [ -f "requirements/$image-gpu.lock.txt" ] ||
+    fail "GPU_IMAGES names '$image', which has no GPU; choose from $(with_gpu_lock)"
+done
 [[ $run_as =~ ^[0-9]+:[0-9]+$ ]] || fail "RUN_AS '$run_as' is not UID:GID; set numbers such as 0:0"
 for step in "$@"; do
   [[ " ${steps[*]} " == *" $step "* ]] || fail "'$step' is not a step; choose from ${steps[*]}"
@@ -58,7 +71,7 @@ done
 for step in "${steps[@]}"; do
   target=step lock=$step image_accelerator=cpu
   [ "$step" != train ] || target=train
-  if [ "$accelerator" = gpu ] && [ -f "requirements/$step-gpu.lock.txt" ]; then
+  if [ "$accelerator" = gpu ] && [[ " ${gpu_images[*]} " == *" $step "* ]]; then
     lock=$step-gpu image_accelerator=gpu
   fi
   DOCKER_BUILDKIT=1 "$docker" build . \

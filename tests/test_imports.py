@@ -11,10 +11,12 @@ ROOT = Path(__file__).parent.parent
 LAYERS = ("trainer", "components", "pipeline")
 # The modules of the training library, among which only circles are forbidden.
 _LIBRARY = {
-    *("arrays", "auto", "baselines", "catalogue", "checkpoint", "choice", "config", "errors", "extras"),
+    *("arrays", "auto", "baselines", "catalogue", "checkpoint", "choice", "config", "distributed"),
+    *("errors", "extras"),
     *("files", "gpus", "history", "inputs", "matrix", "merging", "metrics", "model", "mounts"),
-    *("options", "popularity", "progress", "ranking", "recommender", "rules", "scratch", "splitting"),
-    *("storage", "tensorboard", "terminal", "texts", "threads", "training", "vocabulary", "weighting"),
+    *("options", "popularity", "progress", "ranking", "recommender", "rules", "scanning", "scratch"),
+    *("splitting", "storage", "tensorboard", "terminal", "texts", "threads", "training", "vocabulary"),
+    "weighting",
 }
 # What each part of a layer may import of that layer, besides itself.
 PARTS = {
@@ -72,7 +74,7 @@ PARTS = {
         "runtime": {"secret_manager"},
         **{part: set() for part in ("s3", "software", "threads", "times", "workflow")},
         "prepare": {"artifacts", "engines", "images", "options", "reports", "runtime", "threads", "times"},
-        "train": {"artifacts", "images", "runtime"},
+        "train": {"artifacts", "images", "options", "registry", "runtime"},
         "evaluate": {"artifacts", "images", "options", "registry", "reports", "runtime", "software"},
         "publish": {"artifacts", "images", "options", "runtime"},
         # It delivers to BigQuery datasets, whose names the extraction checks too.

@@ -15,6 +15,9 @@ from trainer.ranking import select
 from trainer.solvers.kernels import compiled
 from trainer.solvers.simd import take
 
+# Steps at random places that take as long as reading one more place in order, of all items.
+_SWEEP = 32
+
 
 class Recommender(Protocol):
     """What can be judged on a holdout."""
@@ -160,27 +163,44 @@ def _compare(
     similarities: Any,
 ) -> None:
     """Set the neighbours of the items, of a shard from item ``first`` on, that this thread takes."""
-    common = np.zeros(len(inverse_norms), np.int32)
-    # The items with common users, and their similarities.
-    touched = np.empty(len(inverse_norms), np.int32)
-    row = np.empty(len(inverse_norms), np.float32)
+    items = len(inverse_norms)
+    common = np.zeros(items, np.int32)
+    # The items with common users, and their similarities; or all items.
+    touched = np.empty(items, np.int32)
+    row = np.empty(items, np.float32)
+    everything = np.arange(items).astype(np.int32)
+    nothing = everything[:0]
     i = take(counter)
     while i < len(neighbours):
-        count = 0
-        for e in range(column_indptr[i], column_indptr[i + 1]):
-            user = column_users[e]
-            for f in range(row_indptr[user], row_indptr[user + 1]):
-                item = row_items[f]
-                if common[item] == 0:
-                    touched[count] = item
-                    count += 1
-                common[item] += 1
-        common[first + i] = 0
-        for place in range(count):
-            item = touched[place]
-            row[place] = common[item] * inverse_norms[item] * inverse_norms[first + i]
-            common[item] = 0
-        _select_touched(row[:count], touched, neighbours[i], similarities[i])
+        users = column_users[column_indptr[i] : column_indptr[i + 1]]
+        steps = 0
+        for user in users:
+            steps += row_indptr[user + 1] - row_indptr[user]
+        norm = inverse_norms[first + i]
+        if steps * _SWEEP > items:
+            for user in users:
+                for f in range(row_indptr[user], row_indptr[user + 1]):
+                    common[np.uint32(row_items[f])] += 1
+            common[first + i] = 0
+            for item in range(items):
+                row[item] = common[item] * inverse_norms[item] * norm
+                common[item] = 0
+            select(row, everything, nothing, neighbours[i], similarities[i])
+        else:
+            count = 0
+            for user in users:
+                for f in range(row_indptr[user], row_indptr[user + 1]):
+                    item = row_items[f]
+                    if common[item] == 0:
+                        touched[count] = item
+                        count += 1
+                    common[item] += 1
+            common[first + i] = 0
+            for place in range(count):
+                item = touched[place]
+                row[place] = common[item] * inverse_norms[item] * norm
+                common[item] = 0
+            select(row[:count], touched, nothing, neighbours[i], similarities[i])
         i = take(counter)
 
 
@@ -196,37 +216,40 @@ def _add_up(
     lists: Any,
 ) -> None:
     """Set the lists of the users that this thread takes; items without any similarity are left out."""
-    scores = np.zeros(len(neighbours), np.float32)
-    # The items with any similarity, and their scores.
-    touched = np.empty(len(neighbours), np.int32)
-    row = np.empty(len(neighbours), np.float32)
+    items = len(neighbours)
+    scores = np.zeros(items, np.float32)
+    # The items with any similarity, and their scores; or all items.
+    touched = np.empty(items, np.int32)
+    row = np.empty(items, np.float32)
+    everything = np.arange(items).astype(np.int32)
     best = np.empty(lists.shape[1], np.float32)
     i = take(counter)
     while i < len(lists):
-        count = 0
-        for e in range(history_indptr[i], history_indptr[i + 1]):
-            for place in range(neighbours.shape[1]):
-                item = neighbours[history[e], place]
-                if item < 0:
-                    break
-                if scores[item] == 0:
-                    touched[count] = item
-                    count += 1
-                scores[item] += similarities[history[e], place]
-        for e in range(masked_indptr[i], masked_indptr[i + 1]):
-            scores[masked[e]] = 0
-        for place in range(count):
-            row[place] = scores[touched[place]]
-            scores[touched[place]] = 0
+        own = history[history_indptr[i] : history_indptr[i + 1]]
+        hidden = masked[masked_indptr[i] : masked_indptr[i + 1]]
         best[:] = 0
-        _select_touched(row[:count], touched, lists[i], best)
+        if len(own) * neighbours.shape[1] * _SWEEP > items:
+            for item in own:
+                for place in range(neighbours.shape[1]):
+                    neighbour = neighbours[item, place]
+                    if neighbour < 0:
+                        break
+                    scores[np.uint32(neighbour)] += similarities[item, place]
+            select(scores, everything, hidden, lists[i], best)
+            scores[:] = 0
+        else:
+            count = 0
+            for item in own:
+                for place in range(neighbours.shape[1]):
+                    neighbour = neighbours[item, place]
+                    if neighbour < 0:
+                        break
+                    if scores[neighbour] == 0:
+                        touched[count] = neighbour
+                        count += 1
+                    scores[neighbour] += similarities[item, place]
+            for place in range(count):
+                row[place] = scores[touched[place]]
+                scores[touched[place]] = 0
+            select(row[:count], touched, hidden, lists[i], best)
         i = take(counter)
-
-
-@compiled(inlined=True, infinities=True)
-def _select_touched(row: Any, touched: Any, items: Any, scores: Any) -> None:
-    """Set ``items`` to the items in ``touched`` with the largest positive scores in ``row``."""
-    select(row, items, scores)
-    for place in range(len(items)):
-        if items[place] >= 0:
-            items[place] = touched[items[place]]

@@ -36,7 +36,9 @@ from trainer.matrix import InteractionMatrix
 
 SCHEMA = Schema("wals.checkpoint", 1)
 
-_FILES = ("user_factors.npy", "item_factors.npy")
+FILES = ("user_factors.npy", "item_factors.npy")
+"""The files of a checkpoint besides its manifest."""
+
 # Parameters that may differ between the run that wrote a checkpoint and the run that resumes from it.
 _FREE_PARAMETERS = {"num_iters", "num_threads", "min_rel_progress"}
 # Solvers that take the same steps, on a CPU or a GPU.
@@ -49,7 +51,7 @@ class _CheckpointManifest(Manifest):
     config: dict[str, Any]
     data: str
     history: tuple[Iteration, ...]
-    sha256: Annotated[dict[str, Digest], having(*_FILES)]
+    sha256: Annotated[dict[str, Digest], having(*FILES)]
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,11 @@ class State:
 
 
 class Checkpoints:
-    """The checkpoints of one training run in a folder."""
+    """The checkpoints of one training run in a folder.
+
+    Attributes:
+        folder: the folder.
+    """
 
     def __init__(self, folder: Path, every: int, *, seconds: float = 0.0) -> None:
         """Set where and how often to save.
@@ -77,7 +83,7 @@ class Checkpoints:
         """
         if every < 1:
             raise InputError("checkpoint_every", every, "is below 1", "give an integer of at least 1")
-        self._folder = folder
+        self.folder = folder
         self._every = every
         self._seconds = seconds
         self._latest = time.monotonic()
@@ -98,7 +104,7 @@ class Checkpoints:
             InputError: the folder cannot be written.
         """
         folder = self._of(len(state.history))
-        earlier = self._complete()
+        earlier = self.complete()
         begin_artifact(folder)
         content = {
             "config": config.model_dump(),
@@ -106,7 +112,7 @@ class Checkpoints:
             "history": [dataclasses.asdict(iteration) for iteration in state.history],
             "sha256": {
                 name: save_array(folder / name, factors)
-                for name, factors in zip(_FILES, (state.user_factors, state.item_factors), strict=True)
+                for name, factors in zip(FILES, (state.user_factors, state.item_factors), strict=True)
             },
         }
         finish_artifact(folder, SCHEMA, content)
@@ -114,11 +120,15 @@ class Checkpoints:
             if old != folder:
                 (old / MANIFEST).unlink(missing_ok=True)
                 shutil.rmtree(old)
+        self.rest()
+
+    def rest(self) -> None:
+        """Let the time between checkpoints start now."""
         self._latest = time.monotonic()
 
     def remove(self) -> None:
         """Remove all checkpoints, once the training's result has been saved."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def load(self, config: TrainConfig, data: str) -> State | None:
         """Return the newest complete checkpoint, or None if there is none.
@@ -126,7 +136,7 @@ class Checkpoints:
         Raises:
             InputError: it has other parameters or other data, or one of its files is damaged.
         """
-        complete = self._complete()
+        complete = self.complete()
         if not complete:
             return None
         folder = complete[-1]
@@ -137,15 +147,16 @@ class Checkpoints:
             raise InputError(
                 "checkpoint", str(folder), "does not have its own iterations", "remove the checkpoint"
             )
-        users, items = (load_array(folder / name, manifest.sha256[name]) for name in _FILES)
+        users, items = (load_array(folder / name, manifest.sha256[name]) for name in FILES)
         logger.info("resuming from the checkpoint of iteration %d", len(manifest.history))
         return State(np.array(users), np.array(items), manifest.history)
 
     def _of(self, iterations: int) -> Path:
-        return self._folder / f"iteration-{iterations:05d}"
+        return self.folder / f"iteration-{iterations:05d}"
 
-    def _complete(self) -> list[Path]:
-        return sorted(path.parent for path in self._folder.glob(f"iteration-*/{MANIFEST}"))
+    def complete(self) -> list[Path]:
+        """Return the folders of the complete checkpoints, oldest first."""
+        return sorted(path.parent for path in self.folder.glob(f"iteration-*/{MANIFEST}"))
 
     @staticmethod
     def _refuse_other(manifest: _CheckpointManifest, config: TrainConfig, data: str, folder: Path) -> None:

@@ -3,6 +3,11 @@
 from dataclasses import dataclass
 
 
+def shown(value: float) -> str:
+    """Return a value that was chosen as people read it, such as ``64 (auto)``."""
+    return f"{value:.6g} (auto)"
+
+
 @dataclass(frozen=True)
 class Tried:
     """Values that were tried, and what they achieved.

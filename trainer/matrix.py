@@ -9,7 +9,7 @@ As an artifact (schema ``wals.matrix`` v1) it is a folder with both orientations
     _manifest.json               rows, columns, entries; first row, rows, entries and SHA-256 of each shard
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,6 +186,22 @@ class Shard:
             at = int(np.argmax(wrong))
             row = self.first + int(np.searchsorted(self.indptr, start + at, side="right")) - 1
             raise InputError(f"matrix row {row}", shown[at].item(), problem, remedy)
+
+
+def rows_between(shards: Sequence[Shard], first: int, stop: int) -> Iterator[Shard]:
+    """Yield the rows from ``first`` up to ``stop``, which may be in several shards, without copying entries.
+
+    Args:
+        shards: shards of consecutive rows.
+        first: the first row.
+        stop: the row after the last one.
+    """
+    for shard in shards:
+        low, high = max(first, shard.first), min(stop, shard.first + shard.rows)
+        if low < high:
+            offsets = shard.indptr[low - shard.first : high - shard.first + 1]
+            entries = slice(offsets[0], offsets[-1])
+            yield Shard(low, offsets - offsets[0], shard.indices[entries], shard.values[entries])
 
 
 @dataclass(frozen=True)

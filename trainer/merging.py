@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from trainer.errors import InputError
-from trainer.matrix import InteractionMatrix, MatrixWriter, Shard
+from trainer.matrix import InteractionMatrix, MatrixWriter, Shard, rows_between
 
 _SAME_RUN = "give matrices that one run wrote"
 
@@ -43,18 +43,8 @@ def _merged(orientations: Sequence[Sequence[Shard]], side: str, minors: int) -> 
     """Yield the merged shards of one orientation, whose rows are the matrices' rows or columns (``side``)."""
     for shard in orientations[0]:
         end = shard.first + shard.rows
-        others = [piece for shards in orientations[1:] for piece in _pieces(shards, shard.first, end)]
+        others = [piece for shards in orientations[1:] for piece in rows_between(shards, shard.first, end)]
         yield _merge_rows(shard, [piece for piece in others if piece.entries], side, minors)
-
-
-def _pieces(shards: Sequence[Shard], first: int, end: int) -> Iterator[Shard]:
-    """Yield the rows from ``first`` up to ``end``, which may be in several shards."""
-    for shard in shards:
-        low, high = max(first, shard.first), min(end, shard.first + shard.rows)
-        if low < high:
-            offsets = shard.indptr[low - shard.first : high - shard.first + 1]
-            entries = slice(offsets[0], offsets[-1])
-            yield Shard(low, offsets - offsets[0], shard.indices[entries], shard.values[entries])
 
 
 def _merge_rows(shard: Shard, others: Sequence[Shard], side: str, minors: int) -> Shard:

@@ -46,6 +46,9 @@ from trainer.weighting import HalfProblem
 SCHEMA = Schema("wals.model", 1)
 
 _ARRAYS = ("user_factors", "item_factors", "seen.indptr", "seen.indices")
+FILES = (*(f"{name}.npy" for name in _ARRAYS), USERS_FILE, ITEMS_FILE)
+"""The files of a model besides its manifest."""
+
 _PAIRS_AT_ONCE = 1 << 17
 _USERS_AT_ONCE = 1 << 13
 _RETRAIN = "train the model again"
@@ -60,7 +63,7 @@ class _ModelManifest(Manifest):
     training: Digest | None = None
     history: tuple[Iteration, ...]
     choice: Choice | None = None
-    sha256: Annotated[dict[str, Digest], having(*(f"{name}.npy" for name in _ARRAYS), USERS_FILE, ITEMS_FILE)]
+    sha256: Annotated[dict[str, Digest], having(*FILES)]
 
 
 @dataclass(frozen=True)

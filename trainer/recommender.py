@@ -27,12 +27,16 @@ from numpy.typing import NDArray
 
 from trainer.catalogue import CatalogueTables, no_items, read_catalogue
 from trainer.errors import InputError, translated
+from trainer.files import MANIFEST
 from trainer.matrix import Shard
 from trainer.model import Model
 from trainer.rules import NO_RULES, Rules
 from trainer.vocabulary import Vocabulary
 
 Id = int | str
+
+# Name of the model's folder in that of a run.
+_MODEL = "model"
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,11 @@ class Recommender:
         >>> Recommender.load("runs/latest/model", catalogue=cheerful).titles[:1].to_pylist()
         ['Toy Story']
         """
+        folder = Path(folder)
+        if not (folder / MANIFEST).exists() and (folder / _MODEL / MANIFEST).exists():
+            raise InputError("model", str(folder), "is the folder of a run", f"give {folder / _MODEL}")
         model = Model.load(folder)
-        known = _known(Path(folder), catalogue)
+        known = _known(folder, catalogue)
         described = known.described(model.items) if known.items.num_rows else None
         rules = Rules.of(
             model.items,

@@ -99,12 +99,23 @@ class Rules:
             indices, scores = ranking.top_k(queries, items, k, masked=masked, quota=quota)
         else:
             among = None if masked is None else _among(eligible, masked)
-            positions, scores = ranking.top_k(queries, items[eligible], k, masked=among, quota=quota)
+            own = self._eligible_of(items)
+            positions, scores = ranking.top_k(queries, own, k, masked=among, quota=quota)
             indices = np.append(eligible, np.int32(-1))[positions]
         # A list is in the order of scores, so that those too low are its end.
         low = scores < self.min_score
         indices[low], scores[low] = -1, -np.inf
         return indices, scores
+
+    def _eligible_of(self, items: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the rows of the eligible items: the same array as before for the same items."""
+        if self._gathered.get("of") is not items:
+            self._gathered.update(of=items, rows=items[self.eligible])
+        return self._gathered["rows"]
+
+    @cached_property
+    def _gathered(self) -> dict[str, NDArray[np.float32]]:
+        return {}
 
     @cached_property
     def _quota(self) -> Quota | None:

@@ -1,6 +1,7 @@
 """Folders for temporary files. What a killed process left behind is removed by the next one."""
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import shutil
@@ -14,6 +15,8 @@ from pathlib import Path
 _PREFIX = "wals-scratch-"
 # Between its creation and its lock, a folder looks as if it were left behind.
 _YOUNG_SECONDS = 60.0
+# From Linux's falloc.h; Python has no function for it.
+_PUNCH_HOLE_AND_KEEP_SIZE = 3
 
 
 @contextlib.contextmanager
@@ -47,3 +50,21 @@ def _remove_left_behind(root: str) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(descriptor)
+
+
+def release(descriptor: int, offset: int, length: int) -> None:
+    """Give back the space on disk of a part of a file that nobody reads again; does nothing where that fails.
+
+    Args:
+        descriptor: descriptor of the file, which keeps its length and reads as zeros in that part.
+        offset: first byte.
+        length: number of bytes.
+    """
+    punch = getattr(_libc(), "fallocate", None)
+    if punch and length:
+        punch(descriptor, _PUNCH_HOLE_AND_KEEP_SIZE, ctypes.c_int64(offset), ctypes.c_int64(length))
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from trainer.checkpoint import Checkpoints, State, fingerprint
 from trainer.config import TrainConfig
+from trainer.distributed.training import LedTraining
+from trainer.distributed.workers import Workers
 from trainer.errors import InputError
 from trainer.history import Iteration
 from trainer.matrix import InteractionMatrix
 from trainer.model import Model, check_finite, seen_of
 from trainer.progress import progress
-from trainer.solvers import begin
+from trainer.solvers import Training, begin
 from trainer.vocabulary import Vocabulary
 from trainer.weighting import PrecisionError, Problem, too_small
 
@@ -35,6 +37,7 @@ def fit(
     checkpoints: Checkpoints | None = None,
     validation: Callable[[Model], float] | None = None,
     on_iteration: Callable[[Iteration], None] | None = None,
+    workers: Workers | None = None,
 ) -> Model:
     """Train a model.
 
@@ -49,6 +52,8 @@ def fit(
         validation: function that returns a metric of the model so far; larger is better, and
             ``min_rel_progress`` then applies to it.
         on_iteration: function that is called after each iteration.
+        workers: processes to divide the rows among, of which this one is the chief; the others call
+            `trainer.distributed.training.assist` meanwhile.
 
     Returns:
         The model, with the history of its training.
@@ -56,6 +61,7 @@ def fit(
     Raises:
         InputError: the matrix is empty, ids do not match it, the parameters do not define a well-posed
             problem, or the warm start or the checkpoint does not match matrix and parameters.
+        WalsError: a device failed, or a worker failed or is lost.
     """
     if matrix.entries == 0:
         raise InputError(
@@ -70,9 +76,9 @@ def fit(
     state = checkpoints.load(config, data) if checkpoints else None
     state = state or _initial(config, users, items, warm_start)
     history = list(state.history)
-    training = begin(config, matrix, problem, state.user_factors, state.item_factors)
     seen = seen_of(matrix.by_row)
     with (
+        _begun(config, matrix, problem, state, workers) as training,
         _blaming_large_values(matrix, config, users, items),
         progress("iteration", config.num_iters, logger, done=len(history)) as report,
     ):
@@ -92,7 +98,21 @@ def fit(
                 on_iteration(history[-1])
             if checkpoints and checkpoints.due(len(history)):
                 checkpoints.save(State(*training.factors(), tuple(history)), config, data)
-    return Model(config, *training.factors(), users, items, seen, tuple(history), matrix.checksum)
+        return Model(config, *training.factors(), users, items, seen, tuple(history), matrix.checksum)
+
+
+@contextlib.contextmanager
+def _begun(
+    config: TrainConfig, matrix: InteractionMatrix, problem: Problem, state: State, workers: Workers | None
+) -> Iterator[Training]:
+    """Begin a training by this process alone, or by several."""
+    factors = state.user_factors, state.item_factors
+    if workers is None:
+        yield begin(config, matrix, problem, *factors)
+        return
+    led = LedTraining(workers, config, matrix, problem, factors, len(state.history))
+    yield led
+    led.finish()
 
 
 @contextlib.contextmanager

@@ -80,7 +80,9 @@ class Vocabulary:
     @classmethod
     def of_range(cls, size: int) -> Self:
         """Return the vocabulary in which each id is its own index."""
-        return cls(pa.array(np.arange(size, dtype=np.int64)))
+        # pa.array() would import pandas, where it is installed.
+        ids: Any = np.arange(size, dtype=np.int64)
+        return cls(pa.Array.from_buffers(pa.int64(), size, [None, pa.py_buffer(ids)]))
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -62,6 +62,14 @@ class HalfProblem:
             scaled_regularization(config, user_counts, len(item_counts)),
         )
 
+    def rows(self, first: int, stop: int) -> Self:
+        """Return the problems of the major rows from ``first`` up to ``stop``."""
+        return dataclasses.replace(
+            self,
+            major_weight=self.major_weight[first:stop],
+            regularization=self.regularization[first:stop],
+        )
+
 
 @dataclass(frozen=True)
 class Problem:

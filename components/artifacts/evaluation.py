@@ -21,7 +21,7 @@ from typing import Any, Literal
 import pydantic
 from pydantic import Field
 
-from trainer.choice import Choice
+from trainer.choice import Choice, shown
 from trainer.files import Count, Digest, Manifest, Schema
 from trainer.history import Iteration
 
@@ -191,9 +191,7 @@ class Evaluation(Manifest):
     def shown_parameters(self) -> dict[str, Any]:
         """The parameters as people read them: ``16 (auto)`` where the value was chosen for the data."""
         chosen = self.choice.parameters if self.choice else ()
-        return {
-            name: f"{value} (auto)" if name in chosen else value for name, value in self.parameters.items()
-        }
+        return {name: shown(value) if name in chosen else value for name, value in self.parameters.items()}
 
 
 def log_summary(evaluation: Evaluation) -> None:

@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 
 from components.artifacts.profile import Profile
 from components.evaluate.recommenders import ByFactors, renumbered
-from components.registry import Registry, Version, open_registry, time_of
-from trainer.errors import InputError, collected
+from components.registry import Registry, Version, time_of
+from components.registry.serving import serving_model
+from trainer.errors import InputError
 from trainer.matrix import InteractionMatrix, Shard
 from trainer.model import Model
 from trainer.popularity import Popularity
 
 logger = logging.getLogger(__name__)
-
-_REMEDY = "go back to the version before with wals models rollback, or give another registry folder"
 
 
 @dataclass(frozen=True)
@@ -131,43 +130,33 @@ def champion_of(address: str, new: Model) -> Iterator[Champion | None]:
             other types, or it knows none of the items.
         WalsError: the registry cannot be reached.
     """
-    registry = open_registry(address) if address else None
-    pointer = registry.champion() if registry else None
-    if registry is None or pointer is None:
-        yield None
-        return
-
-    def refused(problem: str, remedy: str = _REMEDY) -> InputError:
-        return InputError("registry", address, f"the champion, {pointer.version}, {problem}", remedy)
-
-    with contextlib.ExitStack() as stack:
-        problems: list[InputError] = []
-        with collected(problems):
-            version = registry.version(pointer.version)
-            model = Model.load(stack.enter_context(registry.local(pointer.version, "model")))
-        if problems:
-            found = ", ".join(str(problem).removesuffix(f"; {problem.remedy}") for problem in problems)
-            raise refused(f"cannot be used: {found}") from problems[0]
+    with serving_model(address) if address else contextlib.nullcontext() as serving:
+        if serving is None:
+            yield None
+            return
+        version, model = serving.version, serving.model
         for side, theirs, ours in (("user", model.users, new.users), ("item", model.items, new.items)):
             if theirs.ids.type != ours.ids.type:
-                raise refused(
+                raise serving.refused(
                     f"has {side} ids of type {theirs.ids.type}, and the new model {ours.ids.type}",
                     "give the registry of these data",
                 )
         numbers = new.items.index_of(model.items.ids)
         if not (numbers >= 0).any():
-            raise refused(f"knows none of the {len(new.items):,} items", "give the registry of these data")
+            raise serving.refused(
+                f"knows none of the {len(new.items):,} items", "give the registry of these data"
+            )
         rows = model.users.index_of(new.users.ids)
         yield Champion(
             version=version.name,
-            promoted=pointer.promoted,
+            promoted=serving.pointer.promoted,
             model=model,
             rows=rows,
             numbers=numbers,
             items=len(new.items),
             created=time_of(version.name),
             refitted=version.refit_iters > 0,
-            profile=_profile_of(registry, version),
+            profile=_profile_of(serving.registry, version),
         )
 
 

@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import jensenshannon
 
 from components.artifacts.evaluation import Drift
 from components.artifacts.profile import Profile, psi
@@ -94,6 +93,9 @@ def of_popularity(now: NDArray[np.int64], before: NDArray[np.int64]) -> Drift:
         now: (items,) interactions of each item that either model knows.
         before: (items,) the champion's of the same items.
     """
+    # Slow to import, and a run without a champion does not need it.
+    from scipy.spatial.distance import jensenshannon
+
     distance = float(jensenshannon(before, now, base=2))
     return Drift(
         name="popularity",

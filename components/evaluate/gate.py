@@ -15,8 +15,6 @@ from trainer.metrics import paired_bootstrap
 LEAST_USERS = 100
 """Users that a segment needs to reject a model."""
 
-_IMPROVE = "set latent_factors, regularization and unobs_weight to auto, run wals tune, or give more data"
-
 
 @dataclass(frozen=True)
 class Part:
@@ -65,12 +63,14 @@ class Scores:
         model: (users,) the new model's value for each judged user.
         popularity: (users,) the popularity baseline's.
         rival: the champion; None if there is none.
+        fixed: parameters of the training that could have been chosen for the data, but were given.
     """
 
     metric: str
     model: NDArray[np.float32]
     popularity: NDArray[np.float32]
     rival: Rival | None
+    fixed: Sequence[str] = ()
 
 
 def decide(options: EvaluateOptions, scores: Scores, seed: int) -> Decision:
@@ -141,11 +141,18 @@ def _floor(options: EvaluateOptions, scores: Scores) -> Check:
     required = options.min_over_popularity
     passed = model > 0 and gain.relative >= required
     if not model:
-        detail = f"{metric_label(scores.metric)} is 0, because no list has a held-out item: {_IMPROVE}"
+        metric, advice = metric_label(scores.metric), _advice(scores.fixed)
+        detail = f"{metric} is 0, because no list has a held-out item: {advice}"
     elif not passed:
         demand = f", and min_over_popularity requires {_percent(required)}" if required else ""
-        detail = f"{detail}{demand}: {_IMPROVE}"
+        detail = f"{detail}{demand}: {_advice(scores.fixed)}"
     return Check(name="gain over popularity", passed=passed, detail=f"{detail}.")
+
+
+def _advice(fixed: Sequence[str]) -> str:
+    """Return what to do about a model that is not above popularity."""
+    names = " and ".join(filter(None, (", ".join(fixed[:-1]), *fixed[-1:])))
+    return f"{f'set {names} to auto, ' if fixed else ''}run wals tune, or give more data"
 
 
 def _nothing_left(rival: Rival) -> Check:

@@ -36,6 +36,7 @@ from components.evaluate.targets import Activity, Targets, is_head, keys_of
 from components.software import own_version
 from trainer.baselines import ItemCosine, Random, Recommender
 from trainer.catalogue import CatalogueTables, read_catalogue
+from trainer.config import AUTOMATIC
 from trainer.errors import InputError
 from trainer.files import replacing, sha256
 from trainer.matrix import InteractionMatrix, Shard
@@ -280,7 +281,13 @@ class Judge:
                 if (by, name) in found
             ]
             rival = Rival(self._rival.version, values("champion"), parts)
-        return Scores(metric, values("model"), values("popularity"), rival)
+        return Scores(metric, values("model"), values("popularity"), rival, self._fixed)
+
+    @property
+    def _fixed(self) -> list[str]:
+        """Parameters of the training that could have been chosen for the data, but were given."""
+        choice = self.case.model.choice
+        return [name for name in AUTOMATIC if not choice or name not in choice.parameters]
 
     def _metrics(self, verdict: Verdict) -> dict[Name, dict[str, Estimate]]:
         configs = {"model": self.case.model.config}

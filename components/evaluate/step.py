@@ -15,6 +15,7 @@ from components.evaluate.options import FAILED, REJECTED, EvaluateOptions
 from components.evaluate.report import write_report
 from components.options import at_most_items
 from trainer.files import begin_artifact, finish_artifact, identity
+from trainer.ranking import ranking_as_trained
 
 _PREFIXES: Mapping[Recommender, str] = {
     "model": "",
@@ -76,7 +77,7 @@ def evaluate(
 
     Raises:
         InputError: the holdout is empty, a folder is not the expected artifact, they are of different
-            runs, or the champion cannot be compared with the model.
+            runs, the champion cannot be compared with the model, or the GPU cannot be used.
         WalsError: the registry cannot be reached.
     """
     begin_artifact(evaluation)
@@ -84,7 +85,11 @@ def evaluate(
     case = Case.open(model, training, holdout, catalogue, profile)
     # The metrics keep the name of the length that was asked for: longer lists than the items change nothing.
     at_most_items("eval_k", options.eval_k, len(case.model.items))
-    with champion_of(options.registry, case.model) as champion:
+    with (
+        champion_of(options.registry, case.model) as champion,
+        # Both models' lists, so that they are compared by the same arithmetic.
+        ranking_as_trained(case.model.config),
+    ):
         content = Judge(case, champion, options).judge(evaluation / PER_USER_FILE)
         served = champion.profile if champion else None
     known = case.matrix if case.history is None else case.history

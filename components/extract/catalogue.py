@@ -30,7 +30,7 @@ from trainer.files import identity
 
 logger = logging.getLogger(__name__)
 
-_NOTHING = pa.scalar("")
+_NOTHING = ""
 _LONGEST_TEXT = 300
 """Characters that are kept of a title or a category, which are shown in lists."""
 
@@ -209,7 +209,7 @@ def _check(field: str, place: str, rows: pa.Table) -> None:
     if not rows.num_rows and field != "blocked_items":
         raise InputError(field, place, "has no rows", "give at least one item, or omit it")
     ids = rows["item_id"]
-    if ids.null_count or pc.any(pc.equal(pc.utf8_trim_whitespace(ids), _NOTHING)).as_py():
+    if ids.null_count or pc.any(pc.equal(pc.utf8_trim_whitespace(ids), pa.scalar(_NOTHING))).as_py():
         raise InputError(field, place, "has rows without an id", "remove or fix them")
     for column, what in (("titles", "titles"), ("categories", "categories")):
         several = ids.filter(pc.greater(rows[column], pa.scalar(1)))
@@ -226,4 +226,4 @@ def _check(field: str, place: str, rows: pa.Table) -> None:
 def _trimmed(texts: "pa.ChunkedArray[Any]") -> Any:
     """Return texts without white space around them; null if nothing is left."""
     trimmed = pc.utf8_trim_whitespace(texts)
-    return pc.if_else(pc.equal(trimmed, _NOTHING), pa.scalar(None, pa.string()), trimmed)
+    return pc.if_else(pc.equal(trimmed, pa.scalar(_NOTHING)), pa.scalar(None, pa.string()), trimmed)

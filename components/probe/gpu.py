@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Literal
 
 from components.probe.findings import Finding, fix, ok, warning
 from trainer.gpus import Gpus, find_gpus
@@ -12,16 +13,21 @@ SECONDS = 120.0
 
 # In a process of its own, because a driver that does not fit can also end the process.
 _TRY = ("-m", "components.probe.solving")
-_FOR_GPU = ("auto", "cuda", "tensorflow")
+# The solvers with which a step's work is done on a GPU.
+_FOR_GPU = {"train": ("auto", "cuda", "tensorflow"), "rank": ("auto", "cuda")}
+_VERBS = {"train": "trains", "rank": "ranks"}
 
 
-def gpu(settings: int, solver: str, gpus: Gpus | None = None) -> Iterator[Finding]:
-    """Compare the GPUs of the step with its settings, and let the solver train that training would choose.
+def gpu(
+    settings: int, solver: str, gpus: Gpus | None = None, work: Literal["train", "rank"] = "train"
+) -> Iterator[Finding]:
+    """Compare the GPUs of the step with its settings, and let it train or rank with what it would choose.
 
     Args:
         settings: number of GPUs in the settings.
         solver: the pipeline's parameter.
         gpus: the GPUs of the step; those of this machine if None.
+        work: what the step does.
     """
     gpus = find_gpus() if gpus is None else gpus
     if gpus.devices:
@@ -40,14 +46,14 @@ def gpu(settings: int, solver: str, gpus: Gpus | None = None) -> Iterator[Findin
         yield fix("gpu", problem, "ask for quota, or for nodes with GPUs")
     else:
         yield ok("gpu", "none, as in the settings")
-    yield from _choice(solver, bool(gpus.devices))
+    yield from _choice(solver, work, bool(gpus.devices))
 
 
-def _choice(solver: str, has_gpu: bool) -> Iterator[Finding]:
-    """Let the solver that training would choose train a tiny model."""
-    check = "solver"
+def _choice(solver: str, work: str, has_gpu: bool) -> Iterator[Finding]:
+    """Let what the step would choose do a tiny piece of its work."""
+    check, does = "solver", _VERBS[work]
     try:
-        program = [sys.executable, *_TRY, solver]
+        program = [sys.executable, *_TRY, solver, work]
         result = subprocess.run(program, capture_output=True, text=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
         problem = f"{solver}: no answer within {SECONDS:g} s"
@@ -60,11 +66,11 @@ def _choice(solver: str, has_gpu: bool) -> Iterator[Finding]:
     elif result.returncode:
         yield fix(check, f"{solver} cannot be used: {last}", "fix what the line says, or set solver to cg")
     elif on_gpu:
-        yield ok(check, f"{solver} trains with {chosen} on {on_gpu}")
-    elif has_gpu and solver in _FOR_GPU:
-        problem = f"{solver} trains with {chosen} on the CPU, and the GPU stays idle"
+        yield ok(check, f"{solver} {does} with {chosen} on {on_gpu}")
+    elif has_gpu and solver in _FOR_GPU[work]:
+        problem = f"{solver} {does} with {chosen} on the CPU, and the GPU stays idle"
         yield fix(check, problem, "build the image with ACCELERATOR=gpu; see the line about the library")
     elif has_gpu:
         yield warning(check, f"{solver} does not use the GPU", "set solver to auto, or accelerators to 0")
     else:
-        yield ok(check, f"{solver} trains with {chosen} on the CPU")
+        yield ok(check, f"{solver} {does} with {chosen} on the CPU")

@@ -1,7 +1,7 @@
-"""Trains a tiny model, as a program of its own: ``python -m components.probe.solving SOLVER``.
+"""Trains a tiny model, or ranks, as a program: ``python -m components.probe.solving SOLVER train|rank``.
 
-Prints the solver's class and, on a second line, the GPU that it uses; the line is empty without one. A driver
-that does not fit the libraries may also end the process, or let it wait for ever.
+Prints what does it and, on a second line, the GPU that it uses; the line is empty without one. A driver that
+does not fit the libraries may also end the process, or let it wait for ever.
 """
 
 import sys
@@ -13,16 +13,16 @@ _ROWS, _COLUMNS, _DENSITY = 64, 32, 0.2
 
 
 def main() -> int:
-    """Choose the solver as training does, and train with it if it is one for GPUs."""
+    """Choose as the step does, and train or rank with what is chosen if it is for GPUs."""
     try:
-        print("\n".join(_chosen(sys.argv[1])))
+        print("\n".join(_WORK[sys.argv[2]](sys.argv[1])))
     except WalsError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     return 0
 
 
-def _chosen(name: str) -> tuple[str, str]:
+def _trained(name: str) -> tuple[str, str]:
     # Slow to import, and not in every image.
     from trainer.config import TrainConfig
     from trainer.solvers import DeviceSolver, make_solver
@@ -47,6 +47,23 @@ def _chosen(name: str) -> tuple[str, str]:
         return chosen, ""
     capability = ".".join(map(str, details[0].get("compute_capability", ("unknown",))))
     return chosen, f"{details[0].get('device_name', 'a GPU')}, compute capability {capability}"
+
+
+def _ranked(name: str) -> tuple[str, str]:
+    import numpy as np
+
+    from trainer.config import TrainConfig
+    from trainer.ranking import ranking_as_trained, top_k
+
+    with ranking_as_trained(TrainConfig(solver=name)) as device:  # type: ignore[arg-type]
+        if device is None:
+            return top_k.__name__, ""
+        factors = np.eye(_COLUMNS, dtype=np.float32)
+        top_k(factors, factors, 1)
+        return f"{top_k.__name__} in CUDA", device.name
+
+
+_WORK = {"train": _trained, "rank": _ranked}
 
 
 def _train(config: Any) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from components.extract.options import ExtractOptions
 from components.probe import identity, machine, network, software
@@ -98,7 +98,8 @@ def _checks(
     yield "packages", 30, software.versions
     if step in _TRAINING or accelerators:
         solver = "auto" if isinstance(options, ExtractOptions) else options.solver
-        yield "gpu", 2 * GPU_SECONDS, partial(gpu, accelerators, solver)
+        work: Literal["train", "rank"] = "train" if step in _TRAINING else "rank"
+        yield "gpu", 2 * GPU_SECONDS, partial(gpu, accelerators, solver, work=work)
     if isinstance(options, ExtractOptions):
         yield "source", 120, partial(source, options)
     if item is not None:

@@ -19,6 +19,7 @@ from trainer.catalogue import read_catalogue
 from trainer.errors import InputError
 from trainer.files import begin_artifact, finish_artifact, identity, make_writable, replacing, sha256
 from trainer.model import Model
+from trainer.ranking import ranking_as_trained
 from trainer.recommender import ranked_table
 from trainer.rules import Rules
 from trainer.vocabulary import Vocabulary
@@ -60,7 +61,8 @@ def publish(
         The metadata of each of the three: numbers of rows, checksum and schema version.
 
     Raises:
-        InputError: a folder cannot be read or written, or the rules leave nothing to recommend.
+        InputError: a folder cannot be read or written, the rules leave nothing to recommend, or the GPU
+            cannot be used.
     """
     fitted = Model.load(model)
     known = read_catalogue(catalogue)
@@ -76,11 +78,12 @@ def publish(
     folders = (recommendations, similar_items, embeddings)
     for folder in folders:
         begin_artifact(folder)
-    metadata = {
-        "recommendations": _write_recommendations(options, fitted, rules, recommendations),
-        "similar_items": _write_similar_items(options, fitted, rules, similar_items),
-        "embeddings": _write_embeddings(fitted, rules, categories.to_pylist(), embeddings),
-    }
+    with ranking_as_trained(fitted.config):
+        metadata = {
+            "recommendations": _write_recommendations(options, fitted, rules, recommendations),
+            "similar_items": _write_similar_items(options, fitted, rules, similar_items),
+        }
+    metadata["embeddings"] = _write_embeddings(fitted, rules, categories.to_pylist(), embeddings)
     listed, similar = metadata["recommendations"], metadata["similar_items"]
     logger.info(
         "%s recommendations for %s users, and %s similar items",

@@ -11,6 +11,19 @@ A version without its manifest is unfinished, and ignored.
 """
 
 from components.registry.manifests import Champion, Part, Promotion, Version, time_of
+from components.registry.places import open_store
 from components.registry.registry import Registry, open_registry
+from components.registry.stores import Store, Stored
 
-__all__ = ["Champion", "Part", "Promotion", "Registry", "Version", "open_registry", "time_of"]
+__all__ = [
+    "Champion",
+    "Part",
+    "Promotion",
+    "Registry",
+    "Store",
+    "Stored",
+    "Version",
+    "open_registry",
+    "open_store",
+    "time_of",
+]

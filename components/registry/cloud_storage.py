@@ -1,4 +1,4 @@
-"""A registry in Cloud Storage, whose preconditions on an object's generation make writes conditional."""
+"""A folder in Cloud Storage, whose preconditions on an object's generation make writes conditional."""
 
 import contextlib
 from collections.abc import Callable
@@ -31,21 +31,22 @@ class CloudStorage:
 
     folder = None
 
-    def __init__(self, address: str, bucket: str, prefix: str) -> None:
+    def __init__(self, address: str, bucket: str, prefix: str, field: str) -> None:
         """Connect with the application default credentials.
 
         Args:
-            address: address of the registry, for errors.
+            address: address of the folder, for errors.
             bucket: name of the bucket.
             prefix: path of the folder in it; "" for the bucket itself.
+            field: option that gave the address, for errors.
         """
-        self._address, self._prefix = address, f"{prefix}/" if prefix else ""
+        self._address, self._prefix, self._field = address, f"{prefix}/" if prefix else "", field
         with self._errors():
             # The project only matters for listing and creating buckets.
             self._client = storage.Client(project="")
             # Files have no bounds, so that they need another client.
             files = storage.Client(project="", credentials=self._client._credentials)
-        bounded(self._client._http, f"registry {address!r}")
+        bounded(self._client._http, f"{field} {address!r}")
         self._bucket, self._files = self._client.bucket(bucket), files.bucket(bucket)
 
     def read(self, path: str) -> Stored | None:
@@ -64,7 +65,7 @@ class CloudStorage:
             with contextlib.suppress(exceptions.NotFound, exceptions.PreconditionFailed):
                 content = blob.download_as_bytes(if_generation_match=blob.generation, retry=_RETRY)
                 return Stored(content, str(blob.generation))
-        raise WalsError(f"registry {self._address!r}: {path} keeps changing")
+        raise WalsError(f"{self._field} {self._address!r}: {path} keeps changing")
 
     def write(self, path: str, content: bytes, expected: str | None) -> str:
         """See `Store.write`."""
@@ -132,26 +133,24 @@ class CloudStorage:
 
     def _asked(self, call: Callable[[], T]) -> T:
         """Return what a request for anything but a file returns, in the time that it has."""
-        with self._errors(), documented(f"registry {self._address!r}"):
-            return answered(call, f"registry {self._address!r}", DOCUMENT_SECONDS)
+        with self._errors(), documented(f"{self._field} {self._address!r}"):
+            return answered(call, f"{self._field} {self._address!r}", DOCUMENT_SECONDS)
 
     def _errors(self) -> contextlib.AbstractContextManager[None]:
-        place = self._address
+        field, place = self._field, self._address
         return translated(
             (
                 exceptions.NotFound,
-                lambda _: InputError(
-                    "registry", place, "does not exist, or lacks a file", "check the bucket"
-                ),
+                lambda _: InputError(field, place, "does not exist, or lacks a file", "check the bucket"),
             ),
-            (exceptions.Forbidden, lambda _: InputError("registry", place, "denies you access", _ROLE)),
-            (exceptions.Unauthorized, lambda _: InputError("registry", place, "denies you access", _ROLE)),
+            (exceptions.Forbidden, lambda _: InputError(field, place, "denies you access", _ROLE)),
+            (exceptions.Unauthorized, lambda _: InputError(field, place, "denies you access", _ROLE)),
             (
                 exceptions.GoogleAPICallError,
-                lambda error: WalsError(f"registry {place!r}: answers {error.code}: {error.message}"),
+                lambda error: WalsError(f"{field} {place!r}: answers {error.code}: {error.message}"),
             ),
             (
                 (GoogleAuthError, exceptions.RetryError, requests.RequestException, OSError),
-                lambda error: WalsError(f"registry {place!r}: {type(error).__name__}: {error}"),
+                lambda error: WalsError(f"{field} {place!r}: {type(error).__name__}: {error}"),
             ),
         )

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -28,6 +27,7 @@ from components.registry.manifests import (
     timestamp,
     version_name,
 )
+from components.registry.places import open_store
 from components.registry.stores import ChangedError, LocalStore, Store
 from components.threads import ordered_map
 from trainer.errors import InputError, WalsError, has_credentials
@@ -45,7 +45,6 @@ _RESTORE = "restore it from a copy, or remove it"
 _LIST = "list the versions with `wals models list`"
 _CHOOSE = "choose one with `wals models promote`"
 _MOUNT = "/gcs/"
-_BUCKET = re.compile(r"[\w.-]+", re.ASCII)
 
 logger = logging.getLogger(__name__)
 
@@ -72,23 +71,7 @@ def _store(address: str) -> Store:
     if address.startswith(_MOUNT) and is_mounted_bucket(Path(address)):
         # A mount offers neither locks that other machines see nor conditional writes.
         address = f"gs://{address.removeprefix(_MOUNT)}"
-    scheme, separator, path = address.partition("://")
-    if not separator:
-        return _local_store(address)
-    bucket, _, folder = path.partition("/")
-    folder = folder.strip("/")
-    if not _BUCKET.fullmatch(bucket):
-        raise InputError(
-            "registry", address, "is not a valid registry", "give a folder, gs://BUCKET or s3://BUCKET"
-        )
-    # Their clients are slow to import.
-    if scheme == "gs":
-        from components.registry.cloud_storage import CloudStorage
-
-        return CloudStorage(address, bucket, folder)
-    from components.registry.s3 import S3
-
-    return S3(address, bucket, folder)
+    return open_store("registry", address) if "://" in address else _local_store(address)
 
 
 def _local_store(address: str) -> Store:

@@ -1,4 +1,4 @@
-"""A registry in S3 or a store like it, with conditional writes (``If-Match``, ``If-None-Match``)."""
+"""A folder in S3 or a store like it, with conditional writes (``If-Match``, ``If-None-Match``)."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -43,15 +43,17 @@ class S3:
 
     folder = None
 
-    def __init__(self, address: str, bucket: str, prefix: str) -> None:
+    def __init__(self, address: str, bucket: str, prefix: str, field: str) -> None:
         """Connect with the credentials that AWS' tools find: variables, profiles, and roles of the machine.
 
         Args:
-            address: address of the registry, for errors.
+            address: address of the folder, for errors.
             bucket: name of the bucket.
             prefix: path of the folder in it; "" for the bucket itself.
+            field: option that gave the address, for errors.
         """
         self._address, self._bucket, self._prefix = address, bucket, f"{prefix}/" if prefix else ""
+        self._field = field
         with self._errors():
             session = boto3.session.Session()
             self._client = session.client("s3", endpoint_url=endpoint() or None, config=_CONFIG)
@@ -87,7 +89,7 @@ class S3:
         with contextlib.suppress(_RefusedError):
             self._write(_PROBE, b"", {"IfMatch": _NO_ETAG})
             raise InputError(
-                "registry",
+                self._field,
                 self._address,
                 "is in a store that ignores If-Match, so that runs could overwrite each other's champion",
                 "use a store with conditional writes",
@@ -145,24 +147,24 @@ class S3:
 
     def _asked(self, call: Callable[[], T]) -> T:
         """Return what a request for anything but a file returns, in the time that it has."""
-        with self._errors(), documented(f"registry {self._address!r}"):
-            return answered(call, f"registry {self._address!r}", DOCUMENT_SECONDS)
+        with self._errors(), documented(f"{self._field} {self._address!r}"):
+            return answered(call, f"{self._field} {self._address!r}", DOCUMENT_SECONDS)
 
     def _errors(self) -> contextlib.AbstractContextManager[None]:
-        place = self._address
+        field, place = self._field, self._address
 
         def answered(error: ClientError) -> WalsError:
             code = _code(error)
             if code in _NO_BUCKET:
-                return InputError("registry", place, "does not exist", "check the bucket")
+                return InputError(field, place, "does not exist", "check the bucket")
             if code in _MISSING:
-                return InputError("registry", place, "lacks a file", "promote another version")
+                return InputError(field, place, "lacks a file", "restore it, or give another")
             if code in _DENIED:
                 remedy = (
                     "allow s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject and s3:DeleteObject"
                 )
-                return InputError("registry", place, f"denies you access ({code})", remedy)
-            return WalsError(f"registry {place!r}: answers {error}")
+                return InputError(field, place, f"denies you access ({code})", remedy)
+            return WalsError(f"{field} {place!r}: answers {error}")
 
         def failed(error: Exception) -> WalsError:
             # The error of an upload hides the store's own.
@@ -170,7 +172,7 @@ class S3:
             return (
                 answered(cause)
                 if isinstance(cause, ClientError)
-                else WalsError(f"registry {place!r}: {error}")
+                else WalsError(f"{field} {place!r}: {error}")
             )
 
         return translated(

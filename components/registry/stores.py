@@ -1,4 +1,4 @@
-"""Where registries are kept: what each place can do, and the place on a file system."""
+"""Where registries and checkpoints are kept: what each place can do, and the place on a file system."""
 
 import contextlib
 import fcntl
@@ -40,7 +40,7 @@ class Stored:
 
 
 class Store(Protocol):
-    """A place for a registry. Paths are relative to its root, with ``/``.
+    """A place for files and documents. Paths are relative to its root, with ``/``.
 
     Errors of the place become one line: `InputError` if the user can fix it, else `WalsError`.
     """

@@ -27,14 +27,19 @@ def train(
     block_size: int = 64,
     min_rel_progress: float = 0.0,
     num_threads: int = 0,
+    checkpoint_every: str = "auto",
+    checkpoint_dir: str = "",
+    registry: str = "",
+    warm_start: str = "",
 ) -> None:
     """Factorise the interaction matrix by weighted alternating least squares."""
     arguments = dict(locals())
     from components.runtime import run_step
+    from components.train.options import TrainStepOptions
+    from components.train.step import assist_training
     from components.train.step import train as step
-    from trainer.config import TrainOptions
 
-    model.metadata.update(run_step(step, TrainOptions, arguments))
+    model.metadata.update(run_step(step, TrainStepOptions, arguments, assistant=assist_training))
 
 
 @dsl.component(base_image=image("train"), packages_to_install=[], install_kfp_package=False)
@@ -45,6 +50,8 @@ def refit(
     vocabulary: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
     saved_model: dsl.Output[dsl.Model],
+    checkpoint_every: str = "auto",
+    checkpoint_dir: str = "",
     refit_iters: int = 4,
     export_saved_model: bool = False,
 ) -> None:
@@ -52,8 +59,9 @@ def refit(
     arguments = dict(locals())
     from components.runtime import run_step
     from components.train.options import RefitOptions
+    from components.train.refit import assist_refit
     from components.train.refit import refit as step
 
-    metadata = run_step(step, RefitOptions, arguments)
+    metadata = run_step(step, RefitOptions, arguments, assistant=assist_refit)
     model.metadata.update(metadata["model"])
     saved_model.metadata.update(metadata["saved_model"])

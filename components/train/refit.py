@@ -1,5 +1,7 @@
 """Refit: the evaluated model, trained on the holdout as well before it is delivered."""
 
+import contextlib
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -7,8 +9,11 @@ from typing import Any
 import numpy as np
 
 from components.artifacts.holdout import open_holdout
+from components.train.checkpoints import Beginning, checkpoints_of
 from components.train.options import RefitOptions
 from components.train.step import fit_and_save, metadata_of
+from trainer.distributed.training import assist
+from trainer.distributed.workers import workers_of_environment
 from trainer.errors import InputError
 from trainer.extras import tensorflow
 from trainer.files import identity
@@ -41,7 +46,7 @@ def refit(
     quality, which nothing is left to measure on.
 
     Args:
-        options: how long to train and what to export.
+        options: how long to train, what to export, and where to save the training's state.
         judged: folder of the ``wals.model`` artifact that was evaluated.
         training: folder of the ``wals.matrix`` artifact it was trained on.
         holdout: folder of the ``wals.holdout`` artifact it was evaluated on.
@@ -60,21 +65,48 @@ def refit(
     """
     if options.export_saved_model:
         tensorflow()
-    earlier = Model.load(judged)
-    _check_vocabulary(earlier, vocabulary)
-    with scratch_folder() as scratch:
+    with contextlib.ExitStack() as stack:
+        workers = stack.enter_context(workers_of_environment()) if options.refit_iters else None
+        scratch = stack.enter_context(scratch_folder())
+        earlier = Model.load(judged)
+        _check_vocabulary(earlier, vocabulary)
         if options.refit_iters:
             everything = _everything(earlier, judged, training, holdout, scratch)
             config = earlier.config.replace(num_iters=options.refit_iters)
-            ids = (earlier.users, earlier.items)
-            fitted, manifest = fit_and_save(
-                everything, config, *ids, model, choice=earlier.choice, warm_start=earlier
-            )
+            identifying = {
+                # Its seconds tell it from other trainings on the same matrix.
+                "judged": [dataclasses.asdict(iteration) for iteration in earlier.history],
+                "data": everything.checksum,
+                "parameters": config.model_dump(),
+            }
+            with checkpoints_of(options, model, identifying) as checkpoints:
+                fitted, manifest = fit_and_save(
+                    *(everything, Beginning(config, earlier.choice), earlier.users, earlier.items, model),
+                    checkpoints=checkpoints,
+                    warm_start=earlier,
+                    workers=workers,
+                )
         else:
             logger.info("delivering the evaluated model unchanged, because refit_iters is 0")
             fitted, manifest = earlier, earlier.save(model)
         exported = _export(fitted, saved_model) if options.export_saved_model else {}
     return {"model": metadata_of(fitted, manifest), "saved_model": exported}
+
+
+def assist_refit(
+    options: RefitOptions, *, judged: Path, training: Path, holdout: Path, **_others: Path
+) -> None:
+    """Do another machine's part of `refit`, which has the same arguments and writes the models.
+
+    Raises:
+        InputError: as `refit`.
+        WalsError: another machine failed or is lost.
+    """
+    if not options.refit_iters:
+        return
+    with workers_of_environment() as workers, scratch_folder() as scratch:
+        if workers:
+            assist(workers, _everything(Model.load(judged), judged, training, holdout, scratch))
 
 
 def _everything(

@@ -1,67 +1,106 @@
 """Training: from the matrix and the vocabularies to the model."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from components.train.checkpoints import Beginning, StepCheckpoints, checkpoints_of
+from components.train.options import TrainStepOptions
+from components.train.warm_start import earlier_model
 from trainer.auto import choose
-from trainer.checkpoint import Checkpoints
-from trainer.choice import Choice
-from trainer.config import AUTOMATIC, TrainConfig, TrainOptions
+from trainer.config import AUTOMATIC
+from trainer.distributed.training import assist
+from trainer.distributed.workers import Workers, workers_of_environment
 from trainer.files import identity
 from trainer.matrix import InteractionMatrix
 from trainer.model import SCHEMA, Model
-from trainer.mounts import is_mounted_bucket
 from trainer.tensorboard import Scalars, folder_of_vertex
 from trainer.training import fit
 from trainer.vocabulary import Vocabulary, load_vocabularies
 
-_CHECKPOINT_SECONDS = 300.0
 
-
-def train(options: TrainOptions, *, matrix: Path, vocabulary: Path, model: Path) -> dict[str, Any]:
+def train(options: TrainStepOptions, *, matrix: Path, vocabulary: Path, model: Path) -> dict[str, Any]:
     """Factorise a training matrix and write the model artifact.
 
+    An attempt that was killed is continued from its checkpoint, with the parameters that it chose.
+
     Args:
-        options: parameters of the training; those at ``auto`` are chosen for the matrix.
+        options: parameters of the training, those at ``auto`` chosen for the matrix or taken from the model
+            that it starts from; what it starts from; and where it saves its state.
         matrix: folder of a ``wals.matrix`` artifact.
         vocabulary: folder of the ``wals.vocabulary`` artifact of its rows and columns.
         model: folder to write the ``wals.model`` artifact to.
 
     Returns:
-        The artifact's metadata; see `metadata_of`.
+        The artifact's metadata; see `metadata_of`. ``warm_start`` is the model that it started from, if any.
 
     Raises:
-        InputError: a folder is not the expected artifact, the two belong to different runs, or the problem is
-            not well-posed.
+        InputError: a folder is not the expected artifact, the two belong to different runs, the problem is
+            not well-posed, or the model to start from does not fit.
+        WalsError: a store or the registry cannot be reached.
     """
-    interactions = InteractionMatrix.open(matrix)
-    users, items = load_vocabularies(vocabulary, interactions)
-    config, choice = choose(interactions, options)
-    return metadata_of(*fit_and_save(interactions, config, users, items, model, choice=choice))
+    with contextlib.ExitStack() as stack:
+        workers = stack.enter_context(workers_of_environment())
+        interactions = InteractionMatrix.open(matrix)
+        users, items = load_vocabularies(vocabulary, interactions)
+        identifying = {
+            "data": interactions.checksum,
+            "parameters": options.parameters.model_dump(),
+            "warm_start": options.warm_start,
+        }
+        checkpoints = stack.enter_context(checkpoints_of(options, model, identifying))
+        beginning, start = checkpoints.beginning() if checkpoints else None, None
+        if beginning is None:
+            earlier = stack.enter_context(earlier_model(options))
+            start = earlier.model if earlier else None
+            chosen = choose(interactions, options.parameters, warm_start=start)
+            beginning = Beginning(*chosen, earlier.name if earlier else "")
+        fitted = fit_and_save(
+            *(interactions, beginning, users, items, model),
+            checkpoints=checkpoints,
+            warm_start=start,
+            workers=workers,
+        )
+    started = {"warm_start": beginning.warm_start} if beginning.warm_start else {}
+    return {**metadata_of(*fitted), **started}
+
+
+def assist_training(_: TrainStepOptions, *, matrix: Path, **_others: Path) -> None:
+    """Do another machine's part of `train`, which has the same arguments and writes the model.
+
+    Raises:
+        InputError: as `train`.
+        WalsError: another machine failed or is lost.
+    """
+    with workers_of_environment() as workers:
+        if workers:
+            assist(workers, InteractionMatrix.open(matrix))
 
 
 def fit_and_save(
     matrix: InteractionMatrix,
-    config: TrainConfig,
+    beginning: Beginning,
     users: Vocabulary,
     items: Vocabulary,
     folder: Path,
     *,
-    choice: Choice | None,
+    checkpoints: StepCheckpoints | None,
     warm_start: Model | None = None,
+    workers: Workers | None = None,
 ) -> tuple[Model, dict[str, Any]]:
-    """Train as a step does, with checkpoints and progress where the platform keeps them.
+    """Train as a step does, with progress where the platform shows it.
 
     Args:
         matrix: training entries.
-        config: parameters of the training.
+        beginning: parameters of the training, and how they were chosen.
         users: ids of the rows.
         items: ids of the columns.
         folder: folder to write the ``wals.model`` artifact to.
-        choice: how parameters were chosen; None if they were all given.
+        checkpoints: checkpoints to resume from, which are removed once the model is saved.
         warm_start: an earlier model to start from.
+        workers: machines to divide the work among, of which this one is the first.
 
     Returns:
         The model and its manifest.
@@ -70,17 +109,19 @@ def fit_and_save(
         InputError: the problem is not well-posed, or the folder cannot be written.
     """
     logs = folder_of_vertex()
-    checkpoints = _checkpoints(folder)
+    if checkpoints:
+        checkpoints.begin(beginning)
     fitted = fit(
         matrix,
-        config,
+        beginning.config,
         users=users,
         items=items,
         warm_start=warm_start,
         checkpoints=checkpoints,
         on_iteration=Scalars(logs) if logs else None,
+        workers=workers,
     )
-    fitted = replace(fitted, choice=choice)
+    fitted = replace(fitted, choice=beginning.choice)
     manifest = fitted.save(folder)
     if checkpoints:
         checkpoints.remove()
@@ -104,14 +145,3 @@ def metadata_of(fitted: Model, manifest: Mapping[str, Any]) -> dict[str, Any]:
         "objective": last.objective,
         **identity(SCHEMA, dict(manifest)),
     }
-
-
-def _checkpoints(model: Path) -> Checkpoints | None:
-    """Return the checkpoints beside a model in a mounted bucket.
-
-    A job that lost its machine starts again with the same folders there, and resumes. Elsewhere a second
-    attempt does not see what the first one wrote.
-    """
-    if not is_mounted_bucket(model):
-        return None
-    return Checkpoints(model.with_name(f"{model.name}-checkpoints"), 1, seconds=_CHECKPOINT_SECONDS)

@@ -28,7 +28,8 @@ class StudyOptions(RankingOptions):
         default=4,
         ge=1,
         le=1000,
-        description="Number of trials that run side by side in each round of the study.",
+        description="Number of trials in each round of the study, which run side by side, on this machine as "
+        "many at once as it has cores.",
         json_schema_extra=_TUNING,
     )
     max_latent_factors: int = Field(

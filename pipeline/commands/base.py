@@ -1,9 +1,12 @@
-"""What every command is made of: groups that load lazily, help in two lengths, and ``--json``."""
+"""What every command is made of: modules that load lazily or not, help in two lengths, and ``--json``."""
 
 import contextlib
+import difflib
 import importlib
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from importlib.abc import MetaPathFinder
 from typing import Any, TypeVar
 
 import rich_click as click
@@ -125,8 +128,14 @@ class LazyGroup(click.RichGroup):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command to call."""
-        name, listed, rest = super().resolve_command(ctx, args)
+        """Return the command to call; the error of an unknown one has the most similar."""
+        try:
+            name, listed, rest = super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            for similar in difflib.get_close_matches(args[0], self._lazy, 1):
+                message = f"{error.message.removesuffix('.')}; did you mean {similar!r}?"
+                raise click.UsageError(message, ctx) from error
+            raise
         return name, self.loaded(str(name)) if listed else None, rest
 
     def loaded(self, name: str) -> click.Command:
@@ -134,6 +143,32 @@ class LazyGroup(click.RichGroup):
         command = importlib.import_module(self._lazy[name][0]).command
         assert isinstance(command, click.Command)  # noqa: S101 - narrows the type for the checker
         return command
+
+
+class _Missing(MetaPathFinder):
+    """Finds no module of some names."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    def find_spec(self, name: str, path: object, target: object = None) -> None:  # noqa: ARG002
+        """See ``importlib.abc.MetaPathFinder``."""
+        if name in self._names:
+            raise ModuleNotFoundError(f"the command does without {name}", name=name)
+
+
+@contextlib.contextmanager
+def without(*modules: str) -> Iterator[None]:
+    """Have imports of modules fail in the block, as where they are not installed.
+
+    For what a library imports only to work with it, takes long to import, and is of no use to a command.
+    """
+    finder = _Missing(modules)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")

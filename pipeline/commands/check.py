@@ -30,7 +30,7 @@ from pipeline.display.output import echo, print_json
 from pipeline.platforms.backend import Gpus, Job, Plan
 from pipeline.platforms.connect import connect
 from pipeline.platforms.cron import parse_cron, parse_time_zone
-from pipeline.platforms.environments import file_parameters, with_payer
+from pipeline.platforms.environments import file_parameters, start_problems, with_payer
 from pipeline.platforms.findings import Findings
 from trainer.errors import InputError
 
@@ -73,6 +73,7 @@ def command(
         findings.problems += problems
     if environment:
         pipeline = PIPELINES[flags.pipeline]
+        findings.problems += start_problems(parameters, environment.platform)
         gpus: list[Gpus] = []
         with findings.noted(), tempfile.TemporaryDirectory() as folder:
             compiled_spec(environment, flags, Path(folder))

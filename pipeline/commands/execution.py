@@ -14,6 +14,7 @@ import rich_click as click
 from rich.console import Console
 
 from components.extract.names import ITEM_SOURCES
+from components.train.options import CHAMPION
 from pipeline.commands.base import Command, json_option
 from pipeline.commands.parameters import checked, parameter_options
 from pipeline.commands.ranking import open_model
@@ -21,7 +22,7 @@ from pipeline.definition.pipeline import Pipeline
 from pipeline.definition.targets import KUBEFLOW
 from pipeline.display.output import print_json, print_line
 from pipeline.local.outputs import PAGES
-from trainer.errors import InputError
+from trainer.errors import CombinedInputError, InputError, collected
 
 if TYPE_CHECKING:
     from pipeline.local.outputs import StepOutputs
@@ -32,8 +33,8 @@ Outputs = Mapping[str, "StepOutputs"]
 # Of each user; more would push the metrics off the screen.
 _SHOWN = 10
 # Parameters that name files and folders.
-_READ = ("source", *ITEM_SOURCES)
-_WRITTEN = ("previous_profile", "registry")
+_READ = ("source", *ITEM_SOURCES, "warm_start")
+_WRITTEN = ("previous_profile", "registry", "checkpoint_dir")
 # Artifacts of a run, by the step that wrote them; a later one replaces an earlier one of the same name.
 _RESULTS = (
     ("train", "model"),
@@ -193,18 +194,32 @@ def run_here(
 
 
 def _columns_of_files(parameters: Mapping[str, Any]) -> str:
-    """Return the columns of files on this machine in words; "" for other sources, which only the step reads.
+    """Return the columns of a source on this machine in words; "" for others, which only the step reads.
+
+    The sources of items on this machine are checked too.
 
     Raises:
-        InputError: the source or its columns cannot be used.
+        InputError: sources or their columns cannot be used.
     """
-    if "://" in parameters["source"]:
+    here = [name for name in _READ if parameters[name] and "://" not in parameters[name]]
+    if not here:
         return ""
     # Slow to import, which should not delay the error of a bad parameter.
-    from components.extract.files import look_at
+    from components.extract import catalogue, files
     from components.extract.options import ExtractOptions
 
-    return look_at(ExtractOptions(**ExtractOptions.select(parameters)).with_window())
+    options = ExtractOptions(**ExtractOptions.select(parameters)).with_window()
+    columns = ""
+    problems: list[InputError] = []
+    for name in here:
+        with collected(problems):
+            if name == "source":
+                columns = files.look_at(options)
+            else:
+                catalogue.look_at(name, options)
+    if problems:
+        raise CombinedInputError.of(problems)
+    return columns
 
 
 def run_folder(pipeline: Pipeline, output_dir: Path | None, *, resume: bool = False) -> Path:
@@ -264,7 +279,9 @@ def run_steps_here(
         if runner == "docker":
             from pipeline.local.docker import absolute, docker_runner, image_ids
 
-            places = {name: absolute(parameters.get(name, "")) for name in (*_READ, *_WRITTEN)}
+            given = {name: parameters.get(name, "") for name in (*_READ, *_WRITTEN)}
+            # Not a place, but the registry's model.
+            places = {name: place if place == CHAMPION else absolute(place) for name, place in given.items()}
             known = {name: place for name, place in places.items() if name in parameters}
             parameters = {**parameters, **known}
             read, written = ([places[name] for name in names] for names in (_READ, _WRITTEN))

@@ -27,6 +27,7 @@ from pipeline.platforms.environments import (
     read_environment,
     read_parameters,
     registry_problems,
+    start_problems,
     with_payer,
 )
 from trainer.errors import CombinedInputError, InputError, collected, has_credentials, problems_of
@@ -249,6 +250,7 @@ def _template_pipeline(spec: Mapping[str, Any], location: str) -> Pipeline:
 def _checked_parameters(environment: Environment, pipeline: Pipeline, flags: Flags) -> dict[str, Any]:
     parameters, problems = given_parameters(environment.parameters, pipeline, flags.parameters)
     problems += registry_problems(parameters, environment.platform)
+    problems += start_problems(parameters, environment.platform)
     if problems:
         raise CombinedInputError(problems)
     return with_payer(parameters, environment.platform)

@@ -1,13 +1,14 @@
 """What ``wals recommend`` and ``wals similar`` share: a model with its catalogue, and ranked items."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 from rich.console import Console
 
-from pipeline.commands.base import Command, json_option
+from pipeline.commands.base import Command, json_option, without
 from pipeline.display.output import PlainTable, echo, print_json
 
 if TYPE_CHECKING:
@@ -60,6 +61,14 @@ def open_model(folder: Path, catalogue: Path | None, **rules: Any) -> "Recommend
     from trainer.recommender import Recommender
 
     return Recommender.load(folder, catalogue=catalogue, **rules)
+
+
+@contextmanager
+def opened(folder: Path, catalogue: Path | None, **rules: Any) -> "Iterator[Recommender]":
+    """Yield a model as `open_model` returns it, for a ranking in the block."""
+    # Numba imports these for products of matrices in kernels, and for calls of C, which ours have none of.
+    with without("scipy.linalg", "cffi"):
+        yield open_model(folder, catalogue, **rules)
 
 
 def print_ranked(ranked: "pa.Table", item_column: str, as_json: bool) -> None:

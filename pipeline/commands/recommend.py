@@ -6,7 +6,7 @@ from pathlib import Path
 import rich_click as click
 
 from pipeline.commands.base import wals_command
-from pipeline.commands.ranking import model_options, open_model, print_ranked
+from pipeline.commands.ranking import model_options, opened, print_ranked
 
 _UNLIMITED = float("-inf")
 
@@ -49,11 +49,11 @@ def command(
     if (user is None) == (items is None):
         raise click.UsageError("give either --user or --items")
     rules = {"max_per_category": max_per_category, "min_score": min_score}
-    recommender = open_model(folder, catalogue, **rules)
-    if user is not None:
-        ranked = recommender.recommend(user, k)
-    else:
-        # As a line of CSV, so that ids may contain commas.
-        basket = next(csv.reader([items or ""], skipinitialspace=True), [])
-        ranked = recommender.for_basket(basket, k)
+    with opened(folder, catalogue, **rules) as recommender:
+        if user is not None:
+            ranked = recommender.recommend(user, k)
+        else:
+            # As a line of CSV, so that ids may contain commas.
+            basket = next(csv.reader([items or ""], skipinitialspace=True), [])
+            ranked = recommender.for_basket(basket, k)
     print_ranked(ranked, "item_id", as_json)

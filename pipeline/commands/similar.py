@@ -5,7 +5,7 @@ from pathlib import Path
 import rich_click as click
 
 from pipeline.commands.base import wals_command
-from pipeline.commands.ranking import model_options, open_model, print_ranked
+from pipeline.commands.ranking import model_options, opened, print_ranked
 
 
 @wals_command()
@@ -17,5 +17,6 @@ def command(item: str, folder: Path, k: int, catalogue: Path | None, as_json: bo
     \b
     wals similar --model runs/latest/model --item 260
     """
-    ranked = open_model(folder, catalogue).similar(item, k)
+    with opened(folder, catalogue) as recommender:
+        ranked = recommender.similar(item, k)
     print_ranked(ranked, "similar_item_id", as_json)

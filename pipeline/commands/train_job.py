@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import rich_click as click
+import yaml
 from rich.console import Console
 
 from pipeline.commands.base import CONTEXT, Command, RareOption, WalsGroup, json_option
@@ -19,7 +20,8 @@ from pipeline.definition.settings import merged
 from pipeline.definition.vertex_machines import region_problems
 from pipeline.display.output import echo, print_line
 from pipeline.display.remote_run import check_succeeded
-from pipeline.platforms.environments import Environment, Vertex
+from pipeline.platforms.environments import Environment, Kubeflow, Vertex
+from pipeline.platforms.kubeflow.train_job import MOUNT, ClusterJob, manifests_of
 from pipeline.platforms.machines import StepMachine
 from pipeline.platforms.vertex.training_jobs import (
     MACHINE,
@@ -197,6 +199,50 @@ def tune(
         _send(platform, request, flags, wait=wait, as_json=as_json)
 
 
+@command.command(context_settings=_PASSING_ON, passed_on=_trainer_flags())
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1000),
+    default=2,
+    show_default=True,
+    help="Machines, which divide the training among them.",
+    panel=_JOB,
+)
+@click.option("--claim", default="", help=f"PersistentVolumeClaim to mount at {MOUNT}.", panel=_JOB)
+@image_options
+@platform_options("submit", targets=("kubeflow",))
+@_arguments
+@with_flags
+def kubernetes(flags: Flags, arguments: tuple[str, ...], workers: int, claim: str) -> None:
+    """Print the manifest of a job on several machines of a cluster.
+
+    The job is a TrainJob of Kubeflow Trainer, with the image, the resources and the secrets of the train
+    step. Start it with `kubectl apply -f -`, and follow it with `kubectl logs`.
+    """
+    environment = environment_of(flags)
+    platform = environment.platform
+    if not isinstance(platform, Kubeflow):
+        raise InputError("target", platform.target, "is not a cluster", "give --target kubeflow")
+    target = target_of(environment, (), flags)
+    name = f"wals-train-job-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    given = parsed([f"--job-dir={f'{MOUNT}/jobs/{name}' if claim else ''}", *arguments])
+    for flag, path in (("--train-file", trainer_flags.source_of(given)), ("--job-dir", given.job_dir)):
+        if not path.startswith(("gs://", "/")):
+            remedy = f"give gs://…, or --claim and a path below {MOUNT}"
+            raise InputError(flag, path, "cannot be reached from a cluster", remedy)
+    job = ClusterJob(
+        name=name,
+        namespace=platform.namespace,
+        service_account=platform.service_account,
+        image=images_of(target, environment, flags)(_STEP),
+        arguments=[f"--job-dir={given.job_dir}", *arguments],
+        machine=target.steps[_STEP],
+        workers=workers,
+        claim=claim,
+    )
+    echo(yaml.safe_dump_all(manifests_of(job), sort_keys=False).rstrip())
+
+
 def _environment(flags: Flags) -> tuple[Environment, Vertex]:
     environment = environment_of(flags)
     if not isinstance(environment.platform, Vertex):
@@ -258,6 +304,7 @@ def _summary(
         strategy=where.strategy,
         accelerator=job.machine.accelerator,
         accelerators=job.machine.accelerators,
+        replicas=where.replicas,
         timeout=f"{where.timeout_seconds}s",
     )
     side_by_side = {_STEP: trials["at_once"]} if trials else {}

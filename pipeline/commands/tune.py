@@ -38,8 +38,9 @@ class _Tune(WalsCommand):
 def command(local_run: LocalRun, parameters: dict[str, Any]) -> None:
     """Tune the training's parameters on this machine, and train with the best.
 
-    Three rounds of trials, --width of them in parallel. The first round tries the given parameters and points
-    that cover the search space; later rounds try what the earlier trials suggest. Writes an HTML report.
+    Three rounds of --width trials, as many at once as this machine has cores. The first tries the given
+    parameters and points that cover the search space; later rounds try what the earlier trials suggest.
+    Writes an HTML report.
     """
     run_here(TUNING, parameters, local_run, best=_best)
 

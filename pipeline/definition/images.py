@@ -74,7 +74,8 @@ def pinned_images(path: Path, target: Target) -> Callable[[str], str]:
                 "images",
                 str(path),
                 f"has an image for {step} without CUDA, but the step has a GPU on {target.name}",
-                "run make images ACCELERATOR=gpu and push them, or set accelerator: '' and accelerators: 0",
+                f"run make images ACCELERATOR=gpu GPU_IMAGES='{' '.join(sorted(on_gpu))}' and push them, "
+                "or set accelerator: '' and accelerators: 0",
             )
         return images[step]
 

@@ -10,11 +10,10 @@ from components.notify.options import NotifyOptions
 from components.prepare.options import PrepareOptions
 from components.probe.options import ProbeOptions
 from components.publish.options import PublishOptions
-from components.train.options import RefitOptions
+from components.train.options import RefitOptions, TrainStepOptions
 from components.tune.options import ChooseOptions, SuggestOptions, TrialOptions
 from pipeline.definition.pipeline import ImageOf, Pipeline
 from pipeline.definition.targets import Target
-from trainer.config import TrainOptions
 from trainer.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ TRAINING = Pipeline(
     summary="Train recommendations with weighted alternating least squares.",
     steps=("extract", "prepare", *_FROM_TRAIN),
     models=(
-        *(ExtractOptions, PrepareOptions, TrainOptions, EvaluateOptions, PublishOptions),
+        *(ExtractOptions, PrepareOptions, TrainStepOptions, EvaluateOptions, PublishOptions),
         *(_DeliveryOptions, NotifyOptions),
     ),
     build=_build_training,

@@ -17,6 +17,9 @@ _LONGEST = 365 * _DAY
 LIKE: Mapping[str, str] = {"refit": "train"}
 """The step whose settings another one has, unless they are given."""
 
+TRAINING = ("train", "refit")
+"""The steps that several machines divide among them."""
+
 # YAML reads `cpu: 8` and `memory: 16000000` as numbers.
 _Quantity = BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value)
 _SUFFIXES: Mapping[str, int] = {
@@ -84,7 +87,7 @@ class CustomJob(_Settings):
         default=1,
         ge=1,
         le=1000,
-        description="Machines of the job; only the first works, since the trainer uses one machine.",
+        description="Machines of the job, which divide the training among them; for train and refit.",
     )
     timeout_seconds: int = Field(
         default=7 * _DAY, ge=1, le=_LONGEST, description="Time after which the job is stopped."

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from components.images import ON_GPU
 from components.notify.options import VERSIONS_OF_SECRETS
 from components.runtime import SECRETS
 from pipeline.definition.settings import (
@@ -150,6 +151,14 @@ class Target:
     def _accelerator_problems(self, step: str, settings: StepSettings) -> Iterator[InputError]:
         if not settings.accelerators:
             return
+        if step not in ON_GPU:
+            yield InputError(
+                f"{step}.accelerators",
+                settings.accelerators,
+                "is not supported, because the step does not use a GPU",
+                f"omit accelerator and accelerators; these steps use GPUs: {', '.join(ON_GPU)}",
+            )
+            return
         if settings.accelerator not in self.accelerators:
             yield InputError(
                 f"{step}.accelerator",
@@ -244,6 +253,8 @@ def _vertex_custom_job(component: Any, settings: StepSettings, job: CustomJob) -
         boot_disk_type=boot_disk_of(job),
         boot_disk_size_gb=job.boot_disk_gb,
         timeout=f"{job.timeout_seconds}s",
+        # Vertex AI replaces a machine that it lost; the others have to begin again with it.
+        restart_job_on_worker_restart=job.replicas > 1,
         service_account=job.service_account or _RUNS_SERVICE_ACCOUNT,
         network=job.network or ("" if job.network_attachment else _RUNS_NETWORK),
         encryption_spec_key_name=job.encryption_key or _RUNS_ENCRYPTION_KEY,

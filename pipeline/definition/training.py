@@ -21,11 +21,10 @@ from components.prepare.options import PrepareOptions
 from components.publish.component import publish
 from components.publish.options import PublishOptions
 from components.train.component import refit, train
-from components.train.options import RefitOptions
+from components.train.options import RefitOptions, TrainStepOptions
 from pipeline.definition.parameters import pipeline_function
 from pipeline.definition.pipeline import ImageOf, Pipeline
 from pipeline.definition.targets import Target
-from trainer.config import TrainOptions
 
 Placed = Callable[[Any], Callable[..., dsl.PipelineTask]]
 """Returns a function that creates a component's task for a platform."""
@@ -69,7 +68,7 @@ def trained_and_delivered(placed: Placed, values: Mapping[str, Any], data: Inter
     """
     sets = data.prepared.outputs
     trained = placed(train)(
-        matrix=sets["training"], vocabulary=sets["vocabulary"], **TrainOptions.select(values)
+        matrix=sets["training"], vocabulary=sets["vocabulary"], **TrainStepOptions.select(values)
     )
     catalogue = data.extracted.outputs["catalogue"]
     evaluated = placed(evaluate)(

@@ -9,7 +9,7 @@ from typing import Any
 import pydantic
 import yaml
 
-from pipeline.definition.settings import CustomJob, StepSettings
+from pipeline.definition.settings import TRAINING, CustomJob, StepSettings
 from trainer.errors import InputError, problems_of
 
 _FACTS = Path(__file__).with_name("vertex_facts.yaml")
@@ -133,6 +133,13 @@ def job_problems(step: str, settings: StepSettings, job: CustomJob) -> Iterator[
             job.reservation,
             f"is not supported with strategy {job.strategy}",
             "omit one of them",
+        )
+    if job.replicas > 1 and step not in TRAINING:
+        yield InputError(
+            f"{name}.replicas",
+            job.replicas,
+            "is not supported for this step, which uses one machine",
+            "omit it",
         )
     if settings.retries:
         # Google's launcher finds the job of the first attempt, and reports its failure again.

@@ -49,8 +49,15 @@ def _show_pairs(console: Console, title: str, values: Mapping[str, Any]) -> None
         return
     table = PlainTable.grid(padding=(0, 2))
     for name, value in values.items():
-        table.add_row("", name, plain(str(value), overflow="fold"))
+        table.add_row("", name, plain(_text(value), overflow="fold"))
     console.print(table)
+
+
+def _text(value: Any) -> str:
+    """Return a value as it is given on the command line."""
+    if isinstance(value, Mapping):
+        return " ".join(f"{name}={one}" for name, one in value.items())
+    return str(value)
 
 
 def _steps_table(steps: list[Mapping[str, Any]]) -> PlainTable:

@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.spinner import Spinner
 
+from components.runtime import WARNING_MARK
 from pipeline.display.output import PlainTable, plain, print_line
 from pipeline.local.runner import StepEvent
 
@@ -56,7 +57,7 @@ class RunDisplay:
             self._live.stop()
 
     def show(self, event: StepEvent) -> None:
-        """Record an event, and print it if there is no terminal to draw on."""
+        """Record an event; print it if it is a warning, or if there is no terminal to draw on."""
         step = self._state.setdefault(event.step, _Step())
         if event.kind == "started":
             step.state, step.started = "running", time.monotonic()
@@ -66,7 +67,8 @@ class RunDisplay:
             step.state, step.line = event.kind, "was done before"
         else:
             step.state, step.seconds = event.kind, time.monotonic() - step.started
-        if not self._live:
+        # On a terminal it stays above the table, where later lines of the step would replace it.
+        if not self._live or (event.kind == "logged" and event.line.startswith(WARNING_MARK)):
             self._print(event, step)
 
     def _print(self, event: StepEvent, step: _Step) -> None:

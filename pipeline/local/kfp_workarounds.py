@@ -23,6 +23,7 @@ from kfp.local.status import Status
 
 from components.runtime import LOG_MARK
 from pipeline.local.step_logs import INDENT
+from trainer.threads import usable_cores
 
 _Step = TypeVar("_Step")
 
@@ -104,6 +105,28 @@ def loops_fail_fast() -> Iterator[None]:
         yield
     finally:
         enhanced_dag_orchestrator.concurrent = kfp_module
+
+
+class _WideExecutor(enhanced_dag_orchestrator.ParallelExecutor):  # type: ignore[misc]
+    """Runs as many tasks of a loop at once as this machine has cores."""
+
+    def __init__(self, max_workers: int | None = None) -> None:
+        super().__init__(max_workers)
+        self.conservative_max = self.max_workers = usable_cores()
+
+
+@contextlib.contextmanager
+def loops_use_all_cores() -> Iterator[None]:
+    """Run as many tasks of a parallel loop at once as there are cores. Needed with kfp 2.17.0.
+
+    kfp.local runs two, whatever the loop or the machine is.
+    """
+    kfp_class = enhanced_dag_orchestrator.ParallelExecutor
+    enhanced_dag_orchestrator.ParallelExecutor = _WideExecutor
+    try:
+        yield
+    finally:
+        enhanced_dag_orchestrator.ParallelExecutor = kfp_class
 
 
 @contextlib.contextmanager

@@ -19,7 +19,12 @@ from kfp.local import DockerRunner, SubprocessRunner
 
 from components.runtime import ERROR_LINE, LOG_MARK
 from pipeline.local.finished import FinishedSteps, code_here, kept
-from pipeline.local.kfp_workarounds import loops_fail_fast, one_log, subprocess_runner
+from pipeline.local.kfp_workarounds import (
+    loops_fail_fast,
+    loops_use_all_cores,
+    one_log,
+    subprocess_runner,
+)
 from pipeline.local.outputs import StepOutputs, has_ended, read_outputs
 from pipeline.local.step_logs import StepLogs, write_line
 from trainer.errors import WalsError
@@ -165,6 +170,7 @@ def run_compiled(
                 contextlib.redirect_stdout(transcript),
                 one_log(),
                 loops_fail_fast(),
+                loops_use_all_cores(),
                 runner() as kfp_runner,
                 kept(finished),
                 warnings.catch_warnings(),

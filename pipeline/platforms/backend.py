@@ -79,7 +79,8 @@ class Run:
         created: when the run was submitted.
         ended: when the run ended; None before that.
         link: address of its page in the platform's console.
-        parameters: values that the run was submitted with.
+        parameters: values that the run was submitted with; where those are ``auto``, what was chosen, such
+            as ``64 (auto)``, if the platform reports it.
         error: reason of a failure; empty if there is none.
         steps: steps in the order they started.
         metrics: metrics of the evaluation, if the platform reports them.

@@ -17,12 +17,14 @@ from pipeline.platforms.backend import Job, groups_of_tasks, task_named
 EXTRACT = "extract"
 """Name of the task that extracts the interactions."""
 
+_TRAIN = "train"
+
 
 def submitted_job(job: Job, *, cache: bool) -> Job:
     """Return a job in the form that a single run has.
 
     The extraction is cached only if its parameters determine the rows. Otherwise a repeated run would train
-    on the rows that an earlier one extracted.
+    on the rows that an earlier one extracted. A training that starts from another model is not cached.
 
     Args:
         job: the job as it was compiled.
@@ -30,15 +32,24 @@ def submitted_job(job: Job, *, cache: bool) -> Job:
     """
     if not cache:
         return without_cache(job)
-    return job if _determines_rows(job.parameters) else extracting_again(job)
+    return _running_again(job, *(() if _determines_rows(job.parameters) else (EXTRACT,)))
 
 
 def extracting_again(job: Job) -> Job:
-    """Return a job whose extraction is not cached; later steps run again if it yields other artifacts."""
+    """Return a job whose extraction is not cached; later steps run again if it yields other artifacts.
+
+    A training that starts from another model is not cached either.
+    """
+    return _running_again(job, EXTRACT)
+
+
+def _running_again(job: Job, *names: str) -> Job:
+    # The champion, or what is in a folder, may have changed since an earlier run started from it.
+    again = [*names, *([_TRAIN] if job.parameters.get("warm_start") else [])]
     spec = copy.deepcopy(dict(job.spec))
-    extract = task_named(EXTRACT, spec)
-    if extract:
-        _uncache(extract)
+    for name in again:
+        if task := task_named(name, spec):
+            _uncache(task)
     return dataclasses.replace(job, spec=spec)
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from pydantic.fields import FieldInfo
 
 from components.extract.names import ITEM_SOURCES
+from components.train.options import CHAMPION
 from pipeline.definition.mappings import read_mapping
 from pipeline.definition.pipeline import Pipeline
 from pipeline.definition.settings import (
@@ -21,7 +22,7 @@ from pipeline.definition.settings import (
     Tensorboard,
 )
 from trainer.errors import CombinedInputError, InputError, collected
-from trainer.options import input_errors, invalid, no_credentials, unknown_field
+from trainer.options import AUTO, input_errors, invalid, no_credentials, unknown_field
 
 _GoogleAddress = Annotated[str, no_credentials("omit them; the application default credentials are used")]
 _StoreAddress = Annotated[str, no_credentials("omit them; the server has its own")]
@@ -297,6 +298,29 @@ def registry_problems(parameters: Mapping[str, Any], platform: Platform) -> list
         return []
     remedy = "give gs://BUCKET/PATH" if isinstance(platform, Vertex) else "give s3:// or gs://BUCKET/PATH"
     return [InputError("registry", registry, f"is lost with its step on {platform.target}", remedy)]
+
+
+def start_problems(parameters: Mapping[str, Any], platform: Platform) -> list[InputError]:
+    """Return what is wrong with the model to start from and with the place of checkpoints on a platform.
+
+    A step finds there what is in a bucket or, on Kubeflow, in a volume that its pod mounts. A retry on
+    Kubeflow does not find what the attempt before it left beside the model.
+    """
+    problems = []
+    kept, remedy = (
+        ("/gcs/", "give gs://BUCKET/PATH")
+        if isinstance(platform, Vertex)
+        else ("/", "give s3:// or gs://BUCKET/PATH, or the path of a mounted volume")
+    )
+    for name in ("warm_start", "checkpoint_dir"):
+        place = str(parameters.get(name, ""))
+        if place and place != CHAMPION and "://" not in place and not place.startswith(kept):
+            problems.append(InputError(name, place, f"cannot be reached on {platform.target}", remedy))
+    every = str(parameters.get("checkpoint_every", AUTO))
+    if isinstance(platform, Kubeflow) and every not in (AUTO, "0") and not parameters.get("checkpoint_dir"):
+        problem = "requires checkpoint_dir on kubeflow, where a retry starts with empty folders"
+        problems.append(InputError("checkpoint_every", every, problem, "give checkpoint_dir"))
+    return problems
 
 
 def with_payer(parameters: Mapping[str, Any], platform: Platform) -> dict[str, Any]:

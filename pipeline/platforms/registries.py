@@ -1,8 +1,13 @@
-"""Checking the registry of delivered models."""
+"""Checking the registry of delivered models, the model to start from, and the folder for checkpoints."""
 
-from components.registry import open_registry
+from collections.abc import Mapping
+from typing import Any
+
+from components.registry import open_registry, open_store
+from components.train.options import CHAMPION
 from pipeline.platforms.findings import Findings
 from trainer.errors import InputError
+from trainer.files import MANIFEST
 
 
 def check_champion(address: str) -> None:
@@ -35,3 +40,30 @@ def look_for_registry(address: str, findings: Findings) -> None:
             if error.field != "registry":
                 raise
             findings.unchecked.append(f"{error}, unless the steps have other keys")
+
+
+def look_for_start(parameters: Mapping[str, Any], findings: Findings) -> None:
+    """Note if the model to start from is not there, or it or the folder for checkpoints cannot be read.
+
+    Args:
+        parameters: parameters of the pipeline; folders on a machine are skipped.
+        findings: findings to add to. That S3 or the keys cannot be used is noted as unchecked, since the
+            steps may have others.
+    """
+    for field in ("warm_start", "checkpoint_dir"):
+        address = parameters.get(field, "")
+        if address == CHAMPION or "://" not in address:
+            continue
+        with findings.noted():
+            try:
+                stored = open_store(field, address).read(MANIFEST)
+            except InputError as error:
+                if address.startswith("gs://"):
+                    raise
+                findings.unchecked.append(f"{error}, unless the steps have other keys")
+                continue
+            if field == "warm_start":
+                # Slow to import, and few runs name a model.
+                from components.train.warm_start import check_manifest
+
+                check_manifest(stored, address)

@@ -8,11 +8,15 @@ import pydantic
 from pydantic import Field
 
 from pipeline.platforms.backend import groups_of_tasks, pipeline_of
+from trainer.choice import shown
 
 METRICS, HTML = "system.Metrics", "system.HTML"
 EVALUATION = "evaluate"
 EVALUATED = "evaluation"
 """Output of that step whose metadata have the checksum of the holdout."""
+TRAINING = "train"
+MODEL = "model"
+"""Output of that step whose metadata have the parameters that were chosen for the data."""
 
 
 class _Part(pydantic.BaseModel):
@@ -83,6 +87,12 @@ def check_spec(spec: Any) -> None:
 def step_names(spec: Mapping[str, Any]) -> list[str]:
     """Return the steps of a compiled pipeline, each after those it depends on; a loop is not a step."""
     return [name for name, _, _ in _steps(spec)]
+
+
+def chosen_parameters(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Return the parameters that were chosen for the data as people read them, from a model's metadata."""
+    names = str(metadata.get("auto", "")).split(", ")
+    return {name: shown(metadata[name]) for name in names if isinstance(metadata.get(name), int | float)}
 
 
 def repeated_steps(spec: Mapping[str, Any]) -> frozenset[str]:

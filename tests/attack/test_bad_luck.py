@@ -25,12 +25,11 @@ from components.prepare.step import prepare
 from components.publish.options import PublishOptions
 from components.publish.step import publish
 from components.runtime import run_step
-from components.train.options import RefitOptions
+from components.train.options import RefitOptions, TrainStepOptions
 from components.train.refit import refit
 from components.train.step import train
 from pipeline.local.runs import LocalRuns
 from trainer import scratch, task
-from trainer.config import TrainOptions
 from trainer.files import MANIFEST, is_held
 
 pytestmark = pytest.mark.attack
@@ -51,7 +50,7 @@ STEPS: dict[str, tuple[Any, Any, dict[str, Any], dict[str, str], tuple[str, ...]
         {"interactions": "interactions"},
         ("training", "holdout", "vocabulary", "profile", "profile_report"),
     ),
-    "train": (train, TrainOptions, SHORT, {"matrix": "training", "vocabulary": "vocabulary"}, ("model",)),
+    "train": (train, TrainStepOptions, SHORT, {"matrix": "training", "vocabulary": "vocabulary"}, ("model",)),
     "evaluate": (
         evaluate,
         EvaluateOptions,

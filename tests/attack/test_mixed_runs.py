@@ -13,16 +13,15 @@ from components.extract.options import ExtractOptions
 from components.extract.step import extract
 from components.prepare.options import PrepareOptions
 from components.prepare.step import prepare
-from components.train.options import RefitOptions
+from components.train.options import RefitOptions, TrainStepOptions
 from components.train.refit import refit
 from components.train.step import train
-from trainer.config import TrainOptions
 from trainer.errors import InputError
 from trainer.files import MANIFEST
 
 pytestmark = pytest.mark.attack
 
-OPTIONS = TrainOptions(latent_factors="2", num_iters=2)
+OPTIONS = TrainStepOptions(latent_factors="2", num_iters=2)
 INPUTS = ("model", "training", "holdout", "vocabulary", "catalogue", "profile")
 
 

@@ -12,13 +12,12 @@ from components.prepare.options import PrepareOptions
 from components.prepare.step import prepare
 from components.publish.options import PublishOptions
 from components.publish.step import publish
-from components.train.options import RefitOptions
+from components.train.options import RefitOptions, TrainStepOptions
 from components.train.refit import refit
 from components.train.step import train
 from tests.conftest import MountedBucket
-from trainer.config import TrainOptions
 
-OPTIONS = TrainOptions(latent_factors="4", num_iters=2, solver="cg")
+OPTIONS = TrainStepOptions(latent_factors="4", num_iters=2, solver="cg")
 
 
 def test_each_step_writes_and_reads_a_file_once(mounted_bucket: MountedBucket, ratings_csv: Path) -> None:

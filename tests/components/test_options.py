@@ -16,16 +16,15 @@ from components.notify.options import NotifyOptions
 from components.prepare.options import PrepareOptions
 from components.probe.options import ProbeOptions
 from components.publish.options import PublishOptions
-from components.train.options import RefitOptions
+from components.train.options import RefitOptions, TrainStepOptions
 from components.tune.options import ChooseOptions, SuggestOptions, TrialOptions
-from trainer.config import TrainOptions
 from trainer.errors import CombinedInputError
 from trainer.options import Bounds, Options, value_type
 
 MODELS: dict[str, type[Options]] = {
     "extract": ExtractOptions,
     "prepare": PrepareOptions,
-    "train": TrainOptions,
+    "train": TrainStepOptions,
     "refit": RefitOptions,
     "evaluate": EvaluateOptions,
     "reject": Options,

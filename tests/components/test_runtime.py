@@ -53,6 +53,18 @@ def test_the_other_machines_say_so_and_end_as_a_success(
     ]
 
 
+def test_warnings_are_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    def step(_: PublishOptions) -> None:
+        logging.getLogger("components.publish").info("10 recommendations")
+        logging.getLogger("trainer.auto").warning("nothing beats %s", "popularity")
+
+    run_step(step, PublishOptions, {})
+    assert capsys.readouterr().err.splitlines() == [
+        "wals: 10 recommendations",
+        "wals: warning: nothing beats popularity",
+    ]
+
+
 def test_a_step_gets_the_text_of_its_secrets(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -208,6 +208,10 @@ def test_the_sbom_of_a_missing_image_is_refused(script: Run, tmp_path: Path) -> 
     [
         (["deploy"], {}, "'deploy' is not a step"),
         ([], {"ACCELERATOR": "tpu"}, "ACCELERATOR 'tpu'"),
+        (
+            *([], {"ACCELERATOR": "gpu", "GPU_IMAGES": "train extract"}),
+            "GPU_IMAGES names 'extract', which has no GPU; choose from evaluate publish train tune",
+        ),
         ([], {"RUN_AS": "root"}, "RUN_AS 'root'"),
     ],
 )

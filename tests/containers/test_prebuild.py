@@ -25,10 +25,9 @@ pytestmark = pytest.mark.docker
 
 def run_for_real(folder: Path) -> Signatures:
     """Run the pipeline's steps as users do, and return the signatures of the kernels."""
-    from components.train.options import RefitOptions
+    from components.train.options import RefitOptions, TrainStepOptions
     from components.train.refit import refit
     from components.train.step import train
-    from trainer.config import TrainOptions
 
     steps.extract(source=str(folder / "ratings.csv"), output=folder / "interactions")
     ids = [str(item) for item in range(100, 140)]
@@ -45,7 +44,7 @@ def run_for_real(folder: Path) -> Signatures:
         steps.prepare(
             interactions=folder / "interactions", **parts, **reports, split=split, duplicates=duplicates
         )
-        options = TrainOptions(num_iters=2, solver=solver, feedback="explicit")
+        options = TrainStepOptions(num_iters=2, solver=solver, feedback="explicit")
         inputs = {"vocabulary": parts["vocabulary"], "training": parts["training"]}
         train(options, matrix=parts["training"], vocabulary=parts["vocabulary"], model=run / "model")
         refit(

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from components.images import ON_GPU, image_name
 from tests.images import STEPS
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "requirements"
-GPU = ["train-gpu", "tune-gpu"]
+GPU = [f"{image}-gpu" for image in sorted(set(map(image_name, ON_GPU)))]
 LOCKS = [*STEPS, *GPU]
 _CONTENTS = runpy.run_path(str(ROOT / "containers" / "contents.py"))["contents"]
 # Imports a step while hiding all packages except ours and the given distributions.
@@ -118,7 +119,7 @@ def test_the_probe_loads_in_any_image(step: str, opened: Callable[[str], Path]) 
         ("notify/webhook.py", {"publish"}),
         ("tune/choose.py", {"tune"}),
         ("probe/report.py", {"tune"}),
-        ("registry/s3.py", {"evaluate", "publish"}),
+        ("registry/s3.py", {"train", "evaluate", "publish"}),
         ("reports/base.html", {"prepare", "evaluate", "tune"}),
         ("evaluate/labels.py", {"evaluate", "publish"}),
         ("extract/options.py", set(STEPS)),
@@ -152,7 +153,17 @@ def test_every_package_has_hashes(lock: str) -> None:
 
 
 def test_only_training_images_have_tensorflow() -> None:
-    assert {lock for lock in LOCKS if "tensorflow" in pinned(lock)} == {"train", "tune", *GPU}
+    training = {"train", "tune", "train-gpu", "tune-gpu"}
+    assert {lock for lock in LOCKS if "tensorflow" in pinned(lock)} == training
+
+
+@pytest.mark.parametrize("lock", GPU)
+def test_an_image_for_gpus_has_what_the_other_has_and_cuda(lock: str) -> None:
+    added = pinned(lock).keys() - pinned(lock.removesuffix("-gpu")).keys()
+    training = {"nvidia-cusolver-cu12", "nvidia-cusparse-cu12", "nvidia-nvjitlink-cu12"}
+    ranking = {"cupy-cuda12x", "nvidia-cublas-cu12", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-runtime-cu12"}
+    assert ranking <= added
+    assert (training <= added) == lock.startswith("t")
 
 
 def test_the_base_image_is_pinned_by_digest_and_the_same_in_both_places() -> None:

@@ -71,6 +71,14 @@ def test_only_images_that_train_have_cuda(run: Run, tmp_path: Path, accelerator:
     )
 
 
+def test_other_images_get_cuda_if_their_steps_have_a_gpu(run: Run, tmp_path: Path) -> None:
+    result = run("build.sh", ACCELERATOR="gpu", GPU_IMAGES="train evaluate publish")
+    assert result.returncode == 0, result.stderr
+    built = built_with(tmp_path / "calls")
+    on_gpu = {step: build["LOCK"] for step, build in built.items() if build["ACCELERATOR"] == "gpu"}
+    assert on_gpu == {step: f"{step}-gpu" for step in ("train", "evaluate", "publish")}
+
+
 @pytest.mark.parametrize("base", ["", "registry.example.com/python:3.11"])
 def test_the_base_image_is_the_pinned_one_unless_another_is_set(run: Run, tmp_path: Path, base: str) -> None:
     assert run("build.sh", "extract", BASE_IMAGE=base).returncode == 0

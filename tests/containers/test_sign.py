@@ -22,6 +22,8 @@ for name in ("sign", "attest"):
     command.add_argument("--yes", action="store_true", required=True)
     command.add_argument("--key")
     command.add_argument("--allow-insecure-registry", action="store_true")
+    for option in ("--tlog-upload", "--use-signing-config"):
+        command.add_argument(option, choices=["true", "false"])
     if name == "attest":
         command.add_argument("--type", required=True, choices=["spdx", "spdxjson", "cyclonedx"])
         command.add_argument("--predicate", required=True, type=lambda path: json.load(open(path)))
@@ -66,7 +68,8 @@ def sign(script: Sign, tmp_path: Path) -> Sign:
 
 @pytest.mark.parametrize("key", ["", "gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/k"])
 def test_each_image_is_signed_and_its_packages_attested(sign: Sign, tmp_path: Path, key: str) -> None:
-    result = sign(KEY=key, COSIGN_OPTIONS="--allow-insecure-registry")
+    options = "--allow-insecure-registry --tlog-upload=false --use-signing-config=false"
+    result = sign(KEY=key, COSIGN_OPTIONS=options)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == list(REFERENCES.values())
     calls = [json.loads(line) for line in (tmp_path / "calls").read_text("utf-8").splitlines()]
@@ -75,6 +78,7 @@ def test_each_image_is_signed_and_its_packages_attested(sign: Sign, tmp_path: Pa
     assert [call["image"] for call in signed] == list(REFERENCES.values())
     assert {call["predicate"]["name"]: call["image"] for call in attested} == REFERENCES
     assert all((call["key"] or "") == key and call["allow_insecure_registry"] for call in calls)
+    assert all(call["tlog_upload"] == call["use_signing_config"] == "false" for call in calls)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from tests.pipeline.serving import (
     Content,
     RefusedError,
     Route,
+    model_metadata,
     serving,
     steps_in_order,
 )
@@ -263,6 +264,7 @@ class KubeflowServer:
         ]
         metadata: dict[str, dict[str, Any]] = {
             "metrics": METRICS,
+            "model": model_metadata(self.runs[run_id]["runtime_config"].get("parameters", {})),
             "study": {"validation_ndcg": 0.4},
             "evaluation": {"holdout": self.holdouts[run_id]},
         }

@@ -3,7 +3,7 @@
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
@@ -40,6 +40,17 @@ class RefusedError(Exception):
 
 METRICS = {"recall_at_20": 0.31, "ndcg_at_20": 0.25, "popularity_recall_at_20": 0.12}
 """What the evaluation of a run measures."""
+
+_CHOSEN = {"latent_factors": 64, "regularization": 0.018, "unobs_weight": 0.1, "alpha": 1.0}
+
+
+def model_metadata(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata of the model of a run with some parameters: what is not given is chosen."""
+    given = {name: parameters.get(name, "auto") for name in _CHOSEN}
+    chosen = [name for name, value in given.items() if value == "auto"]
+    values = {name: _CHOSEN[name] if name in chosen else float(value) for name, value in given.items()}
+    return {"users": 671, **values, **({"auto": ", ".join(chosen)} if chosen else {})}
+
 
 STEPS = ["extract", "prepare", "train", "evaluate", "refit", "publish", "deliver", "notify"]
 """The steps of a training run whose model is blessed, in order."""

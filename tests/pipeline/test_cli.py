@@ -62,7 +62,7 @@ ALL = dict(
 OTHERS = {
     "train-job local": "--train-file None: is missing",
     **dict.fromkeys(
-        ("train-job train", "train-job tune", "submit", "schedule list", "upload"),
+        ("train-job train", "train-job tune", "train-job kubernetes", "submit", "schedule list", "upload"),
         "target None: is not a platform; give --target",
     ),
     "probe": "source '': is missing",
@@ -116,6 +116,16 @@ def test_each_required_option_is_enforced(name: str, option: click.Option, wals:
     result = wals(*name.split(), *given)
     assert result.exit_code == 2
     assert result.stderr == f"wals: error: Missing option '{option.opts[0]}'.\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "rest"),
+    [("recomend", "; did you mean 'recommend'?"), ("list-runs", "; did you mean 'runs'?"), ("xyz", ".")],
+)
+def test_an_unknown_command_is_refused_with_the_most_similar(wals: Wals, command: str, rest: str) -> None:
+    result = wals(command)
+    assert result.exit_code == 2
+    assert result.stderr == f"wals: error: No such command {command!r}{rest}\n"
 
 
 def test_all_invalid_parameters_are_reported_at_once(wals: Wals) -> None:

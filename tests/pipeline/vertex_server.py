@@ -20,7 +20,15 @@ from google.cloud import aiplatform_v1
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from tests.pipeline.serving import METRICS, Call, RefusedError, Route, serving, tasks_in_order
+from tests.pipeline.serving import (
+    METRICS,
+    Call,
+    RefusedError,
+    Route,
+    model_metadata,
+    serving,
+    tasks_in_order,
+)
 
 PROJECT = "test-project"
 REGION = "europe-west1"
@@ -439,6 +447,11 @@ class VertexServer:
             evaluation = {"schemaTitle": "system.Artifact", "metadata": {"holdout": self.holdout}}
             outputs = {"metrics": artifact, "report": report, "evaluation": evaluation}
             task["outputs"] = {name: {"artifacts": [output]} for name, output in outputs.items()}
+        if task["taskName"] == "train":
+            metadata = model_metadata(job["runtimeConfig"].get("parameterValues", {}))
+            task["outputs"] = {
+                "model": {"artifacts": [{"schemaTitle": "system.Model", "metadata": metadata}]}
+            }
 
     def _held(self, things: dict[str, Any], name: str) -> Any:
         if name not in things:
@@ -507,14 +520,19 @@ def _resources(number: str) -> str:
 
 
 def _check_training(spec: dict[str, Any]) -> None:
-    (pool,) = spec["workerPoolSpecs"]
-    machine = pool["machineSpec"]
-    _require(bool(re.fullmatch(r"[a-z0-9]+-[a-z0-9-]+", machine["machineType"])), "machine_type is not valid")
-    _require(pool["replicaCount"] == "1", "replica_count is required")
-    _require(
-        ("acceleratorType" in machine) == ("acceleratorCount" in machine), "accelerator_count is required"
-    )
-    _require(bool(pool["containerSpec"]["imageUri"]), "image_uri is required")
+    pools = spec["workerPoolSpecs"]
+    _require(1 <= len(pools) <= 4, "there are too many worker pools")
+    _require(pools[0]["replicaCount"] == "1", "the first worker pool must have one replica")
+    for pool in pools:
+        machine = pool["machineSpec"]
+        _require(
+            bool(re.fullmatch(r"[a-z0-9]+-[a-z0-9-]+", machine["machineType"])), "machine_type is not valid"
+        )
+        _require(int(pool.get("replicaCount", 0)) > 0, "replica_count is required")
+        _require(
+            ("acceleratorType" in machine) == ("acceleratorCount" in machine), "accelerator_count is required"
+        )
+        _require(bool(pool["containerSpec"]["imageUri"]), "image_uri is required")
     _require(not ("network" in spec and "pscInterfaceConfig" in spec), "network and psc_interface_config")
     _require(
         "maxWaitDuration" not in spec["scheduling"] or spec["scheduling"]["strategy"] == "FLEX_START",

@@ -10,23 +10,20 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from tests.trainer.emulation.device import EmulatedDevice, require_compiler
+from tests.trainer.emulation.device import EmulatedDevice, give, require_compiler
 from tests.trainer.reference import in_shards, objective, regularization, solve, weights_and_targets
 from trainer import solvers
 from trainer.checkpoint import Checkpoints
 from trainer.config import TrainConfig
 from trainer.errors import InputError, WalsError
-from trainer.gpus import Gpu, Gpus
 from trainer.matrix import InteractionMatrix
 from trainer.solvers import cuda, make_solver
 from trainer.solvers.cg import ConjugateGradients
 from trainer.solvers.cuda import CudaConjugateGradients, Tuning, layout, memory
-from trainer.solvers.cuda import device as device_module
 from trainer.solvers.cuda.memory import Size, plan
 from trainer.training import fit
 from trainer.weighting import Problem
 
-H100 = Gpus((Gpu("NVIDIA H100", 80 << 30, (9, 0)),), "580.65.06", (13, 0))
 # Each kind of row occurs in a few hundred entries.
 SMALL = Tuning(team_from=5, wide_from=60)
 
@@ -39,15 +36,7 @@ def _compiler() -> None:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[EmulatedDevice], None]]:
     """Return a function that gives this machine an emulated GPU."""
-
-    def give(device: EmulatedDevice) -> None:
-        solvers._automatic.cache_clear()
-        monkeypatch.setattr(solvers, "find_gpus", lambda: H100)
-        monkeypatch.setattr(solvers, "cupy_is_installed", lambda: True)
-        monkeypatch.setattr(solvers, "cupy_obstacle", lambda gpus: None)
-        monkeypatch.setattr(device_module, "open_device", lambda: device)
-
-    yield give
+    yield lambda device: give(monkeypatch, device)
     solvers._automatic.cache_clear()
 
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.gpu_resources import ARCHITECTURES, resources
+from benchmarks.gpu_resources import ARCHITECTURES, ranking_resources, resources
 from trainer import solvers
 from trainer.config import TrainConfig
 from trainer.errors import InputError, WalsError, translated
 from trainer.gpus import Gpu, Gpus, Obstacle
 from trainer.solvers import make_solver
 from trainer.solvers.cg import ConjugateGradients
-from trainer.solvers.cuda import device, library
+from trainer.solvers.cuda import KERNELS, device, library, topk
 from trainer.solvers.cuda.layout import Tuning
 
 T4 = Gpus((Gpu("Tesla T4", 16 << 30, (7, 5)),), "550.90.07", (12, 4))
@@ -98,10 +98,9 @@ def test_what_cuda_refuses_is_told(code: int, told: str, monkeypatch: pytest.Mon
     def refuse(size: int) -> None:
         raise cupy.cuda.runtime.CUDARuntimeError(code)
 
-    monkeypatch.setattr(library, "_LIBRARIES", ())
     if code:
         monkeypatch.setattr(cupy, "zeros", refuse)
-    obstacle = library.cupy_obstacle(T4)
+    obstacle = library.cupy_obstacle(T4, ())
     assert obstacle is not None
     assert re.match(told, f"{obstacle.problem}; {obstacle.remedy}")
 
@@ -137,8 +136,19 @@ def test_failures_of_the_device_are_told_in_a_line() -> None:
 def test_kernels_compile_for_every_gpu_without_spills(architecture: str, d: int, half: bool) -> None:
     generation = ARCHITECTURES[architecture]
     kernels = resources(architecture, d, Tuning(half=half))
-    assert set(kernels) == set(device.KERNELS)
+    assert set(kernels) == set(KERNELS)
     for name, taken in kernels.items():
         assert taken.spilled == 0, name
         # Enough warps to wait for memory in turns.
         assert taken.resident(generation) >= 16, name
+
+
+@requires_cupy
+@pytest.mark.parametrize("k", [10, 100, topk.MAX_K])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_selecting_compiles_for_every_gpu_without_spills(architecture: str, k: int) -> None:
+    kernels = ranking_resources(architecture, k)
+    assert set(kernels) == set(topk.KERNELS)
+    for name, taken in kernels.items():
+        assert taken.spilled == 0, name
+        assert taken.resident(ARCHITECTURES[architecture]) >= 8, name

@@ -169,6 +169,15 @@ def test_a_process_that_compiles_the_kernels_computes_the_same_as_later_ones(tmp
     assert train() == first
 
 
+def test_training_with_compiled_kernels_loads_no_compiler() -> None:
+    unused = ("numba.typed.typedlist", "numba.np.linalg", "pandas")
+    program = f"{TRAIN}\nimport sys\nprint([name for name in {unused} if name in sys.modules])"
+    for _ in range(2):  # The first process compiles the kernels, unless another has.
+        command = [sys.executable, "-c", program]
+        shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert shown.splitlines()[-1] == "[]"
+
+
 @kernels.compiled()
 def _count(counter: np.ndarray, seen: np.ndarray) -> None:
     part = simd.take(counter)

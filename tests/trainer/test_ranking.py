@@ -16,12 +16,15 @@ def brute_force(queries: np.ndarray, items: np.ndarray, k: int, masked: list[lis
     return ranked
 
 
+@pytest.mark.parametrize(
+    ("few_queries", "items_at_once"), [(64, 1024), (0, 70)], ids=["in order", "the longest first"]
+)
 @given(
     st.integers(1, 9), st.integers(1, 300), st.integers(1, 40), st.integers(0, 2**32 - 1), st.floats(0, 1)
 )  # fmt: skip
 @settings(deadline=None, max_examples=80)
 def test_matches_a_full_sort_with_ties_and_masks(
-    n: int, count: int, k: int, seed: int, hidden: float
+    few_queries: int, items_at_once: int, n: int, count: int, k: int, seed: int, hidden: float
 ) -> None:
     random = np.random.default_rng(seed)
     # Small integers make scores exact and ties frequent.
@@ -31,7 +34,11 @@ def test_matches_a_full_sort_with_ties_and_masks(
     indptr = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
     indices = np.concatenate(rows).astype(np.int32)
     masked = Shard(0, indptr, indices, np.ones(len(indices), np.float32))
-    ranked, scores = top_k(queries, items, k, masked=masked)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainer.ranking._FEW_QUERIES", few_queries)
+        patch.setattr("trainer.ranking._ITEMS_AT_ONCE", items_at_once)
+        patch.setattr("trainer.ranking._BLOCK_BYTES", 4 * 1024)
+        ranked, scores = top_k(queries, items, k, masked=masked)
     assert ranked.tolist() == brute_force(queries, items, k, [row.tolist() for row in rows])
     for i, row in enumerate(ranked):
         listed = row[row >= 0]

@@ -34,13 +34,13 @@ def cases(draw: st.DrawFn) -> tuple[sparse.csr_array, TrainConfig]:
 
 
 def sweep_items(
-    matrix: sparse.csr_array, config: TrainConfig, **changes: Any
+    matrix: sparse.csr_array, config: TrainConfig, start: float = 0.1, **changes: Any
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Solve the items once from random factors; return both sides and the objective that was reported."""
     config = config.replace(**changes)
     random = np.random.default_rng(1)
     users = random.standard_normal((matrix.shape[0], config.latent_factors), np.float32)
-    items = random.standard_normal((matrix.shape[1], config.latent_factors), np.float32) / 10
+    items = random.standard_normal((matrix.shape[1], config.latent_factors), np.float32) * np.float32(start)
     interactions = InteractionMatrix.from_scipy(matrix)
     problem = Problem.of(config, interactions.row_counts(), interactions.column_counts())
     loss = make_solver(config).sweep(interactions.by_column, problem.items, users, items)
@@ -65,9 +65,27 @@ def test_converged_solvers_give_the_exact_solution(
     changes: dict[str, Any], tolerance: float, case: tuple[sparse.csr_array, TrainConfig]
 ) -> None:
     matrix, config = case
-    users, items, _ = sweep_items(matrix, config, **changes)
+    users, items, _ = sweep_items(matrix, config, start=0, **changes)
     exact = exact_items(matrix, config, users)
     assert np.linalg.norm(items - exact) <= tolerance * (np.linalg.norm(exact) + 0.1)
+
+
+@pytest.mark.parametrize(("distance", "length"), [(0.1, 1.4), (2.0, 1.0)])
+def test_conjugate_gradients_go_further_near_the_solution(distance: float, length: float) -> None:
+    random = np.random.default_rng(3)
+    matrix = sparse.csr_array((random.random((60, 20)) < 0.4).astype(np.float32))
+    config = TrainConfig(latent_factors=8, regularization=0.1, cg_steps=40, solver="cg")
+    interactions = InteractionMatrix.from_scipy(matrix)
+    problem = Problem.of(config, interactions.row_counts(), interactions.column_counts())
+    users = random.standard_normal((60, 8), np.float32)
+    exact = exact_items(matrix, config, users)
+    away = distance * np.linalg.norm(exact, axis=1, keepdims=True) * random.standard_normal((20, 8)) / 8**0.5
+    items, rotated = (exact + away).astype(np.float32), users.copy()
+    make_solver(config).sweep(interactions.by_column, problem.items, rotated, items)
+    # The sweep turns both sides in the same way, which scores do not show.
+    np.testing.assert_allclose(
+        rotated @ items.T, users @ (exact + (1 - length) * away).T, rtol=0, atol=2e-3 * distance
+    )
 
 
 @pytest.mark.parametrize(

@@ -100,8 +100,8 @@ def test_movielens_gives_a_model_a_saved_model_and_both_rmses(
         + metrics["test_entries"] * metrics["test_rmse"] ** 2
     )
     assert weighed == pytest.approx(squares, rel=1e-4)
-    # As recorded in docs/trainer-task.md for these parameters; the defaults reach 1.4521.
-    assert metrics["test_rmse"] == pytest.approx(1.4312, abs=2e-3)
+    # As recorded in docs/trainer-task.md for these parameters; the defaults reach 1.4537.
+    assert metrics["test_rmse"] == pytest.approx(1.4265, abs=2e-3)
     assert metrics["train_rmse"] < metrics["test_rmse"]
     assert len(metrics["objective"]) == len(metrics["iteration_seconds"]) == 20
     printed = capsys.readouterr().out

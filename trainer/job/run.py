@@ -14,6 +14,8 @@ from trainer import extras
 from trainer.auto import choose
 from trainer.checkpoint import Checkpoints
 from trainer.config import TrainOptions
+from trainer.distributed.training import assist
+from trainer.distributed.workers import Workers, workers_of_environment
 from trainer.errors import InputError, translated
 from trainer.files import held, make_writable
 from trainer.history import Iteration
@@ -41,12 +43,20 @@ def run(given: argparse.Namespace) -> None:
         WalsError: Cloud Storage or a disk failed.
     """
     flags.check(given)
+    with workers_of_environment() as workers:
+        if workers is None or workers.is_chief:
+            _lead(given, workers)
+        else:
+            split = _split(_read(given), given.test_fraction, flags.options_of(given).seed)
+            assist(workers, InteractionMatrix.from_scipy(split.train))
+
+
+def _lead(given: argparse.Namespace, workers: Workers | None) -> None:
     options, output = flags.options_of(given), flags.output_of(given)
     tuner = _tuner() if given.hypertune else None
     if not extras.tensorflow_is_installed():
         logger.warning("TensorFlow is not installed; no SavedModel will be written")
-    with local_copy(flags.FIELD, flags.source_of(given)) as path:
-        data = read_interactions(path, delimiter=flags.delimiter_of(given), headers=flags.has_headers(given))
+    data = _read(given)
     split = _split(data, given.test_fraction, options.seed)
     logger.info(
         "%d users, %d items, %d entries to train on and %d held out",
@@ -59,7 +69,7 @@ def run(given: argparse.Namespace) -> None:
             stack.enter_context(held(Path(output)))
         scratch = stack.enter_context(scratch_folder())
         scalars = scalars_of(given, scratch)
-        model = _train(split, data, options, given.warm_start, checkpoints, scalars)
+        model = _train(split, data, options, given.warm_start, checkpoints, scalars, workers)
         metrics = metrics_of(model, split)
         with_json = given.data_type == flags.USER_RATINGS
         write_output(scratch, model, data, metrics, with_json=with_json)
@@ -73,6 +83,11 @@ def run(given: argparse.Namespace) -> None:
     for name in ("train", "test"):
         value = metrics[f"{name}_rmse"]
         print(f"{name} RMSE = {'none' if value is None else format(value, '.4f')}")
+
+
+def _read(given: argparse.Namespace) -> Interactions:
+    with local_copy(flags.FIELD, flags.source_of(given)) as path:
+        return read_interactions(path, delimiter=flags.delimiter_of(given), headers=flags.has_headers(given))
 
 
 def _split(data: Interactions, fraction: float, seed: int) -> Split:
@@ -94,6 +109,7 @@ def _train(
     warm_start: str | None,
     checkpoints: Checkpoints | None,
     on_iteration: Callable[[Iteration], None],
+    workers: Workers | None,
 ) -> Model:
     with contextlib.ExitStack() as stack:
         earlier = None
@@ -109,6 +125,7 @@ def _train(
             warm_start=earlier,
             checkpoints=checkpoints,
             on_iteration=on_iteration,
+            workers=workers,
         )
         return replace(model, choice=choice)
 

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from trainer.config import TrainConfig
 from trainer.errors import InputError
 from trainer.extras import tensorflow_obstacle
-from trainer.gpus import find_gpus
+from trainer.gpus import Gpus, find_gpus
 from trainer.matrix import InteractionMatrix, Shard
+from trainer.solvers.agreement import Agreed, itself
 from trainer.solvers.cuda.device import Device
-from trainer.solvers.cuda.library import cupy_is_installed, cupy_obstacle
+from trainer.solvers.cuda.library import RANKING, SOLVING, cupy_is_installed, cupy_obstacle
+from trainer.solvers.part import Part
 from trainer.threads import threads_of
 from trainer.weighting import HalfProblem, Problem
 
@@ -23,6 +25,9 @@ _IMAGE = "WALS_ACCELERATOR"
 """Environment variable of our images: what they were built for."""
 
 logger = logging.getLogger(__name__)
+
+Factors = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""(users, d) and (items, d)."""
 
 
 class Solver(Protocol):
@@ -56,8 +61,36 @@ class Training(Protocol):
         """Pass once over the users and once over the items; return the objective."""
         ...
 
-    def factors(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def factors(self) -> Factors:
         """Return the (users, d) and (items, d) factors, which the next pass may change or not."""
+        ...
+
+
+class PartialTraining(Protocol):
+    """One process's part of a training, wherever its state is; side 0 is the users', side 1 the items'."""
+
+    def solve(self, side: int) -> float:
+        """Pass once over the process's rows of a side.
+
+        Returns:
+            Their part of the objective, without the regularisation of the other side.
+        """
+        ...
+
+    def penalty(self, side: int) -> float:
+        """Return the regularisation of the process's rows of a side."""
+        ...
+
+    def solved(self, side: int) -> NDArray[np.float32]:
+        """Return the factors of the process's rows of a side."""
+        ...
+
+    def complete(self, side: int, factors: NDArray[np.float32]) -> None:
+        """Take the factors of all rows of a side, of which those of other processes are new."""
+        ...
+
+    def factors(self) -> Factors:
+        """Return the (users, d) and (items, d) factors."""
         ...
 
 
@@ -81,6 +114,10 @@ class DeviceSolver(Solver, Protocol):
         """Return a training that begins with copies of the given factors."""
         ...
 
+    def begin_part(self, parts: tuple[Part, Part], factors: Factors) -> PartialTraining:
+        """Return a training of some rows that begins with copies of the given factors."""
+        ...
+
 
 class _HostTraining:
     """A training by a solver that works on the arrays of this machine, in place."""
@@ -100,10 +137,35 @@ class _HostTraining:
         matrix, problem = self._matrix, self._problem
         self._solver.sweep(matrix.by_row, problem.users, self._items, self._users)
         loss = self._solver.sweep(matrix.by_column, problem.items, self._users, self._items)
-        return loss + _penalty(problem.users.regularization, self._users)
+        return loss + penalty(problem.users.regularization, self._users)
 
-    def factors(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def factors(self) -> Factors:
         return self._users, self._items
+
+
+class _HostPartialTraining:
+    """A part of a training by a solver that works on the arrays of this machine, in place."""
+
+    def __init__(self, solver: Solver, parts: tuple[Part, Part], factors: Factors) -> None:
+        self._solver, self._parts, self._factors = solver, parts, factors
+
+    def solve(self, side: int) -> float:
+        part = self._parts[side]
+        return self._solver.sweep(part.shards, part.problem, self._factors[1 - side], self.solved(side))
+
+    def penalty(self, side: int) -> float:
+        return penalty(self._parts[side].problem.regularization, self.solved(side))
+
+    def solved(self, side: int) -> NDArray[np.float32]:
+        part = self._parts[side]
+        return self._factors[side][part.first : part.stop]
+
+    def complete(self, side: int, factors: NDArray[np.float32]) -> None:
+        if factors is not self._factors[side]:
+            self._factors[side][:] = factors
+
+    def factors(self) -> Factors:
+        return self._factors
 
 
 def begin(
@@ -131,10 +193,34 @@ def begin(
     return _HostTraining(solver, matrix, problem, user_factors, item_factors)
 
 
-def make_solver(config: TrainConfig) -> Solver:
+def begin_part(
+    config: TrainConfig, parts: tuple[Part, Part], factors: Factors, agreed: Agreed
+) -> PartialTraining:
+    """Begin one process's part of a training with the solver that ``config.solver`` names.
+
+    Args:
+        config: parameters.
+        parts: the process's rows of the users and of the items.
+        factors: (users, d) and (items, d) of all rows; the training may change them in place.
+        agreed: see there; called by all processes at the same points.
+
+    Raises:
+        InputError: as `make_solver`; or the problem does not fit the GPU.
+    """
+    solver = make_solver(config, agreed)
+    if isinstance(solver, DeviceSolver):
+        return solver.begin_part(parts, factors)
+    return _HostPartialTraining(solver, parts, factors)
+
+
+def make_solver(config: TrainConfig, agreed: Agreed = itself) -> Solver:
     """Return the solver that ``config.solver`` names, importing only what it needs.
 
     ``auto`` is ``cuda`` on a machine with GPUs, else ``cg``.
+
+    Args:
+        config: parameters.
+        agreed: see there.
 
     Raises:
         InputError: the solver is ``cuda`` or ``tensorflow`` and its library is not installed; it is one of
@@ -148,7 +234,7 @@ def make_solver(config: TrainConfig) -> Solver:
         from trainer.solvers.cuda import CudaConjugateGradients
         from trainer.solvers.cuda.device import open_device
 
-        return CudaConjugateGradients(config.cg_steps, open_device())
+        return CudaConjugateGradients(config.cg_steps, open_device(), agreed=agreed)
     if name == "tensorflow":
         from trainer.solvers.tensorflow import TensorFlowCholesky
 
@@ -161,22 +247,54 @@ def make_solver(config: TrainConfig) -> Solver:
         return BlockDescent(block, threads)
     from trainer.solvers.cg import ConjugateGradients
 
-    return ConjugateGradients(config.cg_steps, threads)
+    return ConjugateGradients(config.cg_steps, threads, agreed)
+
+
+def ranking_device(config: TrainConfig) -> Device | None:
+    """Return the GPU to rank a model's items on: that of this machine, if its training would take it.
+
+    A model that was trained by ``cuda`` on another machine is ranked on the CPU where there is no GPU.
+
+    Args:
+        config: parameters of the model's training.
+
+    Raises:
+        InputError: the GPU cannot be used.
+    """
+    gpus = find_gpus()
+    takes = {"cuda": bool(gpus.devices), "auto": _auto_takes(gpus)}
+    if not takes.get(config.solver):
+        return None
+    obstacle = cupy_obstacle(gpus, RANKING)
+    if obstacle:
+        remedy = f"{obstacle.remedy}; or give this step no GPU, or train with solver cg, to rank on the CPU"
+        raise InputError("solver", config.solver, f"cannot use {gpus}: {obstacle.problem}", remedy)
+    from trainer.solvers.cuda.device import open_device
+
+    logger.info("ranking on %s", gpus)
+    return open_device()
 
 
 @functools.cache
 def _automatic() -> str:
     """Return the solver for this machine, and log why, once in each process."""
     gpus = find_gpus()
-    if not gpus.devices:
-        logger.info("solver cg, because this machine has no GPU")
-        return "cg"
-    if not cupy_is_installed() and _IMAGE not in os.environ:
-        # Nobody asked for the GPU of this machine, as somebody did for a container's.
+    if _auto_takes(gpus):
+        logger.info("solver cuda, because this machine has %s", gpus)
+        return "cuda"
+    if gpus.devices:
         logger.warning("solver cg, because CuPy, which %s requires, is not installed", gpus)
-        return "cg"
-    logger.info("solver cuda, because this machine has %s", gpus)
-    return "cuda"
+    else:
+        logger.info("solver cg, because this machine has no GPU")
+    return "cg"
+
+
+def _auto_takes(gpus: Gpus) -> bool:
+    """Return whether ``auto`` takes GPUs.
+
+    Not without CuPy outside our images: nobody asked for a machine's GPU, as somebody did for a container's.
+    """
+    return bool(gpus.devices) and (cupy_is_installed() or _IMAGE in os.environ)
 
 
 def _check_gpus(name: str, asked: str) -> None:
@@ -192,11 +310,17 @@ def _check_gpus(name: str, asked: str) -> None:
             problem = "this machine has no NVIDIA GPU, or CUDA_VISIBLE_DEVICES hides it"
             raise InputError("solver", asked, problem, "set solver to cg to train on the CPU")
         return
-    obstacle = cupy_obstacle(gpus) if name == "cuda" else tensorflow_obstacle(gpus)
+    obstacle = cupy_obstacle(gpus, SOLVING) if name == "cuda" else tensorflow_obstacle(gpus)
     if obstacle:
         remedy = f"{obstacle.remedy}; or set solver to cg to train on the CPU"
         raise InputError("solver", asked, f"cannot use {gpus}: {obstacle.problem}", remedy)
 
 
-def _penalty(regularization: NDArray[np.float32], factors: NDArray[np.float32]) -> float:
+def penalty(regularization: NDArray[np.float32], factors: NDArray[np.float32]) -> float:
+    """Return the sum of l_i |x_i|^2.
+
+    Args:
+        regularization: (rows,) l.
+        factors: (rows, d) x.
+    """
     return float(regularization.astype(np.float64) @ np.einsum("id,id->i", factors, factors))

@@ -5,6 +5,11 @@ eigenvectors of V'V changes no inner product and makes the part that all rows sh
 multiplication by the Gramian remains. The preconditioner M is that diagonal plus an estimate of the entries'
 part, (sum_k e_k) times the mean of v v'. With it, two steps come as close as many plain ones. A step reads
 each entry twice while its tile of rows is in the nearest cache.
+
+A row that is near its solution, as all are after a few iterations, takes steps 1.4 times as long. This is
+successive over-relaxation (Saad 2003, sec. 4.1) of the alternation between the sides, which then needs fewer
+iterations. The objective still falls: conjugate steps that are w times as long lower it w (2 - w) times as
+much. A row far from its solution, as in the first iteration, would only become too long.
 """
 
 from collections.abc import Sequence
@@ -14,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.matrix import Shard
+from trainer.solvers.agreement import Agreed, itself
 from trainer.solvers.kernels import (
     ShardProblem,
     adds,
@@ -32,14 +38,18 @@ from trainer.weighting import HalfProblem
 _ROTATED_AT_ONCE = 1 << 13
 # A squared residual that has fallen to this share is rounding; further steps would divide by zero.
 _ROUNDING = np.float32(1e-13)
+_RELAXATION = np.float32(1.4)
+# The squared distance to the solution, as a share of the squared length, up to which steps go further.
+_NEAR = np.float32(0.1)
 
 
 class ConjugateGradients:
     """Improves every row by a few steps from its last factors."""
 
-    def __init__(self, steps: int, threads: int) -> None:
+    def __init__(self, steps: int, threads: int, agreed: Agreed = itself) -> None:
         self._steps = steps
         self._threads = threads
+        self._agreed = agreed
 
     def sweep(
         self,
@@ -49,7 +59,7 @@ class ConjugateGradients:
         major: NDArray[np.float32],
     ) -> float:
         """Step every row towards its solution and rotate ``minor`` in place; see `trainer.solvers.Solver`."""
-        eigenvalues = _to_eigenbasis(minor, major)
+        eigenvalues = _to_eigenbasis(minor, major, self._agreed)
         shared = np.float32(problem.unobs_weight) * eigenvalues
         mean = eigenvalues / np.float32(len(minor))
         total = 0.0
@@ -61,9 +71,12 @@ class ConjugateGradients:
         return total
 
 
-def _to_eigenbasis(minor: NDArray[np.float32], major: NDArray[np.float32]) -> NDArray[np.float32]:
+def _to_eigenbasis(
+    minor: NDArray[np.float32], major: NDArray[np.float32], agreed: Agreed
+) -> NDArray[np.float32]:
     """Rotate both sides in place so that the Gramian of ``minor`` is diagonal; return its diagonal."""
-    eigenvalues, vectors = np.linalg.eigh(minor.T @ minor)
+    basis = agreed(np.vstack(np.linalg.eigh(minor.T @ minor)))
+    eigenvalues, vectors = basis[0], basis[1:]
     for factors in (minor, major):
         for start in range(0, len(factors), _ROTATED_AT_ONCE):
             block = factors[start : start + _ROTATED_AT_ONCE]
@@ -172,12 +185,15 @@ def _step(
     d, tile = minor.shape[1], tile_of(minor.shape[1])
     gain = np.float32(0)
     # z = M^-1 r,  p = z
-    rz = np.float32(0)
+    rz, size = np.float32(0), np.float32(0)
     for f in range(d):
         z = inverse[f] * r[f]
         p[f] = z
         rz += r[f] * z
+        size += x[f] * x[f] / inverse[f]
     least = _ROUNDING * rz
+    # The squares of both are about r'M^-1 r and x'M x.
+    length = _RELAXATION if rz <= _NEAR * size else np.float32(1)
     for step in range(steps):
         if rz <= least:
             break
@@ -200,10 +216,10 @@ def _step(
         # alpha = r'z / p'q,  which lowers the loss by alpha r'z
         alpha = rz / pq
         gain += alpha * rz
-        # x = x + alpha p,  r = r - alpha q,  z = M^-1 r
+        # x = x + w alpha p;  without w:  r = r - alpha q,  z = M^-1 r
         next_rz = np.float32(0)
         for f in range(d):
-            x[f] += alpha * p[f]
+            x[f] += length * alpha * p[f]
             r[f] -= alpha * q[f]
             next_rz += r[f] * r[f] * inverse[f]
         # beta = next r'z / r'z,  p = z + beta p
@@ -211,4 +227,4 @@ def _step(
         for f in range(d):
             p[f] = inverse[f] * r[f] + beta * p[f]
         rz = next_rz
-    return gain
+    return length * (np.float32(2) - length) * gain

@@ -25,8 +25,9 @@ from trainer.solvers.kernels import (
     prefetch,
     read_entries,
     room_for_entries,
+    tile_of,
 )
-from trainer.solvers.simd import LANES, ROWS, add_rows, take
+from trainer.solvers.simd import LANES, OUTER, ROWS, add_outer, take
 from trainer.weighting import HalfProblem, too_small
 
 
@@ -82,14 +83,15 @@ def _sweep(counter: Any, problem: Any, shared: Any, block: Any, losses: Any, sin
     minor, major = problem.minor, problem.major
     d = minor.shape[1]
     every = np.minimum(np.arange(padded(d) + ROWS), d - 1)
-    pivots = np.minimum(np.arange(padded(block)), block - 1)
+    pivots, minus = np.arange(block), np.full(block, -1, np.float32)
     chunk = take(counter)
     while chunk < len(losses):
         first, last = bounds[chunk], bounds[chunk + 1]
         entries = room_for_entries(problem, first, last)
         rows, excess, weighted, sums = entries.rows, entries.excess, entries.weighted, entries.sums
         scratch = np.empty(len(sums), np.float32)
-        system, step = np.zeros((block, block), np.float32), np.empty(block, np.float32)
+        # With rows a power of 2 apart, a column would compete for a few lines of the cache.
+        system, step = np.zeros((block, block + LANES), np.float32), np.empty(block, np.float32)
         product = np.empty(padded(d), np.float32)
         loss = 0.0
         for i in range(first, last):
@@ -121,7 +123,7 @@ def _sweep(counter: Any, problem: Any, shared: Any, block: Any, losses: Any, sin
                     scratch[k] = excess[k] * sums[k] - weighted[k]
                 adds(part, rows, 0, count, scratch, step)
                 _assemble(part, rows, count, excess, shared[low:high, low:high], regularization[i], system)
-                if not _factorize(system, high - low, pivots):
+                if not _factorize(system, high - low, pivots, minus):
                     singular[chunk] = i
                     break
                 loss -= _solve(system, high - low, step)
@@ -150,42 +152,48 @@ def _assemble(
     part: Any, rows: Any, count: Any, excess: Any, shared: Any, regularization: Any, system: Any
 ) -> None:
     """Set the upper triangle of the system H."""
-    size = part.shape[1]
-    coefficients = np.empty(ROWS, np.float32)
+    size, tile = part.shape[1], tile_of(part.shape[1])
+    whole = size - size % LANES
     for f in range(size):
         for g in range(size):
             system[f, g] = shared[f, g]
         system[f, f] += regularization
-    for group in range(0, count, ROWS):
-        for f in range(size):
-            for k in range(ROWS):
-                coefficients[k] = excess[group + k] * part[rows[group + k], f]
-            add_rows(part, rows, group, coefficients, 0, system[f], f - f % LANES)
-            for g in range(size - size % LANES, size):
-                for k in range(ROWS):
-                    system[f, g] += coefficients[k] * part[rows[group + k], g]
+    for begin in range(0, count, tile):
+        end = min(begin + tile, count)
+        for f in range(0, size - size % OUTER, OUTER):
+            for g in range(f - f % LANES, whole, LANES):
+                add_outer(part, rows, begin, end, excess, f, g, system)
+        for k in range(begin, end):
+            for f in range(size if whole < size else 0):
+                weighted = excess[k] * part[rows[k], f]
+                for g in range(whole, size):
+                    system[f, g] += weighted * part[rows[k], g]
 
 
 @compiled(inlined=True)
-def _factorize(system: Any, size: Any, pivots: Any) -> Any:
+def _factorize(system: Any, size: Any, pivots: Any, minus: Any) -> Any:
     """Replace the upper triangle with R, where R'R = system, row by row; return whether it is definite."""
-    coefficients = np.empty(ROWS, np.float32)
-    tail = system.shape[1] - system.shape[1] % LANES
-    for i in range(size):
-        scale = system[i, i]
-        for group in range(0, i, ROWS):
-            for k in range(ROWS):
-                coefficients[k] = -system[group + k, i] if group + k < i else np.float32(0)
-            add_rows(system, pivots, group, coefficients, 0, system[i], i - i % LANES)
-            for g in range(tail, size):
-                for k in range(min(ROWS, i - group)):
-                    system[i, g] += coefficients[k] * system[group + k, g]
-        # Cancellation leaves only rounding of a singular pivot, which must not be divided by.
-        if not system[i, i] > np.float32(1e-7) * scale:
-            return False
-        inverse = np.float32(1) / np.sqrt(system[i, i])
-        for g in range(i, size):
-            system[i, g] *= inverse
+    whole, scales = size - size % LANES, np.empty(OUTER, np.float32)
+    for first in range(0, size, OUTER):
+        last = min(first + OUTER, size)
+        for i in range(first, last):
+            scales[i - first] = system[i, i]
+        # Everything above these rows is subtracted at once, and what remains row by row.
+        for g in range(first - first % LANES, whole, LANES):
+            add_outer(system, pivots, 0, first, minus, first, g, system)
+        for i in range(first, last):
+            for k in range(first if whole < size else 0):
+                for g in range(max(i, whole), size):
+                    system[i, g] -= system[k, i] * system[k, g]
+            for k in range(first, i):
+                for g in range(i, size):
+                    system[i, g] -= system[k, i] * system[k, g]
+            # Cancellation leaves only rounding of a singular pivot, which must not be divided by.
+            if not system[i, i] > np.float32(1e-7) * scales[i - first]:
+                return False
+            inverse = np.float32(1) / np.sqrt(system[i, i])
+            for g in range(i, size):
+                system[i, g] *= inverse
     return True
 
 

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, Self
 
 import numba
 import numpy as np
+from numba.core.caching import FunctionCache
+from numba.core.runtime.nrt import rtsys
 from numpy.typing import NDArray
 
 from trainer.matrix import Shard
@@ -22,6 +24,21 @@ config.CACHE_DIR = compiled_kernels(_level)
 
 KERNELS: list[Any] = []
 """All kernels of the modules that have been imported, without the parts that are inlined into them."""
+
+
+class _Cache(FunctionCache):
+    """Numba's cache, without preparing to compile before it looks.
+
+    Numba imports and registers all that it can compile before it loads a kernel, which takes twenty times as
+    long as the loading. It does so anyway before it compiles one that is not there.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the kernel for argument types; None if it is not there."""
+        # The kernels allocate memory.
+        rtsys.initialize(target_context)
+        return self._load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+
 
 _FAST = {"nnan", "ninf", "nsz", "arcp", "contract", "afn", "reassoc"}
 _ORDERED = {"nnan", "nsz", "reassoc"}
@@ -48,6 +65,7 @@ def compiled(*, inlined: bool = False, infinities: bool = False, exact: bool = F
 
     def decorate(function: Any) -> Any:
         kernel = jit(function)
+        kernel._cache = _Cache(function)  # type: ignore[no-untyped-call]
         if not inlined:
             KERNELS.append(kernel)
         return kernel

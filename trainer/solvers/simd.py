@@ -21,6 +21,7 @@ intrinsic: Any = _intrinsic
 
 LANES = 16
 ROWS = 8
+OUTER = 4
 
 _FLOAT = ir.FloatType()
 _INDEX = ir.IntType(64)
@@ -68,8 +69,7 @@ def add_rows(typing_context, matrix, rows, start, coefficients, at, out, first):
         spread = []
         for k in range(ROWS):
             scalar = builder.load(builder.gep(scalars, [builder.add(place, ir.Constant(_INDEX, k))]))
-            lane = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), scalar, ir.Constant(_FLAG, 0))
-            spread.append(builder.shuffle_vector(lane, lane, _mask([0] * LANES)))
+            spread.append(_spread(builder, scalar))
         with values.each_vector(0, values.integer(6)) as offset:
             halves = [_load(builder, result, offset), ir.Constant(_VECTOR, None)]
             for k, (pointer, scalar) in enumerate(zip(pointers, spread, strict=True)):
@@ -79,6 +79,36 @@ def add_rows(typing_context, matrix, rows, start, coefficients, at, out, first):
         return context.get_dummy_value()
 
     return types.void(matrix, rows, start, coefficients, at, out, first), generate
+
+
+@intrinsic
+def add_outer(typing_context, matrix, rows, start, stop, weights, first, at, out):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    """Add ``sum_k weights[k] m[first + i] m[at + j]`` to ``out[first + i, at + j]``, m = ``matrix[rows[k]]``.
+
+    For the 4 values of i, the 16 of j, and k from ``start`` up to ``stop``. So few sums stay in registers,
+    also in those of processors without AVX-512.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values = _Arguments(context, builder, signature, arguments)
+        begin, end, column, offset = (values.integer(number) for number in (2, 3, 5, 6))
+        columns = [builder.add(column, ir.Constant(_INDEX, i)) for i in range(OUTER)]
+        sums = [cgutils.alloca_once_value(builder, ir.Constant(_VECTOR, None)) for _ in range(OUTER)]
+        with cgutils.for_range_slice(builder, begin, end, ir.Constant(_INDEX, 1), _INDEX) as (k, _):
+            pointer = values.row_pointer(0, values.index(1, k))
+            weight = builder.load(builder.gep(values.data(4), [k]))
+            scaled = builder.fmul(_load(builder, pointer, offset), _spread(builder, weight), flags=_FAST)
+            for place, total in zip(columns, sums, strict=True):
+                factor = _spread(builder, builder.load(builder.gep(pointer, [place])))
+                product = builder.fmul(factor, scaled, flags=_FAST)
+                builder.store(builder.fadd(builder.load(total), product, flags=_FAST), total)
+        for place, total in zip(columns, sums, strict=True):
+            target = values.row_pointer(7, place)
+            before = _load(builder, target, offset)
+            _store(builder, builder.fadd(before, builder.load(total), flags=_FAST), target, offset)
+        return context.get_dummy_value()
+
+    return types.void(matrix, rows, start, stop, weights, first, at, out), generate
 
 
 @intrinsic
@@ -133,14 +163,14 @@ class _Arguments:
 
     def row_pointers(self, matrix: int, rows: int, start: int) -> list[Any]:
         """Return the pointers to the rows that 8 elements of an index array refer to."""
-        builder, index_type = self._builder, self._types[rows].dtype
         first = self.integer(start)
-        pointers = []
-        for k in range(ROWS):
-            index = builder.load(builder.gep(self.data(rows), [builder.add(first, ir.Constant(_INDEX, k))]))
-            row = self._context.cast(builder, index, index_type, types.int64)
-            pointers.append(self.row_pointer(matrix, row))
-        return pointers
+        places = [self._builder.add(first, ir.Constant(_INDEX, k)) for k in range(ROWS)]
+        return [self.row_pointer(matrix, self.index(rows, place)) for place in places]
+
+    def index(self, rows: int, place: Any) -> Any:
+        """Return an element of an index array as 64 bits."""
+        index = self._builder.load(self._builder.gep(self.data(rows), [place]))
+        return self._context.cast(self._builder, index, self._types[rows].dtype, types.int64)
 
     @contextlib.contextmanager
     def each_vector(self, matrix: int, first: Any) -> Iterator[Any]:
@@ -163,6 +193,12 @@ class _Arguments:
 def _load(builder: Any, pointer: Any, offset: Any) -> Any:
     place = builder.bitcast(builder.gep(pointer, [offset]), _VECTOR.as_pointer())
     return builder.load(place, align=4)
+
+
+def _spread(builder: Any, scalar: Any) -> Any:
+    """Return a vector with the scalar in each lane."""
+    lane = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), scalar, ir.Constant(_FLAG, 0))
+    return builder.shuffle_vector(lane, lane, _mask([0] * LANES))
 
 
 def _store(builder: Any, vector: Any, pointer: Any, offset: Any) -> None:

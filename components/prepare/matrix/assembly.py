@@ -35,6 +35,7 @@ from components.prepare.matrix.kernels import (
 from components.threads import ordered_map
 from trainer.matrix import MatrixWriter
 from trainer.progress import progress
+from trainer.scratch import release
 
 logger = logging.getLogger(__name__)
 
@@ -197,6 +198,8 @@ class Blocks:
         if self._bytes_in_memory <= _BYTES_IN_MEMORY:
             self._in_memory.append(dealt)
             return
+        # What is released begins with a page.
+        self._file.seek(-(-self._file.tell() // mmap.PAGESIZE) * mmap.PAGESIZE)
         self._in_file.append((self._file.tell(), dealt.ends))
         self._file.write(dealt.array.data)
         self._file.flush()
@@ -224,6 +227,13 @@ class Blocks:
             read = os.preadv(self._file.fileno(), [left], offset)
             offset += read
             left = left[read:]
+
+    def release(self, group: BlockGroup) -> None:
+        """Free the space on disk of a group, when it and all groups before it have been taken."""
+        for offset, ends in self._in_file:
+            start, end = _span(group.blocks[0], ends)[0], _span(group.blocks[-1], ends)[1]
+            first = start * self.dtype.itemsize // mmap.PAGESIZE * mmap.PAGESIZE
+            release(self._file.fileno(), offset + first, end * self.dtype.itemsize - first)
 
     def close(self) -> None:
         """Free the space on disk."""
@@ -297,13 +307,16 @@ def assemble(
         total = len(by_row.groups) + sum(len(transposed.groups) for transposed in by_column)
         with progress("shard", total, logger) as advance:
             write_rows = partial(_write_rows, workspaces, by_row, by_column, writers, duplicates)
-            for of_parts in ordered_map(write_rows, by_row.groups):
+            for group, of_parts in zip(by_row.groups, ordered_map(write_rows, by_row.groups), strict=True):
+                by_row.release(group)
                 for transposed, dealt in zip(by_column, of_parts, strict=True):
                     transposed.add(dealt)
                 advance("by row")
             for writer, transposed in zip(writers, by_column, strict=True):
                 write_columns = partial(_write_columns, workspaces, transposed, writer)
-                for _ in ordered_map(write_columns, transposed.groups):
+                written = ordered_map(write_columns, transposed.groups)
+                for group, _ in zip(transposed.groups, written, strict=True):
+                    transposed.release(group)
                     advance("by column")
     return [writer.finish() for writer in writers]
 

@@ -38,13 +38,16 @@ from pipeline.platforms.kubeflow.logs import failure, step_lines
 from pipeline.platforms.kubeflow.metadata import read_artifact, run_artifacts
 from pipeline.platforms.kubeflow.records import FINGERPRINT, run_of, schedule_of
 from pipeline.platforms.kubeflow.workflows import workflow_in
-from pipeline.platforms.registries import look_for_registry
+from pipeline.platforms.registries import look_for_registry, look_for_start
 from pipeline.platforms.tasks import (
     EVALUATED,
     EVALUATION,
     HTML,
     METRICS,
+    MODEL,
+    TRAINING,
     check_spec,
+    chosen_parameters,
     repeated_steps,
     step_names,
     steps_with,
@@ -103,6 +106,7 @@ class KubeflowBackend:
         with findings.noted():
             self.reach()
         look_for_registry(parameters.get("registry", ""), findings)
+        look_for_start(parameters, findings)
         # Slow to import, and many servers read and deliver their data elsewhere.
         from pipeline.platforms.google.deliveries import is_delivered_on_google_cloud, look_for_deliveries
         from pipeline.platforms.google.rights import is_on_google_cloud, look_for_data
@@ -339,13 +343,13 @@ class KubeflowBackend:
                 ) from error
 
     def _judged(self, run: Run, spec: Mapping[str, Any]) -> Run:
-        """Return a run with the metrics of its steps and its holdout; without them, only say so.
+        """Return a run with what was chosen, its metrics and its holdout; without them, only say so.
 
         They are read when the run has ended, since following a run reads it every few seconds.
         """
         ended = [step.name for step in run.steps if step.state == "succeeded"]
         outputs = _outputs(METRICS, spec, ended)
-        if run.state not in FINAL_STATES or not outputs:
+        if run.state not in FINAL_STATES or not (outputs or TRAINING in ended):
             return run
         try:
             with self._client.errors(f"run {run.id}"):
@@ -354,9 +358,12 @@ class KubeflowBackend:
             logger.warning("run %s: its metrics cannot be read: %s", run.id, error)
             return run
         found = [artifact.metrics for artifact in artifacts if artifact.name in outputs]
+        models = [{**artifact.metrics, **artifact.texts} for artifact in artifacts if artifact.name == MODEL]
+        chosen = {name: value for model in models for name, value in chosen_parameters(model).items()}
         holdouts = [artifact.texts.get("holdout", "") for artifact in artifacts if artifact.name == EVALUATED]
         return dataclasses.replace(
             run,
+            parameters={**run.parameters, **chosen},
             metrics={name: value for metrics in found for name, value in metrics.items()},
             holdout=next(filter(None, holdouts), ""),
         )

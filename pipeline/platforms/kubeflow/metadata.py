@@ -85,7 +85,9 @@ def read_artifact(client: Client, artifact: Artifact, namespace: str) -> bytes:
     try:
         parts = urlsplit(artifact.uri)
     except ValueError as error:
-        raise WalsError(f"{client.host}: the uri of the artifact {artifact.name} is no address") from error
+        raise WalsError(
+            f"{client.host}: the uri of the artifact {artifact.name} is not an address"
+        ) from error
     if parts.scheme not in _STORES:
         raise WalsError(f"{artifact.uri}: is in a store that {client.host} cannot read")
     query = {"source": _STORES[parts.scheme], "bucket": parts.netloc, "key": parts.path.lstrip("/")}
@@ -130,7 +132,7 @@ def _call(client: Client, method: str, fields: Mapping[str, Any]) -> Any:
         try:
             response.ParseFromString(payload)
         except DecodeError as error:
-            raise WalsError(f"{client.host}: ML Metadata answers with what is no {method}Response") from error
+            raise WalsError(f"{client.host}: ML Metadata does not answer with a {method}Response") from error
     if "grpc-status" not in status:
         raise WalsError(f"{client.host}: the answer of ML Metadata has no end")
     if status["grpc-status"] != "0":

@@ -45,7 +45,7 @@ from pipeline.platforms.google.templates import (
     upload_to_registry,
 )
 from pipeline.platforms.network import AccessError
-from pipeline.platforms.registries import look_for_registry
+from pipeline.platforms.registries import look_for_registry, look_for_start
 from pipeline.platforms.vertex.experiments import add_to_experiment, ensure_experiment
 from pipeline.platforms.vertex.job_requests import cron_of, parent_of, pipeline_job_request, schedule_request
 from pipeline.platforms.vertex.logs import JobLine, job_lines
@@ -131,6 +131,7 @@ class VertexBackend:
         look_for_root(self._platform, self._credentials, findings)
         look_for_data(self._credentials, parameters, findings)
         look_for_registry(registry, findings)
+        look_for_start(parameters, findings)
         look_for_deliveries(self._credentials, {**parameters, "registry": registry}, findings)
         look_for_quotas(self._platform, self._credentials, gpus, findings)
 

@@ -15,7 +15,10 @@ from pipeline.platforms.tasks import (
     EVALUATED,
     EVALUATION,
     HTML,
+    MODEL,
+    TRAINING,
     check_spec,
+    chosen_parameters,
     loop_names,
     repeated_steps,
     steps_with,
@@ -70,14 +73,17 @@ def pipeline_run(platform: Vertex, job: Any) -> Run:
         created=job.create_time or datetime.now(UTC),
         ended=job.end_time,
         link=run_link(platform, run_id),
-        parameters=_plain(job.runtime_config.parameter_values or {}),
+        parameters={
+            **_plain(job.runtime_config.parameter_values or {}),
+            **chosen_parameters(_metadata(tasks, TRAINING, MODEL)),
+        },
         error=job.error.message,
         steps=steps_in_order(
             Step(name, _state(task.state), task.start_time, task.end_time, _task_link(platform, task))
             for name, task in tasks
         ),
         metrics=_metrics([task for _, task in tasks]),
-        holdout=_holdout(tasks),
+        holdout=str(_metadata(tasks, EVALUATION, EVALUATED).get("holdout", "")),
     )
 
 
@@ -283,15 +289,15 @@ def _metrics(tasks: Sequence[Any]) -> dict[str, float]:
     }
 
 
-def _holdout(tasks: Sequence[tuple[str, Any]]) -> str:
-    """Return the checksum of the holdout that the evaluation judged on; "" if it is not known."""
+def _metadata(tasks: Sequence[tuple[str, Any]], step: str, output: str) -> Mapping[str, Any]:
+    """Return the metadata of a step's output; empty if there are none."""
     artifacts = (
         artifact
-        for step, task in tasks
-        if step == EVALUATION and EVALUATED in task.outputs
-        for artifact in task.outputs[EVALUATED].artifacts
+        for name, task in tasks
+        if name == step and output in task.outputs
+        for artifact in task.outputs[output].artifacts
     )
-    return next((str(_plain(artifact.metadata or {}).get("holdout", "")) for artifact in artifacts), "")
+    return next((_plain(artifact.metadata or {}) for artifact in artifacts), {})
 
 
 def _best_trial(job: Any) -> dict[str, Any]:

@@ -198,20 +198,23 @@ def _spec(where: CustomJob, job: TrainingJob) -> dict[str, Any]:
     scheduling: dict[str, Any] = {"timeout": f"{where.timeout_seconds}s", "strategy": where.strategy}
     if where.max_wait_seconds is not None:
         scheduling["maxWaitDuration"] = f"{where.max_wait_seconds}s"
+    if where.replicas > 1:
+        # Vertex AI replaces a machine that it lost; the others have to begin again with it.
+        scheduling["restartJobOnWorkerRestart"] = True
     optional = {
         "serviceAccount": where.service_account,
         "persistentResourceId": where.persistent_resource,
         "tensorboard": where.tensorboard,
     }
+    pool = {
+        "machineSpec": machine,
+        "replicaCount": 1,
+        "diskSpec": {"bootDiskType": boot_disk_of(where), "bootDiskSizeGb": where.boot_disk_gb},
+        "containerSpec": {"imageUri": job.image, "args": list(job.arguments)},
+    }
+    others = [{**pool, "replicaCount": where.replicas - 1}] if where.replicas > 1 else []
     return {
-        "workerPoolSpecs": [
-            {
-                "machineSpec": machine,
-                "replicaCount": 1,
-                "diskSpec": {"bootDiskType": boot_disk_of(where), "bootDiskSizeGb": where.boot_disk_gb},
-                "containerSpec": {"imageUri": job.image, "args": list(job.arguments)},
-            }
-        ],
+        "workerPoolSpecs": [pool, *others],
         "scheduling": scheduling,
         # With it, Vertex AI names the folder that it shows in TensorBoard.
         "baseOutputDirectory": {"outputUriPrefix": _output_of(job)},

@@ -16,6 +16,7 @@ from tests.components.profiles import profile
 from tests.components.registry.conftest import make_version
 from tests.components.steps import evaluate
 from trainer.catalogue import SCHEMA as CATALOGUE_SCHEMA
+from trainer.choice import Choice
 from trainer.config import TrainConfig
 from trainer.files import finish_artifact, read_manifest
 from trainer.history import Iteration
@@ -36,6 +37,7 @@ def save_model(
     feedback: str = "implicit",
     users: Vocabulary | None = None,
     items: Vocabulary | None = None,
+    choice: Choice | None = None,
 ) -> Path:
     """Write a model whose score of each user and item is given, and return its folder."""
     count, width = scores.shape
@@ -47,6 +49,7 @@ def save_model(
         items or Vocabulary.of_range(width),
         seen_of(matrix(training).by_row),
         (Iteration(1, 12.5, 0.1), Iteration(2, 11.0, 0.1)),
+        choice=choice,
     ).save(folder)
     return folder
 

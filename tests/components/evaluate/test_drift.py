@@ -25,11 +25,10 @@ from components.prepare.step import prepare
 from components.publish.options import PublishOptions
 from components.publish.step import publish
 from components.registry import open_registry
-from components.train.options import RefitOptions
+from components.train.options import RefitOptions, TrainStepOptions
 from components.train.refit import refit
 from components.train.step import train
 from tests.components.profiles import profile
-from trainer.config import TrainOptions
 from trainer.files import MANIFEST, read_manifest, sha256
 
 NOW = datetime(2026, 2, 3, tzinfo=UTC)
@@ -78,7 +77,7 @@ class Nights:
             profile_report=night / "profile.html",
         )
         train(
-            TrainOptions(latent_factors="4", num_iters=2),
+            TrainStepOptions(latent_factors="4", num_iters=2),
             matrix=sets["training"],
             vocabulary=sets["vocabulary"],
             model=night / "judged",

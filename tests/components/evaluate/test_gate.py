@@ -11,12 +11,14 @@ from components.evaluate.gate import Part, Rival, Scores, decide
 from components.evaluate.options import EvaluateOptions
 from components.evaluate.reject import reject
 from tests.components.evaluate.cases import Case
+from trainer.choice import Choice
+from trainer.config import AUTOMATIC
 from trainer.errors import InputError, WalsError
 from trainer.files import finish_artifact
 from trainer.options import Options
 
 USERS = 400
-IMPROVE = "set latent_factors, regularization and unobs_weight to auto, run wals tune, or give more data"
+IMPROVE = "run wals tune, or give more data"
 NOISE = np.random.default_rng(3).normal(0, 0.05, USERS)
 NOISE -= NOISE.mean()
 
@@ -33,6 +35,7 @@ def judged(
     popularity: float = 0.2,
     parts: Any = (),
     noise: float = 0.0,
+    fixed: tuple[str, ...] = (),
     **options: Any,
 ) -> Decision:
     rival = None
@@ -41,7 +44,7 @@ def judged(
             Part("user activity", name, users(ours, n), users(theirs, n)) for name, n, ours, theirs in parts
         ]
         rival = Rival("20261126T201500Z-1a2b3c4d", users(champion), segments)
-    scores = Scores("ndcg_at_20", users(model, noise=noise), users(popularity), rival)
+    scores = Scores("ndcg_at_20", users(model, noise=noise), users(popularity), rival, fixed)
     return decide(EvaluateOptions(**options), scores, 42)
 
 
@@ -59,6 +62,12 @@ def judged(
             "rejected",
             f"NDCG@20 0.150 is 25.0 % below popularity's 0.200: {IMPROVE}.",
             id="below popularity",
+        ),
+        pytest.param(
+            {"model": 0.15, "champion": None, "fixed": ("alpha",)},
+            "rejected",
+            f"NDCG@20 0.150 is 25.0 % below popularity's 0.200: set alpha to auto, {IMPROVE}.",
+            id="below popularity with a parameter that is given",
         ),
         pytest.param(
             {"model": 0.15, "champion": 0.1},
@@ -222,6 +231,24 @@ def test_a_worse_model_is_rejected_and_can_fail_the_run(
         reject(Options(), evaluation=case.folder / "evaluation")
     assert str(ended.value) == f"the model is rejected: {reason}"
     assert ended.value.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("chosen", "advice"),
+    [
+        (None, "set latent_factors, regularization, unobs_weight and alpha to auto, run wals tune"),
+        (("unobs_weight", "alpha"), "set latent_factors and regularization to auto, run wals tune"),
+        (AUTOMATIC, "run wals tune"),
+    ],
+    ids=["none", "some", "all"],
+)
+def test_only_parameters_that_were_given_are_to_be_set_to_auto(
+    tmp_path: Path, chosen: tuple[str, ...] | None, advice: str
+) -> None:
+    choice = chosen and Choice(chosen, "ndcg_at_20", 0.1, 0.2, 100, 1000, 1.0, ())
+    case = Case.write(tmp_path, 1 - TASTE, SEEN, FOUND, choice=choice)
+    assert case.evaluate(eval_k=5).decision == "rejected"
+    assert f": {advice}, or give more data." in case.evaluation.decision.reason
 
 
 def test_rejecting_requires_an_evaluation(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from components.artifacts.evaluation import PER_USER_FILE
 from components.artifacts.holdout import SCHEMA
 from tests.components.evaluate.cases import Case, matrix
 from tests.components.profiles import profile
+from tests.trainer.emulation.device import EmulatedDevice, give, require_compiler
 from trainer.catalogue import SCHEMA as CATALOGUE_SCHEMA
 from trainer.config import TrainConfig
 from trainer.errors import InputError
@@ -44,6 +45,16 @@ def test_the_ranking_is_scored_over_unseen_items_of_users_with_held_out_ones(cas
     # The two users' lists of two show the items 2, 3 and 2, 1, which have 0, 1, 0 and 2 interactions.
     assert metrics["coverage_at_2"] == pytest.approx(3 / 4)
     assert metrics["popularity_at_2"] == pytest.approx(3 / 4)
+
+
+def test_a_gpu_ranks_for_the_model_and_the_champion(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_compiler()
+    case.serve(SCORES[::-1], TRAINING, feedback="explicit")
+    expected = case.evaluate(eval_k=2).metrics
+    device = EmulatedDevice()
+    give(monkeypatch, device)
+    assert case.evaluate(eval_k=2).metrics == expected
+    assert [name for kernels in device.compiled for name in kernels.launched] == ["select_best"] * 2
 
 
 def test_a_list_of_one_finds_only_the_first(case: Case) -> None:

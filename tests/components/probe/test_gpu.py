@@ -77,6 +77,29 @@ def test_the_real_solver_trains_on_the_cpu_and_says_so() -> None:
     assert found.found.startswith("tensorflow trains with TensorFlowCholesky on ")
 
 
+@pytest.mark.parametrize("solver", ["auto", "cuda", "cg"])
+def test_a_step_that_ranks_does_so_on_the_cpu_and_says_so(solver: str) -> None:
+    found = by_check(list(gpu(0, solver, gpus(0), work="rank")))["solver"]
+    assert (found.status, found.found) == ("ok", f"{solver} ranks with top_k on the CPU")
+
+
+@pytest.mark.parametrize(
+    ("solver", "on_gpu", "status", "text"),
+    [
+        ("auto", T4, "ok", "auto ranks with top_k on Tesla T4"),
+        ("auto", "", "fix", "auto ranks with top_k on the CPU, and the GPU stays idle"),
+        ("tensorflow", "", "warning", "tensorflow does not use the GPU"),
+    ],
+)
+def test_a_step_that_ranks_is_compared_with_its_gpu(
+    solver: str, on_gpu: str, status: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choosing(monkeypatch, "top_k", on_gpu)
+    found = by_check(list(gpu(1, solver, gpus(1, None), work="rank")))["solver"]
+    assert found.status == status
+    assert found.found.startswith(text)
+
+
 def test_a_library_outside_the_path_is_to_fix_in_the_trainers_words(monkeypatch: pytest.MonkeyPatch) -> None:
     choosing(monkeypatch, CPU)
     found = by_check(list(gpu(1, "auto", gpus(1))))

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from components.publish import step
 from tests.components.steps import publish as publish_step
+from tests.trainer.emulation.device import EmulatedDevice, give, require_compiler
 from trainer.catalogue import CatalogueTables, no_items, write_catalogue
 from trainer.config import TrainConfig
 from trainer.errors import InputError
@@ -95,6 +96,21 @@ def test_items_get_their_nearest_by_cosine(model: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(
         [row[2] for row in found], np.take_along_axis(cosines, nearest, 1).ravel(), 1e-6
     )
+
+
+def test_a_gpu_makes_the_same_lists(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_compiler()
+    catalogue = CatalogueTables(ITEMS, blocked=pa.array(["30"]))
+    publish(model, tmp_path / "cpu", catalogue, min_score=2.0)
+    device = EmulatedDevice()
+    give(monkeypatch, device)
+    publish(model, tmp_path / "gpu", catalogue, min_score=2.0)
+    assert [name for kernels in device.compiled for name in kernels.launched] == ["select_best"] * 2
+    for part in PARTS[:2]:
+        tables = [pq.read_table(tmp_path / where / part).to_pydict() for where in ("cpu", "gpu")]
+        scores = [table.pop("score") for table in tables]
+        assert tables[1] == tables[0]
+        assert scores[1] == pytest.approx(scores[0])
 
 
 def test_embeddings_are_the_factors_by_id(model: Path, tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ import pytest
 from scipy import sparse
 
 from components.artifacts.holdout import HISTORY, SCHEMA, TARGETS
-from components.train.options import RefitOptions
+from components.train.options import RefitOptions, TrainStepOptions
 from components.train.refit import refit
 from components.train.step import train
 from tests.saved_models import assert_agrees, serving
-from trainer.config import TrainConfig, TrainOptions
+from trainer.config import TrainConfig
 from trainer.errors import InputError
 from trainer.files import MANIFEST, finish_artifact
 from trainer.matrix import InteractionMatrix, Shard
@@ -45,7 +45,7 @@ def parts_of(split: str) -> list[np.ndarray]:
     return [np.where(chosen, dense, 0) for chosen in (~held_out, targets, held_out & ~targets)]
 
 
-def write_run(folder: Path, config: TrainConfig | TrainOptions, split: str = "random") -> dict[str, Path]:
+def write_run(folder: Path, config: TrainConfig | TrainStepOptions, split: str = "random") -> dict[str, Path]:
     """Write the artifacts of a run up to its evaluation, and return them as inputs of the refit."""
     names = {name: folder / name for name in ("judged", "training", "holdout", "vocabulary")}
     training, *held_out = parts_of(split)
@@ -58,7 +58,7 @@ def write_run(folder: Path, config: TrainConfig | TrainOptions, split: str = "ra
         Vocabulary.of(range(100, 100 + USERS)),
         Vocabulary.of([f"item {i:02}" for i in range(ITEMS)]),
     )
-    options = config if isinstance(config, TrainOptions) else TrainOptions(**config.model_dump())
+    options = config if isinstance(config, TrainStepOptions) else TrainStepOptions(**config.model_dump())
     train(options, matrix=names["training"], vocabulary=names["vocabulary"], model=names["judged"])
     return names
 
@@ -106,7 +106,7 @@ def test_nobody_who_was_held_out_is_left_without_recommendations(tmp_path: Path)
 
 
 def test_the_values_that_were_chosen_for_the_judged_model_are_kept(tmp_path: Path) -> None:
-    inputs = write_run(tmp_path, TrainOptions(num_iters=4))
+    inputs = write_run(tmp_path, TrainStepOptions(num_iters=4))
     judged = Model.load(tmp_path / "judged")
     assert judged.choice
     assert judged.choice.score

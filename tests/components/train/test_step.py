@@ -1,24 +1,20 @@
 """The training step: artifacts in, a model artifact out."""
 
 import logging
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import sparse
 
-from components.train import step
+from components.train.options import TrainStepOptions
 from components.train.step import train
-from trainer.config import TrainOptions
 from trainer.errors import InputError
 from trainer.matrix import InteractionMatrix
 from trainer.model import Model
 from trainer.vocabulary import Vocabulary, save_vocabularies
 
-CONFIG = TrainOptions(latent_factors="3", num_iters=4)
+CONFIG = TrainStepOptions(latent_factors="3", num_iters=4)
 
 
 @pytest.fixture
@@ -66,48 +62,10 @@ def test_progress_is_written_to_vertex_ais_folder_for_tensorboard(
     assert events.read_bytes().count(b"objective") == CONFIG.num_iters
 
 
-# Trains in a mounted bucket, and is killed in the iteration after its first checkpoint.
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from components.train import step
-from tests.components.train.test_step import CONFIG
-
-step.is_mounted_bucket, step._CHECKPOINT_SECONDS = lambda folder: True, 0.0
-save = step.Checkpoints.save
-
-def save_and_die(self, *arguments):
-    save(self, *arguments)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-step.Checkpoints.save = save_and_die
-folder = Path(sys.argv[1])
-step.train(CONFIG, matrix=folder / "matrix", vocabulary=folder / "vocabulary", model=folder / "model")
-"""
-
-
-def test_a_job_that_lost_its_machine_resumes(
-    inputs: dict[str, Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
-    assert killed.returncode == -signal.SIGKILL
-    train(CONFIG, **inputs, model=tmp_path / "plain")
-    monkeypatch.setattr(step, "is_mounted_bucket", lambda _: True)
-    with caplog.at_level(logging.INFO, "trainer"):
-        train(CONFIG, **inputs, model=tmp_path / "model")
-    assert "resuming from the checkpoint of iteration 1" in caplog.text
-    for file in ("user_factors.npy", "item_factors.npy"):
-        assert (tmp_path / "model" / file).read_bytes() == (tmp_path / "plain" / file).read_bytes()
-    assert not list(tmp_path.glob("*checkpoints*"))
-
-
 def test_bad_input_leaves_no_model(inputs: dict[str, Path], tmp_path: Path) -> None:
     for config, named in (({"latent_factors": 0}, "latent_factors"), ({"factors": 3}, "factors")):
         with pytest.raises(InputError, match=named):
-            train(TrainOptions(**config), **inputs, model=tmp_path / "model")
+            train(TrainStepOptions(**config), **inputs, model=tmp_path / "model")
     with pytest.raises(InputError, match=r"wals\.matrix"):
         train(CONFIG, **{**inputs, "matrix": inputs["vocabulary"]}, model=tmp_path / "model")
     assert not (tmp_path / "model").exists()

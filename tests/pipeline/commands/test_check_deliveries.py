@@ -136,6 +136,49 @@ def test_a_champion_that_is_gone(
     assert problem.startswith(f"version '{version}': is not in {REGISTRY}; ")
 
 
+def test_the_model_to_start_from_and_the_folder_for_checkpoints(check: Check, bucket: Any) -> None:
+    model, kept = f"gs://{BUCKET}/model", f"gs://{BUCKET}/kept"
+    assert check(warm_start=model, checkpoint_dir=kept) == [
+        f"warm_start '{model}': has no _manifest.json; give the folder of a finished model"
+    ]
+    bucket.blob("model/_manifest.json").upload_from_string('{"schema": "wals.matrix", "schema_version": 1}')
+    (problem,) = check(warm_start=model)
+    assert problem.startswith(f"wals.model '{model}/_manifest.json': is ('wals.matrix', 1), ")
+    bucket.blob("model/_manifest.json").upload_from_string('{"schema": "wals.model", "schema_version": 1}')
+    assert check(warm_start=model) == []
+    (problem,) = check(checkpoint_dir="gs://no-such-bucket/kept")
+    assert problem.startswith("checkpoint_dir 'gs://no-such-bucket/kept': does not exist")
+    assert check(warm_start="champion", registry=REGISTRY) == []
+    for name in ("warm_start", "checkpoint_dir"):
+        assert check(**{name: "/home/me/folder"}) == [
+            f"{name} '/home/me/folder': cannot be reached on vertex; give gs://BUCKET/PATH"
+        ]
+
+
+def test_checkpoints_on_kubeflow_need_a_folder_that_a_retry_finds(
+    wals: Wals, kubeflow_config: Path, s3_bucket: Any
+) -> None:
+    def problems(command: str, *parameters: str) -> list[str]:
+        arguments = [text for parameter in parameters for text in ("-p", parameter)]
+        result = wals(
+            command, "--config", kubeflow_config, "-p", "source=s3://bucket/ratings.csv", *arguments
+        )
+        lines = (result.stdout + result.stderr).splitlines()
+        return [line for line in lines if "checkpoint_" in line or "warm_start" in line]
+
+    for command in ("check", "submit"):
+        (line,) = problems(command, "checkpoint_every=2")
+        assert "checkpoint_every '2': requires checkpoint_dir on kubeflow" in line
+        (line,) = problems(command, "checkpoint_every=2", "checkpoint_dir=kept")
+        assert "checkpoint_dir 'kept': cannot be reached on kubeflow" in line
+    for place in ("s3://bucket/kept", "/mnt/volume/kept"):
+        assert problems("check", "checkpoint_every=2", f"checkpoint_dir={place}") == []
+    (line,) = problems("check", "warm_start=s3://bucket/model")
+    assert "warm_start 's3://bucket/model': has no _manifest.json" in line
+    (line,) = problems("check", "warm_start=s3://nowhere/model")
+    assert "does not exist; check the bucket, unless the steps have other keys" in line
+
+
 def test_a_folder_does_not_outlive_a_run_on_vertex(check: Check) -> None:
     assert check(registry="models") == ["registry 'models': is gone after the run; give gs://BUCKET/PATH"]
 

@@ -32,6 +32,8 @@ PLACES = {
     "source": (*VERTEX, "-p", "source=s3://KEY:{}@bucket/ratings.csv"),
     "source of a wrong scheme": (*VERTEX, "-p", "source=ftp://KEY:{}@bucket/ratings.csv"),
     "previous_profile": (*VERTEX, *SOURCE, "-p", "previous_profile=gs://KEY:{}@bucket/profile"),
+    "warm_start": (*VERTEX, *SOURCE, "-p", "warm_start=gs://KEY:{}@bucket/model"),
+    "checkpoint_dir": (*VERTEX, *SOURCE, "-p", "checkpoint_dir=s3://KEY:{}@bucket/kept"),
     "an unknown parameter": (*VERTEX, *SOURCE, "-p", "sauce=s3://KEY:{}@bucket/ratings.csv"),
     "a number": (*VERTEX, *SOURCE, "-p", "top_k=s3://KEY:{}@bucket/ratings.csv"),
 }

@@ -8,6 +8,7 @@ import pytest
 from scipy import sparse
 
 from tests.pipeline.conftest import Wals
+from tests.pipeline.test_cli import modules_after
 from trainer import InteractionMatrix, Model, Recommender, TrainConfig, fit
 from trainer.catalogue import CatalogueTables, write_catalogue
 from trainer.vocabulary import Vocabulary
@@ -76,10 +77,24 @@ def test_the_catalogue_next_to_the_model_gives_titles_and_rules(wals: Wals, mode
     assert wals(*arguments, "--min-score", best["score"] - 1e-6).json["items"] == [best]
 
 
+@pytest.mark.usefixtures("model")
+def test_the_folder_of_a_run_is_not_that_of_its_model(wals: Wals) -> None:
+    result = wals("similar", "--model", ".", "--item", "1")
+    assert result.exit_code == 2
+    assert result.stderr == "wals: error: model '.': is the folder of a run; give model\n"
+
+
 def test_nothing_that_is_left_is_said(wals: Wals, model: Model) -> None:
     result = wals("recommend", "--model", "model", "--user", "11")
     assert (result.exit_code, result.stdout) == (0, "No item is left to recommend\n")
     assert wals("recommend", "--model", "model", "--user", "11", "--json").json["items"] == []
+
+
+@pytest.mark.usefixtures("model")
+def test_a_ranking_imports_nothing_that_it_does_without() -> None:
+    loaded = modules_after(["recommend", "--model", "model", "--items", "3"], {})
+    assert "numba" in loaded
+    assert not {"pandas", "scipy.linalg", "cffi", "duckdb", "kfp"} & loaded
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,24 @@ def test_all_missing_columns_are_reported_before_anything_starts(tmp_path: Path,
     assert not (tmp_path / "run").exists()
 
 
+def test_items_that_cannot_be_used_are_reported_before_anything_starts(
+    tmp_path: Path, wals: Wals, ratings_csv: Path
+) -> None:
+    titles = tmp_path / "titles.csv"
+    titles.write_text("id,name\n1,One\n", "utf-8")
+    for source, blocked, problems in (
+        (ratings_csv, "", ["items 'none.csv': there is no such file"]),
+        ("none.csv", titles, ["source 'none.csv': there is", "items 'none.csv': there is"]),
+    ):
+        lists = ("--blocked-items", blocked) if blocked else ()
+        result = wals(
+            "run", "--source", source, "--items", "none.csv", *lists, "--output-dir", tmp_path / "run"
+        )
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert all(problem in result.stderr for problem in problems)
+        assert not (tmp_path / "run").exists()
+
+
 def test_the_recommendations_are_unseen_items_in_order_of_score(
     finished: tuple[Path, str], ratings_csv: Path
 ) -> None:

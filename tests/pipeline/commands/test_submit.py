@@ -325,6 +325,19 @@ def test_the_extraction_is_repeated_unless_the_parameters_determine_its_rows(
 
 
 @pytest.mark.parametrize("pipeline", ["wals-train", "wals-tune"])
+def test_a_training_that_starts_from_another_model_is_not_cached(
+    wals: Wals, config: Path, pipeline: str
+) -> None:
+    fixed = ("-p", "window_end=2026-01-01", "-p", "registry=gs://test-bucket/models")
+    arguments = ("--config", config, "--pipeline", pipeline, *fixed, "--dry-run", "--full")
+    cold = cached(wals("submit", *arguments).request)
+    assert "train" in cold
+    for start in ("champion", "gs://test-bucket/model"):
+        warm = cached(wals("submit", *arguments, "-p", f"warm_start={start}").request)
+        assert warm == cold - {"train"}
+
+
+@pytest.mark.parametrize("pipeline", ["wals-train", "wals-tune"])
 def test_without_the_cache_every_step_runs_again(wals: Wals, config: Path, pipeline: str) -> None:
     arguments = ("--config", config, "--pipeline", pipeline, "-p", "window_end=2026-01-01")
     assert "extract" in cached(wals("submit", *arguments, "--dry-run", "--full").request)
@@ -392,6 +405,23 @@ def test_compare_shows_what_differs_beside_the_metrics(wals: Wals, config: Path)
     assert "source" not in rows
     assert [cell.strip() for cell in rows["recall_at_20"]] == ["0.3100", "0.3100"]
     assert wals("compare", *ids, "--config", config, "--json").json["runs"][1]["metrics"] == METRICS
+
+
+def test_compare_shows_what_was_chosen_for_the_data(wals: Wals, config: Path) -> None:
+    given = {"one": ("latent_factors=8", "alpha=auto"), "two": ("latent_factors=auto", "alpha=40")}
+    ids = []
+    for name, values in given.items():
+        options = [part for value in values for part in ("-p", value)]
+        ids.append(
+            wals("submit", "--config", config, "--wait", "--json", "--name", name, *options).json["id"]
+        )
+    result = wals("compare", *ids, "--config", config)
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stdout.splitlines()]
+    assert ["latent_factors", "8", "64 (auto)"] in rows
+    assert ["alpha", "1 (auto)", "40.0"] in rows
+    assert "regularization" not in result.stdout, "the same was chosen in both"
+    compared = wals("compare", *ids, "--config", config, "--json").json["runs"]
+    assert compared[1]["parameters"]["regularization"] == "0.018 (auto)"
 
 
 def test_compare_says_that_runs_were_judged_on_different_holdouts(
@@ -731,8 +761,11 @@ prepare:
     }
     prepare = {name: steps["prepare"][name] for name in ("cpu", "memory", "retries")}
     assert prepare == {"cpu": "8", "memory": "32G", "retries": 2}
-    shown = wals(*arguments).stdout
-    for text in ("Would create the run monday", "latent_factors", "g2-standard-8", "SPOT", "wals/publish:"):
+    shown = wals(*arguments, "--label", "team=ads", "--label", "stage=test").stdout
+    for text in (
+        *("Would create the run monday", "team=ads stage=test"),
+        *("latent_factors", "g2-standard-8", "SPOT", "wals/publish:"),
+    ):
         assert text in shown
     assert "num_iters" not in shown
 

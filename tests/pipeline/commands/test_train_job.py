@@ -72,6 +72,23 @@ def test_a_custom_job_lives_from_submission_to_success(
     assert job["jobSpec"]["serviceAccount"] == f"trainer@{PROJECT}.iam.gserviceaccount.com"
 
 
+def test_a_custom_job_has_as_many_machines_as_the_train_steps(
+    wals: Wals, vertex_config: Path, vertex: VertexServer, tmp_path: Path
+) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("train: {custom_job: {machine_type: n1-standard-16, replicas: 4}}", "utf-8")
+    arguments = ("train-job", "train", "--config", vertex_config, "--settings", settings, *DATA)
+    summary = wals(*arguments, "--dry-run", "--json").json
+    assert [step["replicas"] for step in summary["steps"]] == [4]
+    assert wals(*arguments).exit_code == 0
+    (job,) = vertex.training.values()
+    first, others = job["jobSpec"]["workerPoolSpecs"]
+    assert (first["replicaCount"], others["replicaCount"]) == ("1", "3")
+    assert first["containerSpec"] == others["containerSpec"]
+    assert first["machineSpec"] == others["machineSpec"]
+    assert job["jobSpec"]["scheduling"]["restartJobOnWorkerRestart"] is True
+
+
 def test_a_custom_job_that_fails_exits_1_and_says_why(
     wals: Wals, vertex_config: Path, vertex: VertexServer
 ) -> None:

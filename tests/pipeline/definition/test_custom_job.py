@@ -74,6 +74,20 @@ def test_the_job_runs_the_step_in_its_own_image(defaults: dict[str, Any]) -> Non
     assert container["args"][-1] == "train"
 
 
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_machines_that_work_together_begin_again_together(replicas: int, tmp_path: Path) -> None:
+    """Vertex AI replaces a machine that was preempted; the others would wait for it in vain."""
+    (tmp_path / "settings.yaml").write_text(
+        f"train: {{custom_job: {{machine_type: n1-standard-8, strategy: SPOT, replicas: {replicas}}}}}",
+        "utf-8",
+    )
+    spec = compiled(tmp_path, "wals-train", tmp_path / "settings.yaml")
+    for name in ("comp-train", "comp-refit"):
+        given = spec["components"][name]["inputDefinitions"]["parameters"]
+        assert given["restart_job_on_worker_restart"]["defaultValue"] is (replicas > 1)
+        assert given["strategy"]["defaultValue"] == "SPOT"
+
+
 def test_the_pipeline_around_it_is_the_same(spec: dict[str, Any]) -> None:
     plain = yaml.safe_load((GOLDEN / "wals-train.vertex.yaml").read_text("utf-8"))
     task, plain_task = (task_of(document, "train") for document in (spec, plain))
@@ -120,6 +134,20 @@ def test_every_step_may_be_a_job(pipeline: str, step: str, tmp_path: Path) -> No
     # Vertex AI does not resolve these.
     assert "IfPresent" not in text
     assert "null" not in text
+
+
+def test_only_the_training_is_divided_among_machines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = "{custom_job: {machine_type: n1-standard-8, replicas: 2}}"
+    (tmp_path / "settings.yaml").write_text(f"evaluate: {job}\nrefit: {job}", "utf-8")
+    arguments = ("--pipeline", "wals-train", "--target", "vertex", "--output-dir", tmp_path)
+    assert compile_py(*arguments, "--settings", f"{tmp_path}/settings.yaml") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(
+        "compile.py: error: evaluate.custom_job.replicas 2: is not supported for this step"
+    )
+    assert error.count("\n") == 1
 
 
 def test_the_notification_is_not_a_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

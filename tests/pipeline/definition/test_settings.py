@@ -71,6 +71,16 @@ def test_kubeflow_takes_the_resource_name_of_kubernetes(tmp_path: Path) -> None:
     assert container(spec, "train")["resources"]["accelerator"]["resourceType"] == "nvidia.com/gpu"
 
 
+@pytest.mark.parametrize("step", ["refit", "evaluate", "publish"])
+@pytest.mark.parametrize(
+    ("target", "name"), [("vertex", "NVIDIA_L4"), ("kubeflow", "nvidia.com/gpu")], ids=["vertex", "kubeflow"]
+)
+def test_steps_that_rank_get_a_gpu_too(step: str, target: str, name: str, tmp_path: Path) -> None:
+    spec = compiled(tmp_path, target, f"{step}: {{accelerator: {name}, accelerators: 1}}")
+    assert container(spec, step)["resources"]["accelerator"]["resourceType"] == name
+    assert "accelerator" not in container(spec, "prepare")["resources"]
+
+
 # Argo counts from a step's first start: an hour would be no retry at all for one that fails later.
 @pytest.mark.parametrize(("target", "longest"), [("vertex", "3600s"), ("kubeflow", "604800s")])
 def test_retries_back_off(target: str, longest: str, tmp_path: Path) -> None:
@@ -120,6 +130,10 @@ def test_the_counts_of_each_accelerator_are_those_of_machines(name: str, tmp_pat
     [
         ("train: {accelerator: NVIDIA_T4, accelerators: 1}", "train.accelerator 'NVIDIA_T4'"),
         ("train: {accelerator: nvidia.com/gpu, accelerators: 1}", "train.accelerator 'nvidia.com/gpu'"),
+        (
+            "prepare: {accelerator: NVIDIA_L4, accelerators: 1}",
+            "prepare.accelerators 1: is not supported, because the step does not use a GPU; omit",
+        ),
         ("extract: {accelerator: NVIDIA_L4}", "requires both accelerator and accelerators, or neither"),
         ("extract: {accelerators: 1}", "requires both accelerator and accelerators, or neither"),
         ("serve: {cpu: 1}", "'serve': is not a step"),
@@ -408,7 +422,7 @@ def images_file(folder: Path, content: object) -> Path:
 
 IMAGES = {image_name(step) for step in TRAINING.steps}
 DIGESTS = {name: f"eu.example.dev/p/wals/{name}@sha256:{'0' * 64}" for name in IMAGES}
-PUSHED = {
+PUSHED: dict[str, Any] = {
     "schema": "wals.images",
     "schema_version": 1,
     "images": DIGESTS,
@@ -435,10 +449,28 @@ def test_a_gpu_is_not_given_to_an_image_that_cannot_use_it(
 ) -> None:
     images = images_file(tmp_path, {**PUSHED, "accelerators": dict.fromkeys(IMAGES, "cpu")})
     assert compile_with(images, tmp_path, "vertex") == 2
-    assert "has an image for train without CUDA" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "has an image for train without CUDA" in error
+    assert "run make images ACCELERATOR=gpu GPU_IMAGES='train tune' and push them" in error
     assert compile_with(images, tmp_path, "kubeflow") == 0
     (tmp_path / "settings.yaml").write_text("train: {accelerator: '', accelerators: 0}", "utf-8")
     assert compile_with(images, tmp_path, "vertex", "--settings", f"{tmp_path}/settings.yaml") == 0
+
+
+def test_an_image_that_ranks_on_a_gpu_is_one_with_cuda(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("evaluate: {accelerator: NVIDIA_L4, accelerators: 1}", "utf-8")
+    images = images_file(tmp_path, PUSHED)
+    assert compile_with(images, tmp_path, "vertex", "--settings", f"{settings}") == 2
+    error = capsys.readouterr().err
+    assert "has an image for evaluate without CUDA, but the step has a GPU on vertex" in error
+    assert "GPU_IMAGES='evaluate train tune' and push them" in error
+    images = images_file(tmp_path, {**PUSHED, "accelerators": {**PUSHED["accelerators"], "evaluate": "gpu"}})
+    assert compile_with(images, tmp_path, "vertex", "--settings", f"{settings}") == 0
+    spec = yaml.safe_load((tmp_path / "wals-train.vertex.yaml").read_text("utf-8"))
+    assert container(spec, "evaluate")["image"] == DIGESTS["evaluate"]
 
 
 @pytest.mark.parametrize(

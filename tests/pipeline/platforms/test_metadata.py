@@ -56,7 +56,7 @@ def test_a_run_without_a_context_has_no_artifacts() -> None:
     [
         (Content(framed(0x80, b"grpc-status: 13\r\ngrpc-message: no database\r\n"), _TYPE), "no database"),
         (Content(b"<html>Sign in</html>", "text/html"), "does not serve ML Metadata"),
-        (Content(framed(0, b"\xff\xff"), _TYPE), "ML Metadata answers"),
+        (Content(framed(0, b"\xff\xff"), _TYPE), "ML Metadata does not answer with a Get"),
     ],
     ids=["an error", "a login page", "not a message"],
 )

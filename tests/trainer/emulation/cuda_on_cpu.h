@@ -34,6 +34,25 @@ inline float float_of_half(unsigned bits) {
   return bits & 0x8000 ? -size : size;
 }
 
+inline unsigned __float_as_uint(float value) {
+  unsigned bits;
+  std::memcpy(&bits, &value, 4);
+  return bits;
+}
+
+inline float __uint_as_float(unsigned bits) {
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
+// One thread runs at a time.
+inline int atomicAdd(int *address, int value) {
+  const int before = *address;
+  *address += value;
+  return before;
+}
+
 struct Dimension { unsigned x; };
 Dimension threadIdx, blockIdx, blockDim, gridDim;
 
@@ -169,4 +188,5 @@ inline int shuffled(int value, int from, int site) {
 
 #define __shfl_sync(mask, value, lane) shuffled(value, lane, __LINE__)
 #define __shfl_xor_sync(mask, value, lanes) shuffled(value, int(threadIdx.x % 32) ^ (lanes), __LINE__)
+#define __syncwarp() emulation::yield(emulation::SHUFFLES, __LINE__)
 #define __syncthreads() emulation::yield(emulation::WAITS, __LINE__)

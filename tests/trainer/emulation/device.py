@@ -1,4 +1,4 @@
-"""A GPU that is none: the kernels of the solver, compiled for the CPU, with NumPy in place of CuPy.
+"""A GPU that is none: the kernels, compiled for the CPU, with NumPy in place of CuPy.
 
 Requires g++. `benchmarks/gpu.py --emulate` uses it too.
 """
@@ -9,7 +9,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,22 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from trainer import solvers
 from trainer.errors import Rule
-from trainer.solvers.cuda.device import Copies, Kernels, failures
+from trainer.gpus import Gpu, Gpus
+from trainer.solvers.cuda import device as device_module
+from trainer.solvers.cuda.device import Copies, Device, Kernels, failures
 
 FOLDER = Path(__file__).parent
+H100 = Gpus((Gpu("NVIDIA H100", 80 << 30, (9, 0)),), "580.65.06", (13, 0))
 
 _OPTIONS = ("-std=c++17", "-O1", "-shared", "-fPIC", "-fno-stack-protector", "-U_FORTIFY_SOURCE")
 _CTYPES = {np.dtype(np.int32): ctypes.c_int32, np.dtype(np.int64): ctypes.c_int64}
 _CTYPES[np.dtype(np.float32)] = ctypes.c_float
+
+
+# The emulator has one set of registers.
+_IN_TURN = threading.Lock()
 
 
 def require_compiler() -> None:
@@ -35,8 +44,17 @@ def require_compiler() -> None:
         (pytest.fail if os.environ.get("WALS_REQUIRE_EMULATORS") else pytest.skip)(reason)
 
 
+def give(monkeypatch: pytest.MonkeyPatch, device: Device) -> None:
+    """Let this machine have a GPU that can be used."""
+    solvers._automatic.cache_clear()
+    monkeypatch.setattr(solvers, "find_gpus", lambda: H100)
+    monkeypatch.setattr(solvers, "cupy_is_installed", lambda: True)
+    monkeypatch.setattr(solvers, "cupy_obstacle", lambda gpus, libraries: None)
+    monkeypatch.setattr(device_module, "open_device", lambda: device)
+
+
 @cache
-def _library(source: str, macros: tuple[tuple[str, int], ...]) -> Any:
+def _library(source: str, macros: tuple[tuple[str, Any], ...]) -> Any:
     """Compile the kernels once for each process and, through a cache, for all processes of a user."""
     files = [(FOLDER / name).read_text("utf-8") for name in ("cuda_on_cpu.h", "emulator.cpp")]
     digest = hashlib.sha256("\n".join([source, *files, repr(macros), *_OPTIONS]).encode()).hexdigest()[:20]
@@ -67,8 +85,17 @@ def _library(source: str, macros: tuple[tuple[str, int], ...]) -> Any:
 
 
 class _EmulatedKernels:
-    def __init__(self, source: str, macros: Mapping[str, int], *, backwards: bool, launches: int) -> None:
-        self._library = _library(source, tuple(sorted(macros.items())))
+    def __init__(
+        self,
+        source: str,
+        kernels: Sequence[str],
+        macros: Mapping[str, int],
+        *,
+        backwards: bool,
+        launches: int,
+    ) -> None:
+        run = ("RUN_KERNELS", " ".join(f"RUN({name})" for name in kernels))
+        self._library = _library(source, (*sorted(macros.items()), run))
         self._backwards, self._launches = backwards, launches
         self.launched: list[str] = []
 
@@ -80,9 +107,10 @@ class _EmulatedKernels:
         self.launched.append(name)
         values = [_value(argument) for argument in arguments]
         pointers = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
-        problem = self._library.emulate(
-            name.encode(), grid, block, shared, len(values), pointers, int(self._backwards)
-        )
+        with _IN_TURN:
+            problem = self._library.emulate(
+                name.encode(), grid, block, shared, len(values), pointers, int(self._backwards)
+            )
         if problem:
             raise AssertionError(f"{name}: {problem.decode()}")
 
@@ -162,10 +190,11 @@ class EmulatedDevice:
     def failures(self) -> tuple[Rule, ...]:
         return failures(self.name, MemoryError, subprocess.CalledProcessError)
 
-    def compile(self, source: str, macros: Mapping[str, int]) -> Kernels:
-        kernels = _EmulatedKernels(source, macros, backwards=self._backwards, launches=self._launches)
-        self.compiled.append(kernels)
-        return kernels
+    def compile(self, source: str, kernels: Sequence[str], macros: Mapping[str, int]) -> Kernels:
+        how = {"backwards": self._backwards, "launches": self._launches}
+        compiled = _EmulatedKernels(source, kernels, macros, **how)
+        self.compiled.append(compiled)
+        return compiled
 
     def copies(self) -> Copies:
         return _ImmediateCopies()

@@ -1,4 +1,4 @@
-// The kernels as a shared library: `emulate` runs one by name.
+// The kernels as a shared library: `emulate` runs one by name. RUN_KERNELS is RUN(name) for each of them.
 #include "cuda_on_cpu.h"
 #include KERNELS
 
@@ -51,10 +51,6 @@ extern "C" const char *emulate(const char *name, int grid, int block, int shared
   emulation::reversed = reversed;
 #define RUN(kernel) \
   if (!strcmp(name, #kernel)) return launch(kernel, grid, block, shared, count, given);
-  RUN(step_by_warps)
-  RUN(step_by_teams)
-  RUN(step_by_blocks)
-  RUN(gather_pieces)
-  RUN(merge_pieces)
+  RUN_KERNELS
   return "is not a kernel";
 }

@@ -14,13 +14,17 @@ from numpy.typing import NDArray
 
 from trainer.errors import InputError, translated
 from trainer.matrix import InteractionMatrix, Shard
+from trainer.solvers.agreement import Agreed, itself
 from trainer.solvers.cuda.device import Device
 from trainer.solvers.cuda.layout import LANES, MAX_FACTORS, PIECE, Bins, Tuning, padded_width
 from trainer.solvers.cuda.memory import Plan, Size, plan
 from trainer.solvers.cuda.side import Side
+from trainer.solvers.part import Part
 from trainer.weighting import HalfProblem, Problem
 
 SOURCE = Path(__file__).with_name("kernels.cu")
+KERNELS = ("step_by_warps", "step_by_teams", "step_by_blocks", "gather_pieces", "merge_pieces")
+"""The kernels in it."""
 
 
 class CudaConjugateGradients:
@@ -30,15 +34,19 @@ class CudaConjugateGradients:
         device: the GPU.
     """
 
-    def __init__(self, steps: int, device: Device, tuning: Tuning | None = None) -> None:
+    def __init__(
+        self, steps: int, device: Device, tuning: Tuning | None = None, *, agreed: Agreed = itself
+    ) -> None:
         """Set how to solve.
 
         Args:
             steps: steps of each row and iteration.
             device: the GPU.
             tuning: how the kernels are launched.
+            agreed: see there.
         """
         self._steps = steps
+        self._agreed = agreed
         self.device = device
         self._tuning = tuning or Tuning()
 
@@ -83,14 +91,31 @@ class CudaConjugateGradients:
             sides = engine.side(matrix.by_row, problem.users), engine.side(matrix.by_column, problem.items)
             return CudaTraining(engine, *sides, user_factors, item_factors)
 
+    def begin_part(
+        self, parts: tuple[Part, Part], factors: tuple[NDArray[np.float32], NDArray[np.float32]]
+    ) -> "CudaPartialTraining":
+        """Copy some rows of both sides, and all factors, to the device; see `trainer.solvers.begin_part`.
+
+        Raises:
+            InputError: the problem does not fit the device.
+            WalsError: the device failed.
+        """
+        with translated(*self.device.failures()):
+            users, items = factors
+            shards = (part.shards for part in parts)
+            engine = self._engine((len(users), len(items)), users.shape[1], *shards)
+            return CudaPartialTraining(engine, parts, factors)
+
     def _engine(self, shape: tuple[int, int], d: int, *sides: Sequence[Shard]) -> "Engine":
         if d > MAX_FACTORS:
             problem = f"is above {MAX_FACTORS}, the most that solver cuda supports"
             raise InputError("latent_factors", d, problem, "lower it, or set solver to cg")
         lengths = [int(np.diff(shard.indptr).max(initial=0)) for side in sides for shard in side]
-        size = Size(*shape, sum(shard.entries for shard in sides[0]), max(lengths), d)
-        planned = plan(size, self._tuning, self.device.memory(), self.device.name)
-        return Engine(self.device, self._steps, d, self._tuning, planned)
+        entries = max(sum(shard.entries for shard in side) for side in sides)
+        planned = plan(
+            Size(*shape, entries, max(lengths), d), self._tuning, self.device.memory(), self.device.name
+        )
+        return Engine(self.device, self._steps, d, self._tuning, planned, self._agreed)
 
 
 class CudaTraining:
@@ -131,6 +156,57 @@ class CudaTraining:
             return self._engine.downloaded(self._user_factors), self._engine.downloaded(self._item_factors)
 
 
+class CudaPartialTraining:
+    """Some rows of a training, on a GPU; see `trainer.solvers.PartialTraining`."""
+
+    def __init__(
+        self, engine: "Engine", parts: tuple[Part, Part], factors: tuple[NDArray[np.float32], ...]
+    ) -> None:
+        """Take over from the given factors.
+
+        Args:
+            engine: runs the kernels.
+            parts: rows of the users and of the items.
+            factors: (users, d) and (items, d), which are copied.
+        """
+        self._engine, self._parts = engine, parts
+        self._sides = [engine.side(part.shards, part.problem) for part in parts]
+        self._factors = [engine.uploaded(array) for array in factors]
+
+    def solve(self, side: int) -> float:
+        """Step the rows of a side; see there."""
+        engine = self._engine
+        with translated(*engine.device.failures()):
+            return float(engine.half(self._sides[side], self._factors[1 - side], self._own(side)))
+
+    def penalty(self, side: int) -> float:
+        """Return the regularisation of the rows of a side; see there."""
+        with translated(*self._engine.device.failures()):
+            return float(self._engine.penalty(self._sides[side].regularization, self._own(side)))
+
+    def solved(self, side: int) -> NDArray[np.float32]:
+        """Copy the rows of a side from the device; see there."""
+        with translated(*self._engine.device.failures()):
+            return self._engine.downloaded(self._own(side))
+
+    def complete(self, side: int, factors: NDArray[np.float32]) -> None:
+        """Copy the rows of others to the device; see there."""
+        part = self._parts[side]
+        with translated(*self._engine.device.failures()):
+            for others in (slice(0, part.first), slice(part.stop, None)):
+                self._factors[side][others] = self._engine.uploaded(factors[others])
+
+    def factors(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Copy the factors from the device; see there."""
+        with translated(*self._engine.device.failures()):
+            users, items = (self._engine.downloaded(array) for array in self._factors)
+            return users, items
+
+    def _own(self, side: int) -> Any:
+        part = self._parts[side]
+        return self._factors[side][part.first : part.stop]
+
+
 class Engine:
     """Half iterations on a device.
 
@@ -138,7 +214,9 @@ class Engine:
         device: the GPU.
     """
 
-    def __init__(self, device: Device, steps: int, d: int, tuning: Tuning, planned: Plan) -> None:
+    def __init__(
+        self, device: Device, steps: int, d: int, tuning: Tuning, planned: Plan, agreed: Agreed = itself
+    ) -> None:
         """Compile the kernels.
 
         Args:
@@ -147,13 +225,15 @@ class Engine:
             d: numbers of a factor.
             tuning: how the kernels are launched.
             planned: sizes that fit the device.
+            agreed: see there.
         """
+        self._agreed = agreed
         self.device = device
         self._xp = device.xp
         self._steps = np.int32(steps)
         self._d, self._width = d, padded_width(d)
         self._tuning, self._plan = tuning, planned
-        self._kernels = device.compile(SOURCE.read_text("utf-8"), tuning.macros(self._width))
+        self._kernels = device.compile(SOURCE.read_text("utf-8"), KERNELS, tuning.macros(self._width))
 
     def side(self, shards: Sequence[Shard], problem: HalfProblem) -> Side:
         """Copy a side to the device."""
@@ -209,6 +289,10 @@ class Engine:
         xp, d = self._xp, self._d
         first = sides[0]
         found, vectors = xp.linalg.eigh((first.T @ first)[:d, :d])
+        if self._agreed is not itself:
+            basis = xp.concatenate([found[None], vectors])
+            basis = xp.asarray(self._agreed(basis.get() if hasattr(basis, "get") else basis))
+            found, vectors = basis[0], basis[1:]
         # The padding stays zero, which the eigenvectors of a padded Gramian would not see to.
         rotation = xp.zeros((self._width, self._width), xp.float32)
         rotation[:d, :d] = vectors
@@ -247,7 +331,7 @@ class Engine:
     def _step_split(self, bins: Bins, problem: tuple[Any, ...]) -> None:
         xp, width, wide = self._xp, self._width, self._tuning.wide
         rows, pieces = len(bins.split), len(bins.owners)
-        vectors, scalars = xp.empty((2, rows, width), xp.float32), xp.empty((rows, 4), xp.float32)
+        vectors, scalars = xp.empty((2, rows, width), xp.float32), xp.empty((rows, 5), xp.float32)
         totals, sums = xp.empty((pieces, width), xp.float32), xp.empty((pieces, 2), xp.float32)
         shared = self._tuning.merging_bytes(width, wide)
         for number in range(int(self._steps) + 1):

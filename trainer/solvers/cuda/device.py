@@ -1,6 +1,6 @@
 """The GPU as the solver uses it: memory, kernels and copies, by CuPy."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -8,9 +8,6 @@ from numpy.typing import NDArray
 
 from trainer.errors import Rule, WalsError
 from trainer.solvers.cuda.library import cupy
-
-KERNELS = ("step_by_warps", "step_by_teams", "step_by_blocks", "gather_pieces", "merge_pieces")
-"""Names of the functions in ``kernels.cu``."""
 
 
 class Kernels(Protocol):
@@ -22,7 +19,7 @@ class Kernels(Protocol):
         """Start a kernel after the work that was started before.
 
         Args:
-            name: one of `KERNELS`.
+            name: one of the kernels.
             grid: number of blocks.
             block: threads of a block.
             arguments: arrays of the device and NumPy scalars of the parameters' types.
@@ -78,8 +75,14 @@ class Device(Protocol):
         """Return how errors of the device are reported; see `trainer.errors.translated`."""
         ...
 
-    def compile(self, source: str, macros: Mapping[str, int]) -> Kernels:
-        """Compile CUDA C++."""
+    def compile(self, source: str, kernels: Sequence[str], macros: Mapping[str, int]) -> Kernels:
+        """Compile CUDA C++.
+
+        Args:
+            source: the code.
+            kernels: names of its kernels.
+            macros: what to define.
+        """
         ...
 
     def copies(self) -> Copies:
@@ -88,9 +91,9 @@ class Device(Protocol):
 
 
 class _CupyKernels:
-    def __init__(self, cupy: Any, source: str, options: tuple[str, ...]) -> None:
+    def __init__(self, cupy: Any, source: str, kernels: Sequence[str], options: tuple[str, ...]) -> None:
         module = cupy.RawModule(code=source, options=options, backend="nvrtc")
-        self._functions = {name: module.get_function(name) for name in KERNELS}
+        self._functions = {name: module.get_function(name) for name in kernels}
 
     def launch(
         self, name: str, grid: int, block: int, arguments: tuple[Any, ...], *, shared: int = 0
@@ -153,7 +156,7 @@ def failures(name: str, out_of_memory: type[Exception], uncompiled: type[Excepti
         return WalsError(f"{name}: the kernels cannot be compiled: {error}; set solver to cg")
 
     def lost(error: Exception) -> WalsError:
-        remedy = "check the GPU with nvidia-smi and start again: training resumes from its last checkpoint"
+        remedy = "check the GPU with nvidia-smi and start again; training resumes from its last checkpoint"
         return WalsError(f"{name} failed: {error}; {remedy}")
 
     # The errors of the driver and of CUDA's libraries are all kinds of RuntimeError.
@@ -182,10 +185,10 @@ class CupyDevice:
         cuda = self.xp.cuda
         return failures(self.name, cuda.memory.OutOfMemoryError, cuda.compiler.CompileException)
 
-    def compile(self, source: str, macros: Mapping[str, int]) -> Kernels:
+    def compile(self, source: str, kernels: Sequence[str], macros: Mapping[str, int]) -> Kernels:
         """See `Device`."""
         options = ("--std=c++17", *(f"-D{name}={value}" for name, value in macros.items()))
-        return _CupyKernels(self.xp, source, options)
+        return _CupyKernels(self.xp, source, kernels, options)
 
     def copies(self) -> Copies:
         """See `Device`."""

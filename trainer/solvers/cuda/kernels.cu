@@ -26,6 +26,8 @@ constexpr int AHEAD = UNROLL < GROUP ? UNROLL : GROUP;
 constexpr int RESIDENT = QUADS == 1 ? 24 : QUADS == 2 ? 16 : 8;
 // A squared residual that has fallen to this share is rounding; further steps would divide by zero.
 constexpr float ROUNDING = 1e-13f;
+constexpr float RELAXATION = 1.4f;
+constexpr float NEAR = 0.1f;
 
 #if HALF
 typedef uint2 Quad;
@@ -96,6 +98,7 @@ struct State {
   float least;   // the value of rz at which r is rounding
   float weight;  // the sum of e, if positive
   float loss;
+  float length;  // how far the steps go, as a multiple
 };
 
 __device__ __forceinline__ int lane_of_warp() { return threadIdx.x % LANES; }
@@ -344,6 +347,20 @@ __device__ __forceinline__ Vector preconditioned(const Vector &r, float weight, 
   return z;
 }
 
+// Returns x'M x.
+__device__ __forceinline__ float squared(const Vector &x, float weight, const Problem &given, float lambda) {
+  float square = 0.f;
+#pragma unroll
+  for (int q = 0; q < QUADS; ++q) {
+    if (!inside(q)) continue;
+    const float4 w = four(given.diagonal, q), m = four(given.mean, q), f = x.at[q];
+    square += dot(make_float4(f.x * (w.x + lambda + weight * m.x), f.y * (w.y + lambda + weight * m.y),
+                              f.z * (w.z + lambda + weight * m.z), f.w * (w.w + lambda + weight * m.w)),
+                  f);
+  }
+  return sum_of_group(square);
+}
+
 // Begins with the factors x, given what `pass` with START has summed.
 __device__ __forceinline__ State begun(const Vector &x, const Vector &total, const Sums &sums, const Problem &given,
                                        float lambda) {
@@ -353,6 +370,7 @@ __device__ __forceinline__ State begun(const Vector &x, const Vector &total, con
   state.weight = fmaxf(sums.weight, 0.f);
   state.p = preconditioned(state.r, state.weight, state.rz, given, lambda);
   state.least = ROUNDING * state.rz;
+  state.length = state.rz <= NEAR * squared(x, state.weight, given, lambda) ? RELAXATION : 1.f;
   return state;
 }
 
@@ -361,11 +379,11 @@ __device__ __forceinline__ void step(State &state, Vector &total, const Sums &su
                                      float lambda, float *factors, bool writes) {
   const float pq = sums.loss + add_shared(total, 1.f, state.p, given, lambda);
   const float alpha = state.rz / pq;
-  state.loss -= alpha * state.rz;
+  state.loss -= state.length * (2.f - state.length) * alpha * state.rz;
   if (writes) {
     Vector x = load(factors);
 #pragma unroll
-    for (int q = 0; q < QUADS; ++q) add(x.at[q], alpha, state.p.at[q]);
+    for (int q = 0; q < QUADS; ++q) add(x.at[q], state.length * alpha, state.p.at[q]);
     store(factors, x);
   }
 #pragma unroll
@@ -447,7 +465,7 @@ extern "C" __global__ void __launch_bounds__(LANES *WIDE, RESIDENT / WIDE)
 // The longest rows are split: blocks sum over pieces of their entries, `gather_pieces`, and a block for each row
 // adds the pieces and takes the step, `merge_pieces`. The two take turns, for START (number 0) and for each step.
 //
-// Arrays of the rows: `order`; `first_piece` (rows + 1); `vectors` (2, rows, D), r and p; `scalars` (rows, 4), the
+// Arrays of the rows: `order`; `first_piece` (rows + 1); `vectors` (2, rows, D), r and p; `scalars` (rows, 5), the
 // others of State. Of the pieces: `owners`, the place in `order` of the row; `sums` (pieces, 2); `totals` (pieces, D).
 
 extern "C" __global__ void __launch_bounds__(LANES *WIDE, RESIDENT / WIDE)
@@ -498,17 +516,15 @@ extern "C" __global__ void __launch_bounds__(LANES *WIDE, RESIDENT / WIDE)
   if (number == 0) {
     state = begun(load(factors), total, found, given, lambda);
   } else {
-    state = {load(r), load(p), scalars[4 * owner], scalars[4 * owner + 1], scalars[4 * owner + 2],
-             scalars[4 * owner + 3]};
+    const float *kept = scalars + 5 * owner;
+    state = {load(r), load(p), kept[0], kept[1], kept[2], kept[3], kept[4]};
     if (state.rz > state.least) step(state, total, found, given, lambda, factors, writes);
   }
   if (!writes) return;
   store(r, state.r);
   store(p, state.p);
   if (lane_of_group() > 0) return;
-  scalars[4 * owner] = state.rz;
-  scalars[4 * owner + 1] = state.least;
-  scalars[4 * owner + 2] = state.weight;
-  scalars[4 * owner + 3] = state.loss;
+  float *kept = scalars + 5 * owner;
+  kept[0] = state.rz, kept[1] = state.least, kept[2] = state.weight, kept[3] = state.loss, kept[4] = state.length;
   given.losses[row] = state.loss;
 }

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,11 @@ from trainer.gpus import Gpus, Obstacle
 from trainer.solvers.cache import compiled_kernels
 
 _WITH_CUPY = "use an image built with ACCELERATOR=gpu, or pip install 'wals-pipeline[gpu]'"
-_LIBRARIES = ("nvrtc", "cublas", "cusolver")
+RANKING = ("nvrtc", "cublas")
+"""The libraries of CUDA, besides its runtime, that ranking needs."""
+
+SOLVING = (*RANKING, "cusolver")
+"""Those that training needs."""
 
 
 def cupy_is_installed() -> bool:
@@ -31,11 +36,12 @@ def cupy() -> Any:
         return importlib.import_module("cupy")
 
 
-def cupy_obstacle(gpus: Gpus) -> Obstacle | None:
+def cupy_obstacle(gpus: Gpus, libraries: Sequence[str]) -> Obstacle | None:
     """Return why CuPy cannot use this machine's GPUs; None if it can.
 
     Args:
         gpus: result of `trainer.gpus.find_gpus`, with at least one GPU.
+        libraries: libraries of CUDA that are needed: `RANKING` or `SOLVING`.
     """
     if gpus.obstacle:
         return gpus.obstacle
@@ -52,7 +58,7 @@ def cupy_obstacle(gpus: Gpus) -> Obstacle | None:
         return Obstacle(problem, "install a newer driver")
     try:
         # CuPy loads each when it is asked for.
-        for name in _LIBRARIES:
+        for name in libraries:
             getattr(library.cuda, name)
     except (ImportError, RuntimeError) as error:
         return Obstacle(f"a library of CUDA is not installed ({_first_line(error)})", _WITH_CUPY)

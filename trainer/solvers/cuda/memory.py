@@ -1,4 +1,4 @@
-"""What a training takes of the GPU's memory, planned before it begins."""
+"""What training and ranking take of the GPU's memory, planned before they begin."""
 
 import dataclasses
 import logging
@@ -19,6 +19,7 @@ _ROW_BYTES = 96
 _RESERVED = 768 << 20
 _COPIED_BYTES = 256 << 20
 _BLOCK = (1 << 30) // _ENTRY_BYTES
+_LEAST_QUERIES = 32
 _LEAST_BLOCK = 1 << 16
 _SLOTS = 2
 
@@ -97,7 +98,68 @@ def plan(size: Size, tuning: Tuning, memory: tuple[int, int], device: str) -> Pl
         "GPU memory: %s of factors, %s of entries, %s, %s of workspace; %s of %s are free",
         *(shown(factors), shown(held), where, shown(workspace), shown(free), shown(total)),
     )
-    return Plan(max(1, _COPIED_BYTES // (4 * padded_width(size.d))), block)
+    return Plan(copied_rows(padded_width(size.d)), block)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The size of a ranking.
+
+    Attributes:
+        items: number of items.
+        d: numbers of a factor.
+        k: number of items of a list.
+        longest: largest number of items that a query must not get.
+    """
+
+    items: int
+    d: int
+    k: int
+    longest: int
+
+    def item_bytes(self) -> int:
+        """Return the bytes of the items' factors."""
+        return 4 * padded_items(self.items) * self.d
+
+    def query_bytes(self) -> int:
+        """Return the bytes of a query: its factors, its scores, its list, and the items it must not get."""
+        return 4 * (self.d + padded_items(self.items) + 2 * self.k + self.longest + 2)
+
+    def block(self, free: int, scores_bytes: int, *, uploaded: bool) -> int:
+        """Return the number of queries to rank at once; 0 if too few fit.
+
+        Args:
+            free: free bytes of the device.
+            scores_bytes: size of the block's scores, if they fit.
+            uploaded: whether the items' factors are there already.
+        """
+        left = free - _RESERVED - (0 if uploaded else self.item_bytes() + _COPIED_BYTES)
+        wanted = max(_LEAST_QUERIES, scores_bytes // (4 * padded_items(self.items)))
+        fitting = left // self.query_bytes()
+        return min(wanted, fitting) if fitting >= _LEAST_QUERIES else 0
+
+    def shown(self, block: int, memory: tuple[int, int]) -> str:
+        """Return a line about what a ranking takes.
+
+        Args:
+            block: number of queries that are ranked at once.
+            memory: free bytes of the device, and its bytes in all.
+        """
+        free, total = memory
+        return (
+            f"GPU memory: {shown(self.item_bytes())} of items' factors, {shown(block * self.query_bytes())} "
+            f"for {block:,} lists at once; {shown(free)} of {shown(total)} are free"
+        )
+
+
+def padded_items(items: int) -> int:
+    """Return the scores of a query on the device, at least one vector of 4."""
+    return max(1, -(-items // 4)) * 4
+
+
+def copied_rows(width: int) -> int:
+    """Return the factor rows of ``width`` floats that are copied to or from the device at once."""
+    return max(1, _COPIED_BYTES // (4 * width))
 
 
 def _refusal(size: Size, tuning: Tuning, memory: tuple[int, int], device: str) -> InputError:

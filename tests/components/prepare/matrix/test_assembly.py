@@ -1,7 +1,9 @@
 """Assembly of matrices in blocks."""
 
 import contextlib
+import os
 import resource
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import get_args
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from components.prepare.matrix import assembly
 from components.prepare.matrix.kernels import INTERACTION, TIMED_INTERACTION
 from components.prepare.options import Duplicates
+from trainer import scratch
 from trainer.matrix import InteractionMatrix
 
 INTERACTIONS = st.lists(
@@ -131,3 +134,31 @@ def test_more_shards_than_open_files_are_allowed_at_first(tmp_path, monkeypatch)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     np.testing.assert_array_equal(matrix.to_scipy().toarray(), np.fliplr(np.eye(2_000)))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems keep the space")
+def test_space_on_disk_is_freed_group_by_group(tmp_path, monkeypatch):
+    monkeypatch.setattr(assembly, "_SHARD_INTERACTIONS", 1 << 14)
+    monkeypatch.setattr(assembly, "_MIN_BLOCK", 1 << 12)
+    monkeypatch.setattr(assembly, "_BYTES_IN_MEMORY", 0)
+    interactions = np.zeros(1 << 17, INTERACTION)
+    interactions["row"] = np.arange(len(interactions)) % 64
+    counts = np.bincount(interactions["row"])
+
+    def write(batch, array):
+        array[:] = batch
+
+    encoded = assembly.Encoded(np.array_split(interactions, 4), INTERACTION, write)
+    left = []
+
+    def release(descriptor, offset, length):
+        scratch.release(descriptor, offset, length)
+        left.append(os.fstat(descriptor).st_blocks)
+
+    monkeypatch.setattr(assembly, "release", release)
+    with assembly.deal_rows(encoded, tmp_path, counts, np.array([len(interactions)])) as by_row:
+        assembly.assemble(by_row, tmp_path, np.array([len(interactions)]), [tmp_path / "0"], "sum")
+    of_rows = left[: 4 * len(by_row.groups)]
+    assert len(by_row.groups) == 8
+    assert of_rows == sorted(of_rows, reverse=True)
+    assert of_rows[-1] == 0
