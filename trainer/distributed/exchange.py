@@ -75,7 +75,7 @@ class Exchange:
         self._published = _Published(self._others)
         with translated(((OSError, pa.ArrowException), lambda error: _unusable(cluster, error))):
             self._server = _Server(f"grpc://0.0.0.0:{cluster.port}", self._published)
-        self._clients = {rank: flight.connect(f"grpc://{cluster.addresses[rank]}") for rank in self._others}
+        self._clients = {rank: _connect(cluster.addresses[rank]) for rank in self._others}
         self._identities: dict[int, str] = {}
         self._giving_up = False
         self._threads = ThreadPoolExecutor(max(1, len(self._others)))
@@ -251,6 +251,11 @@ class _LostError(WalsError):
 def _unusable(cluster: Cluster, error: Exception) -> InputError:
     address = cluster.addresses[cluster.rank]
     return InputError("address", address, f"cannot be listened on ({error})", "give a free port")
+
+
+def _connect(address: str) -> flight.FlightClient:
+    # Otherwise gRPC tries ever less often to reach a process that has not started, up to two minutes apart.
+    return flight.connect(f"grpc://{address}", generic_options=[("grpc.max_reconnect_backoff_ms", 2000)])
 
 
 def _options() -> flight.FlightCallOptions:
