@@ -158,6 +158,7 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
 def test_nobody_waits_for_the_busy_once_a_worker_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second of three never answers that its rows are there; the third ends."""
     monkeypatch.setattr(exchange, "_PATIENCE", 0.2)
+    monkeypatch.setattr(exchange, "_FAREWELL", 0.5)
     addresses = tuple(free_addresses(3))
     array, bounds = np.zeros((3, 2), np.float32), np.arange(4)
     met = threading.Barrier(3)
