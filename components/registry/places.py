@@ -16,7 +16,7 @@ def open_store(field: str, address: str) -> Store:
         address: ``gs://BUCKET/PATH``, ``s3://BUCKET/PATH`` or ``minio://BUCKET/PATH``.
 
     Raises:
-        InputError: it is no such address.
+        InputError: it is not such an address.
         WalsError: there are no credentials.
     """
     scheme, _, path = address.partition("://")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import trainer
-from trainer.matrix import Shard
 from trainer.solvers import cache, kernels, simd
+from trainer.solvers.part import bounds_of
 
 TRAIN = """
 import hashlib
@@ -56,8 +56,7 @@ def test_products_with_some_of_the_columns() -> None:
 def test_chunks_cover_each_row_once_and_share_the_work() -> None:
     counts = np.random.default_rng(0).zipf(1.6, 20_000).clip(0, 3000)
     indptr = np.concatenate([[0], np.cumsum(counts)])
-    shard = Shard(0, indptr, np.zeros(indptr[-1], np.int32), np.zeros(indptr[-1], np.float32))
-    bounds = kernels.chunk_bounds(shard)
+    bounds = bounds_of(indptr, kernels._CHUNKS)
     assert bounds[0] == 0
     assert bounds[-1] == 20_000
     assert (np.diff(bounds) >= 0).all()

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, Self
 
@@ -147,9 +147,17 @@ class Exchange:
         self._act(rank, "received", name=name)
         return target
 
-    def fetch_all(self, calls: Callable[[int], object]) -> None:
-        """Call a function that fetches for each other process, all at once."""
-        running = [self._threads.submit(calls, rank) for rank in self._others]
+    def fetch_all(self, name: str, targets: Sequence[NDArray[Any]]) -> None:
+        """Fetch an array of each other process, all at once.
+
+        Args:
+            name: the name that they all give it.
+            targets: contiguous arrays to overwrite, by process.
+
+        Raises:
+            WalsError: as `fetch`.
+        """
+        running = [self._threads.submit(self.fetch, rank, name, targets[rank]) for rank in self._others]
         done, others = wait(running, return_when=FIRST_EXCEPTION)
         # The rest would wait until processes that do not know of the failure yet have computed their rows.
         self._giving_up = bool(others)

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trainer.config import TrainConfig
 from trainer.distributed.workers import Workers
@@ -14,27 +13,10 @@ from trainer.errors import InputError
 from trainer.matrix import InteractionMatrix
 from trainer.progress import progress
 from trainer.solvers import Factors, begin_part
-from trainer.solvers.part import Part
+from trainer.solvers.part import Part, bounds_of
 from trainer.weighting import Problem
 
 logger = logging.getLogger(__name__)
-
-_ROW_COST = 8
-"""Fixed work per row, expressed in entries."""
-
-
-def bounds_of(counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Divide rows into runs of about equal work.
-
-    Args:
-        counts: (rows,) entries of each row.
-        size: number of runs; some are empty if there are fewer rows.
-
-    Returns:
-        (size + 1,) int64, the first row of each run, and the number of rows.
-    """
-    cost = np.concatenate([[0], np.cumsum(counts + _ROW_COST)])
-    return np.searchsorted(cost, np.linspace(0, cost[-1], size + 1)).astype(np.int64)
 
 
 class DistributedTraining:
@@ -51,7 +33,9 @@ class DistributedTraining:
         """Begin with the given factors, which are the same in all processes."""
         self._workers, self._factors = workers, factors
         counts = matrix.row_counts(), matrix.column_counts()
-        self._bounds = [bounds_of(of_side, workers.size) for of_side in counts]
+        self._bounds = [
+            bounds_of(np.concatenate([[0], np.cumsum(of_side)]), workers.size) for of_side in counts
+        ]
         sides = (matrix.by_row, problem.users), (matrix.by_column, problem.items)
         users, items = (
             Part.of(*side, int(bounds[workers.rank]), int(bounds[workers.rank + 1]))
@@ -71,10 +55,8 @@ class DistributedTraining:
 
     def _solve(self, side: int) -> float:
         loss = self._part.solve(side)
-        factors, bounds, rank = self._factors[side], self._bounds[side], self._workers.rank
-        factors[bounds[rank] : bounds[rank + 1]] = self._part.solved(side)
-        self._workers.gather(factors, bounds)
-        self._part.complete(side, factors)
+        self._workers.gather(self._factors[side], self._bounds[side])
+        self._part.complete(side)
         return loss
 
 

@@ -79,7 +79,7 @@ class Workers:
         name = f"rows {next(self._numbers)}"
         parts = [array[start:stop] for start, stop in itertools.pairwise(bounds)]
         self._exchange.publish(name, parts[self.rank])
-        self._exchange.fetch_all(lambda rank: self._exchange.fetch(rank, name, parts[rank]))
+        self._exchange.fetch_all(name, parts)
         self._exchange.settle(name)
 
     def total(self, value: float) -> float:

@@ -70,23 +70,19 @@ class PartialTraining(Protocol):
     """One process's part of a training, wherever its state is; side 0 is the users', side 1 the items'."""
 
     def solve(self, side: int) -> float:
-        """Pass once over the process's rows of a side.
+        """Pass once over the process's rows of a side, and put them into the array it began with.
 
         Returns:
             Their part of the objective, without the regularisation of the other side.
         """
         ...
 
+    def complete(self, side: int) -> None:
+        """Take the rows that other processes have put into the array of a side that it began with."""
+        ...
+
     def penalty(self, side: int) -> float:
         """Return the regularisation of the process's rows of a side."""
-        ...
-
-    def solved(self, side: int) -> NDArray[np.float32]:
-        """Return the factors of the process's rows of a side."""
-        ...
-
-    def complete(self, side: int, factors: NDArray[np.float32]) -> None:
-        """Take the factors of all rows of a side, of which those of other processes are new."""
         ...
 
     def factors(self) -> Factors:
@@ -151,21 +147,20 @@ class _HostPartialTraining:
 
     def solve(self, side: int) -> float:
         part = self._parts[side]
-        return self._solver.sweep(part.shards, part.problem, self._factors[1 - side], self.solved(side))
+        return self._solver.sweep(part.shards, part.problem, self._factors[1 - side], self._own(side))
+
+    def complete(self, side: int) -> None:
+        """Do nothing: they are where the solver works."""
 
     def penalty(self, side: int) -> float:
-        return penalty(self._parts[side].problem.regularization, self.solved(side))
-
-    def solved(self, side: int) -> NDArray[np.float32]:
-        part = self._parts[side]
-        return self._factors[side][part.first : part.stop]
-
-    def complete(self, side: int, factors: NDArray[np.float32]) -> None:
-        if factors is not self._factors[side]:
-            self._factors[side][:] = factors
+        return penalty(self._parts[side].problem.regularization, self._own(side))
 
     def factors(self) -> Factors:
         return self._factors
+
+    def _own(self, side: int) -> NDArray[np.float32]:
+        part = self._parts[side]
+        return self._factors[side][part.first : part.stop]
 
 
 def begin(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from trainer.matrix import Shard
 from trainer.solvers.cache import compiled_kernels, prebuilt_level
+from trainer.solvers.part import bounds_of
 from trainer.solvers.simd import LANES, ROWS, add_rows, dot_rows, prefetch_row
 from trainer.weighting import HalfProblem
 
@@ -85,15 +86,8 @@ def in_threads(threads: int, kernel: Callable[..., None], *arguments: Any) -> No
 
 
 _TILE_BYTES = 16 << 10
+# Runs of rows that threads take one after the other.
 _CHUNKS = 256
-# Fixed work per row, expressed in entries.
-_ROW_COST = 8
-
-
-def chunk_bounds(shard: Shard) -> NDArray[np.int64]:
-    """Return the bounds of chunks, runs of rows of about equal work that threads take one after the other."""
-    cost = shard.indptr + _ROW_COST * np.arange(shard.rows + 1)
-    return np.searchsorted(cost, np.linspace(0, cost[-1], _CHUNKS + 1)).astype(np.int64)
 
 
 class ShardProblem(NamedTuple):
@@ -152,7 +146,7 @@ class ShardProblem(NamedTuple):
             half.regularization[rows],
             minor,
             major[rows],
-            chunk_bounds(shard),
+            bounds_of(shard.indptr, _CHUNKS),
         )
 
 

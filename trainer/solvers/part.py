@@ -4,8 +4,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trainer.matrix import Shard, rows_between
 from trainer.weighting import HalfProblem
+
+_ROW_COST = 8
+"""Fixed work per row, expressed in entries."""
+
+
+def bounds_of(indptr: NDArray[np.int64], number: int) -> NDArray[np.int64]:
+    """Divide rows into runs of about equal work.
+
+    Args:
+        indptr: (rows + 1,) offsets of the rows' entries.
+        number: number of runs; some are empty if there are fewer rows.
+
+    Returns:
+        (number + 1,) int64, the first row of each run, and the number of rows.
+    """
+    cost = indptr + _ROW_COST * np.arange(len(indptr))
+    return np.searchsorted(cost, np.linspace(0, cost[-1], number + 1)).astype(np.int64)
 
 
 @dataclass(frozen=True)

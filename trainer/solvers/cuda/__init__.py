@@ -167,34 +167,31 @@ class CudaPartialTraining:
         Args:
             engine: runs the kernels.
             parts: rows of the users and of the items.
-            factors: (users, d) and (items, d), which are copied.
+            factors: (users, d) and (items, d); new rows are copied to and from them.
         """
-        self._engine, self._parts = engine, parts
+        self._engine, self._parts, self._host = engine, parts, factors
         self._sides = [engine.side(part.shards, part.problem) for part in parts]
         self._factors = [engine.uploaded(array) for array in factors]
 
     def solve(self, side: int) -> float:
-        """Step the rows of a side; see there."""
-        engine = self._engine
+        """Step the rows of a side, and copy them from the device; see there."""
+        engine, part = self._engine, self._parts[side]
         with translated(*engine.device.failures()):
-            return float(engine.half(self._sides[side], self._factors[1 - side], self._own(side)))
+            loss = float(engine.half(self._sides[side], self._factors[1 - side], self._own(side)))
+            self._host[side][part.first : part.stop] = engine.downloaded(self._own(side))
+            return loss
+
+    def complete(self, side: int) -> None:
+        """Copy the rows of others to the device; see there."""
+        part = self._parts[side]
+        with translated(*self._engine.device.failures()):
+            for others in (slice(0, part.first), slice(part.stop, None)):
+                self._factors[side][others] = self._engine.uploaded(self._host[side][others])
 
     def penalty(self, side: int) -> float:
         """Return the regularisation of the rows of a side; see there."""
         with translated(*self._engine.device.failures()):
             return float(self._engine.penalty(self._sides[side].regularization, self._own(side)))
-
-    def solved(self, side: int) -> NDArray[np.float32]:
-        """Copy the rows of a side from the device; see there."""
-        with translated(*self._engine.device.failures()):
-            return self._engine.downloaded(self._own(side))
-
-    def complete(self, side: int, factors: NDArray[np.float32]) -> None:
-        """Copy the rows of others to the device; see there."""
-        part = self._parts[side]
-        with translated(*self._engine.device.failures()):
-            for others in (slice(0, part.first), slice(part.stop, None)):
-                self._factors[side][others] = self._engine.uploaded(factors[others])
 
     def factors(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Copy the factors from the device; see there."""
