@@ -302,18 +302,19 @@ class InteractionMatrix:
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write the matrix as an artifact; see `MatrixWriter`."""
-        writer = MatrixWriter(folder, self.rows, self.columns)
-        for shards, add in ((self.by_row, writer.add_rows), (self.by_column, writer.add_columns)):
-            for number, shard in enumerate(shards):
-                add(number, shard.first, shard.indptr, shard.indices, shard.values)
-        return writer.finish()
+        with MatrixWriter(folder, self.rows, self.columns) as writer:
+            for shards, add in ((self.by_row, writer.add_rows), (self.by_column, writer.add_columns)):
+                for number, shard in enumerate(shards):
+                    add(number, shard.first, shard.indptr, shard.indices, shard.values)
+            return writer.finish()
 
 
 class MatrixWriter:
     """Writes a ``wals.matrix`` artifact shard by shard, so that the matrix need not fit in memory.
 
-    Call `add_rows` for all shards of rows and `add_columns` for all shards of the transposed matrix, in any
-    order and from any thread, then `finish`.
+    In a ``with`` block, call `add_rows` for all shards of rows and `add_columns` for all shards of the
+    transposed matrix, in any order and from any thread, then `finish`. After the block, nothing is written
+    anymore.
     """
 
     def __init__(self, folder: Path, rows: int, columns: int) -> None:
@@ -340,6 +341,13 @@ class MatrixWriter:
         # While one file is being flushed to disk, the next ones can be written.
         self._executor = ThreadPoolExecutor(_SETTLERS)
         self._settling: list[Future[None]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # Files that are being flushed would otherwise appear while the folder of a failed job is removed.
+        self._executor.shutdown()
 
     def add_rows(
         self, number: int, first: int, indptr: NDArray[Any], indices: NDArray[Any], values: NDArray[Any]
@@ -370,9 +378,8 @@ class MatrixWriter:
         Raises:
             InputError: rows or columns are missing, or the orientations differ in their number of entries.
         """
-        with self._executor:
-            for settling in self._settling:
-                settling.result()
+        for settling in self._settling:
+            settling.result()
         shards = {name: [part[number] for number in sorted(part)] for name, part in self._shards.items()}
         for orientation, (major, _) in self._shape.items():
             written = 0

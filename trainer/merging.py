@@ -30,12 +30,13 @@ def merge(matrices: Sequence[InteractionMatrix], folder: Path) -> InteractionMat
                 f"cannot be merged with one of {first.rows} x {first.columns}",
                 _SAME_RUN,
             )
-    writer = MatrixWriter(folder, first.rows, first.columns)
-    for number, shard in enumerate(_merged([matrix.by_row for matrix in matrices], "row", first.columns)):
-        writer.add_rows(number, shard.first, shard.indptr, shard.indices, shard.values)
-    for number, shard in enumerate(_merged([matrix.by_column for matrix in matrices], "column", first.rows)):
-        writer.add_columns(number, shard.first, shard.indptr, shard.indices, shard.values)
-    writer.finish()
+    with MatrixWriter(folder, first.rows, first.columns) as writer:
+        by_row, by_column = [m.by_row for m in matrices], [m.by_column for m in matrices]
+        for number, shard in enumerate(_merged(by_row, "row", first.columns)):
+            writer.add_rows(number, shard.first, shard.indptr, shard.indices, shard.values)
+        for number, shard in enumerate(_merged(by_column, "column", first.rows)):
+            writer.add_columns(number, shard.first, shard.indptr, shard.indices, shard.values)
+        writer.finish()
     return InteractionMatrix.open(folder)
 
 

@@ -1,3 +1,6 @@
+import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +17,12 @@ def example() -> sparse.csr_array:
 
 
 def write_in_two_shards(folder: Path) -> None:
-    writer = MatrixWriter(folder, 3, 4)
-    writer.add_rows(1, 2, np.array([0, 2]), np.array([0, 2]), np.array([-3.0, 4.0]))
-    writer.add_rows(0, 0, np.array([0, 2, 2]), np.array([1, 3]), np.array([1, 2.5]))
-    writer.add_columns(0, 0, np.array([0, 1]), np.array([2]), np.array([-3.0]))
-    writer.add_columns(1, 1, np.array([0, 1, 2, 3]), np.array([0, 2, 0]), np.array([1, 4.0, 2.5]))
-    writer.finish()
+    with MatrixWriter(folder, 3, 4) as writer:
+        writer.add_rows(1, 2, np.array([0, 2]), np.array([0, 2]), np.array([-3.0, 4.0]))
+        writer.add_rows(0, 0, np.array([0, 2, 2]), np.array([1, 3]), np.array([1, 2.5]))
+        writer.add_columns(0, 0, np.array([0, 1]), np.array([2]), np.array([-3.0]))
+        writer.add_columns(1, 1, np.array([0, 1, 2, 3]), np.array([0, 2, 0]), np.array([1, 4.0, 2.5]))
+        writer.finish()
 
 
 def test_shards_make_up_the_matrix(tmp_path: Path) -> None:
@@ -56,8 +59,7 @@ def test_orientations_agree_after_saving_a_matrix_in_memory(tmp_path: Path) -> N
 def test_invalid_entries_are_refused_by_row(
     tmp_path: Path, indptr: list[int], indices: list[int], values: list[float], message: str
 ) -> None:
-    writer = MatrixWriter(tmp_path, 3, 4)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError) as caught, MatrixWriter(tmp_path, 3, 4) as writer:
         writer.add_rows(0, 0, np.array(indptr), np.array(indices), np.array(values))
     assert message in str(caught.value)
 
@@ -67,13 +69,33 @@ def test_a_row_may_start_below_the_end_of_the_row_before() -> None:
     assert InteractionMatrix.from_scipy(matrix).entries == 3
 
 
+def test_a_writer_that_failed_writes_nothing_after_its_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(descriptor: int, flush: Callable[[int], None] = os.fsync) -> None:
+        time.sleep(0.02)
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slowly)
+
+    def write() -> None:
+        with MatrixWriter(tmp_path, 3, 4) as writer:
+            writer.add_rows(0, 0, np.array([0, 1]), np.array([0]), np.array([1.0]))
+            writer.add_rows(1, 1, np.array([0, 1]), np.array([4]), np.array([1.0]))
+
+    with pytest.raises(InputError, match="not an index below 4"):
+        write()
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert sum(path.suffix == ".npy" for path in tmp_path.rglob("*")) == 3
+
+
 @pytest.mark.parametrize("firsts", [(0,), (1,), (0, 2), (1, 0)])
 def test_missing_rows_leave_no_artifact(tmp_path: Path, firsts: tuple[int, ...]) -> None:
-    writer = MatrixWriter(tmp_path, 3, 4)
-    for number, first in enumerate(firsts):
-        writer.add_rows(number, first, np.array([0, 1]), np.array([1]), np.array([1.0]))
-    with pytest.raises(InputError, match="does not cover the 3 rows of by_row"):
-        writer.finish()
+    with MatrixWriter(tmp_path, 3, 4) as writer:
+        for number, first in enumerate(firsts):
+            writer.add_rows(number, first, np.array([0, 1]), np.array([1]), np.array([1.0]))
+        with pytest.raises(InputError, match="does not cover the 3 rows of by_row"):
+            writer.finish()
     with pytest.raises(InputError, match="has no _manifest"):
         InteractionMatrix.open(tmp_path)
 

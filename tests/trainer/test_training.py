@@ -72,12 +72,12 @@ def test_the_same_seed_gives_the_same_bytes() -> None:
 
 def test_shards_give_the_same_model(tmp_path: Path) -> None:
     whole = random_matrix()
-    writer = MatrixWriter(tmp_path, *whole.shape)
-    for matrix, add in ((whole, writer.add_rows), (sparse.csr_array(whole.T), writer.add_columns)):
-        for number, start in enumerate(range(0, matrix.shape[0], 13)):
-            part = matrix[start : start + 13]
-            add(number, start, part.indptr, part.indices, part.data)
-    writer.finish()
+    with MatrixWriter(tmp_path, *whole.shape) as writer:
+        for matrix, add in ((whole, writer.add_rows), (sparse.csr_array(whole.T), writer.add_columns)):
+            for number, start in enumerate(range(0, matrix.shape[0], 13)):
+                part = matrix[start : start + 13]
+                add(number, start, part.indptr, part.indices, part.data)
+        writer.finish()
     config = TrainConfig(latent_factors=8, solver="cholesky")
     sharded = fit(InteractionMatrix.open(tmp_path), config)
     single = fit(InteractionMatrix.from_scipy(whole), config)

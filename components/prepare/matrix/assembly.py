@@ -298,9 +298,9 @@ def assemble(
         The manifests of the matrices.
     """
     users, items = len(by_row.block_of), len(item_counts)
-    writers = [MatrixWriter(folder, users, items) for folder in parts]
     workspaces = _Workspaces()
     with contextlib.ExitStack() as stack:
+        writers = [stack.enter_context(MatrixWriter(folder, users, items)) for folder in parts]
         by_column = [
             stack.enter_context(contextlib.closing(Blocks(scratch, ENTRY, item_counts, users))) for _ in parts
         ]
@@ -318,7 +318,7 @@ def assemble(
                 for group, _ in zip(transposed.groups, written, strict=True):
                     transposed.release(group)
                     advance("by column")
-    return [writer.finish() for writer in writers]
+        return [writer.finish() for writer in writers]
 
 
 def _dealt(workspaces: _Workspaces, by_row: Blocks, encoded: Encoded, batch: Any) -> Dealt:
