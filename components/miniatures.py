@@ -63,6 +63,7 @@ def _train(folder: Path) -> None:
         _call(refit, folder, refit_iters=1)
         _rank(Model.load(folder / "model"))
         (folder / "judged").rename(folder / f"judged by {solver}")
+    _sweep_as_if_large(folder / "matrix")
 
 
 def _evaluate(folder: Path) -> None:
@@ -98,6 +99,7 @@ def _tune(folder: Path) -> None:
     for solver in _SOLVERS:
         trial = trial_options(solver=solver, num_iters=1)
         run_trial(trial, matrix=folder / "matrix", candidate=candidate)
+    _sweep_as_if_large(folder / "matrix")
     _rank(Model.load(folder / "model"))
 
 
@@ -115,6 +117,18 @@ def _call(step: Callable[..., Any], folder: Path, **values: Any) -> None:
     first, *artifacts = inspect.signature(step).parameters
     options: type[Options] = get_type_hints(step)[first]
     step(options(**values), **{name: folder / name for name in artifacts})
+
+
+def _sweep_as_if_large(matrix: Path) -> None:
+    """Call the solver's kernels as with more factors than a miniature has."""
+    from trainer.config import TrainConfig
+    from trainer.solvers.cg import ConjugateGradients
+    from trainer.weighting import Problem
+
+    opened = InteractionMatrix.open(matrix)
+    problem = Problem.of(TrainConfig(latent_factors=4), opened.row_counts(), opened.column_counts())
+    users, items = (np.ones((size, 4), np.float32) for size in (opened.rows, opened.columns))
+    ConjugateGradients(1, 1, halves_from=0).sweep(opened.by_row, problem.users, items, users)
 
 
 def _rank(model: "Model") -> None:

@@ -44,6 +44,19 @@ def test_products_with_gathered_rows(d: int, index_type: type) -> None:
     np.testing.assert_allclose(total, 1 + coefficients[8:] @ minor[rows[8:]], rtol=1e-4, atol=1e-5)
 
 
+def test_products_with_rows_of_half_precision() -> None:
+    random = np.random.default_rng(1)
+    halves = random.standard_normal((30, 37)).astype(np.float16)
+    bits, rows = halves.view(np.int16), random.integers(0, 30, 8)
+    vector, coefficients = random.standard_normal(37, np.float32), random.standard_normal(8, np.float32)
+    sums, total = np.empty(8, np.float32), np.zeros(37, np.float32)
+    kernels.dots(bits, rows, 0, 8, vector, sums)
+    kernels.adds(bits, rows, 0, 8, coefficients, total)
+    gathered = halves[rows].astype(np.float32)
+    np.testing.assert_allclose(sums, gathered @ vector, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(total, coefficients @ gathered, rtol=1e-4, atol=1e-5)
+
+
 def test_products_with_some_of_the_columns() -> None:
     random = np.random.default_rng(0)
     whole = random.standard_normal((10, 40), np.float32)

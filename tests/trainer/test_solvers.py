@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ from tests.trainer.reference import objective, regularization, solve, weights_an
 from trainer.config import TrainConfig
 from trainer.matrix import InteractionMatrix
 from trainer.solvers import make_solver
+from trainer.solvers.cg import ConjugateGradients
 from trainer.weighting import Problem
 
 
@@ -86,6 +90,50 @@ def test_conjugate_gradients_go_further_near_the_solution(distance: float, lengt
     np.testing.assert_allclose(
         rotated @ items.T, users @ (exact + (1 - length) * away).T, rtol=0, atol=2e-3 * distance
     )
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("d", [3, 16, 40])
+def test_large_sides_are_gathered_in_half_precision(d: int, scale: float) -> None:
+    random = np.random.default_rng(d)
+    pattern = random.random((300, 80)) < 0.3
+    matrix = sparse.csr_array(np.where(pattern, random.random((300, 80)) + 0.5, 0) * scale)
+    config = TrainConfig(latent_factors=d, regularization=0.1)
+    interactions = InteractionMatrix.from_scipy(matrix)
+    problem = Problem.of(config, interactions.row_counts(), interactions.column_counts())
+    # Unlike random columns, those of real factors differ much in length.
+    start = random.standard_normal((300, d), np.float32) / (1 + np.arange(d, dtype=np.float32))
+    scores, losses = [], []
+    for halves_from in (0, 1 << 30):
+        users, items = start.copy(), np.zeros((80, d), np.float32)
+        solver = ConjugateGradients(3, 2, halves_from=halves_from)
+        losses.append(solver.sweep(interactions.by_column, problem.items, users, items))
+        scores.append(users @ items.T)
+    assert not np.array_equal(*scores)
+    assert np.abs(scores[0] - scores[1]).max() < 2e-3 * np.abs(scores[1]).max()
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_processor_without_half_precision_gathers_in_single() -> None:
+    # A process compiles for one processor. This one is like every x86-64 processor with SSE 4.2.
+    variables = {"NUMBA_CPU_NAME": "nehalem", "NUMBA_CPU_FEATURES": "", "PYTHONPATH": ":".join(sys.path)}
+    script = """
+import numpy as np
+from scipy import sparse
+from trainer.config import TrainConfig
+from trainer.matrix import InteractionMatrix
+from trainer.solvers.cg import ConjugateGradients
+from trainer.weighting import Problem
+matrix = InteractionMatrix.from_scipy(sparse.csr_array(np.eye(4, dtype=np.float32)))
+problem = Problem.of(TrainConfig(), matrix.row_counts(), matrix.column_counts())
+items = np.zeros((4, 20), np.float32)
+users = np.eye(4, 20, dtype=np.float32)
+ConjugateGradients(1, 1, halves_from=0).sweep(matrix.by_column, problem.items, users, items)
+print(np.isfinite(items).all() and items.any())
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,17 @@ A row that is near its solution, as all are after a few iterations, takes steps 
 successive over-relaxation (Saad 2003, sec. 4.1) of the alternation between the sides, which then needs fewer
 iterations. The objective still falls: conjugate steps that are w times as long lower it w (2 - w) times as
 much. A row far from its solution, as in the first iteration, would only become too long.
+
+Most of the time goes into fetching the other side's factors from memory. They are gathered from a copy whose
+rows begin with cache lines. Where they are too many for the nearer caches, the copy is in half precision,
+which halves what is fetched; with so many rows, the rounding averages out. Sums are in single precision.
 """
 
+import math
+import os
+import platform
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +28,7 @@ from numpy.typing import NDArray
 
 from trainer.matrix import Shard
 from trainer.solvers.agreement import Agreed, itself
+from trainer.solvers.cache import prebuilt_level
 from trainer.solvers.kernels import (
     ShardProblem,
     adds,
@@ -32,10 +41,16 @@ from trainer.solvers.kernels import (
     room_for_entries,
     tile_of,
 )
-from trainer.solvers.simd import take
+from trainer.solvers.levels import best_level
+from trainer.solvers.simd import half, take
 from trainer.weighting import HalfProblem
 
 _ROTATED_AT_ONCE = 1 << 13
+_HALVED_AT_ONCE = 1 << 10
+_LINE_BYTES = 64
+_LARGE_BYTES = 8 << 20
+# Half precision reaches to 2^16.
+_LARGEST_EXPONENT = 15
 # A squared residual that has fallen to this share is rounding; further steps would divide by zero.
 _ROUNDING = np.float32(1e-13)
 _RELAXATION = np.float32(1.4)
@@ -46,10 +61,21 @@ _NEAR = np.float32(0.1)
 class ConjugateGradients:
     """Improves every row by a few steps from its last factors."""
 
-    def __init__(self, steps: int, threads: int, agreed: Agreed = itself) -> None:
+    def __init__(
+        self, steps: int, threads: int, agreed: Agreed = itself, halves_from: int = _LARGE_BYTES
+    ) -> None:
+        """Create the solver.
+
+        Args:
+            steps: number of steps of each row in a sweep.
+            threads: number of threads.
+            agreed: see `trainer.solvers.agreement`.
+            halves_from: size in bytes from which factors are gathered in half precision.
+        """
         self._steps = steps
         self._threads = threads
         self._agreed = agreed
+        self._halves_from = halves_from
 
     def sweep(
         self,
@@ -62,13 +88,60 @@ class ConjugateGradients:
         eigenvalues = _to_eigenbasis(minor, major, self._agreed)
         shared = np.float32(problem.unobs_weight) * eigenvalues
         mean = eigenvalues / np.float32(len(minor))
+        copies, unit = self._copies(minor, eigenvalues[-1])
         total = 0.0
         for shard in shards:
-            part = ShardProblem.of(shard, problem, minor, major)
+            part = ShardProblem.of(shard, problem, copies, major)
             losses = np.zeros(len(part.bounds) - 1)
-            in_threads(self._threads, _sweep, part, shared, mean, self._steps, losses)
+            in_threads(self._threads, _sweep, part, unit, shared, mean, self._steps, losses)
             total += float(losses.sum())
         return total
+
+    def _copies(self, factors: NDArray[np.float32], largest: np.float32) -> tuple[NDArray[Any], np.float32]:
+        """Return factors to gather from, and what to multiply them by.
+
+        Args:
+            factors: (n, d).
+            largest: the largest eigenvalue of their Gramian, the square of their longest column.
+        """
+        if factors.nbytes < self._halves_from or not _halves_are_fast():
+            copies = _aligned(factors.shape, np.float32)
+            copies[:] = factors
+            return copies, np.float32(1)
+        # No factor exceeds the length of its column. A power of two adds no rounding.
+        _, exponent = np.frexp(np.sqrt(largest))
+        unit = np.ldexp(np.float32(1), exponent - _LARGEST_EXPONENT)
+        halves = _aligned(factors.shape, np.int16)
+        in_threads(self._threads, _halve, factors, 1 / unit, halves)
+        return halves, unit
+
+
+@cache
+def _halves_are_fast() -> bool:
+    """Return whether the kernels are compiled for a processor that converts numbers of half precision."""
+    if platform.machine() != "x86_64":
+        return True
+    # Who names another processor may mean one without.
+    return best_level() is not None and (bool(prebuilt_level()) or "NUMBA_CPU_NAME" not in os.environ)
+
+
+def _aligned(shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
+    """Return an uninitialised array that begins with a cache line."""
+    size = math.prod(shape) * np.dtype(kind).itemsize
+    room = np.empty(size + _LINE_BYTES, np.uint8)
+    start = -room.ctypes.data % _LINE_BYTES
+    return room[start : start + size].view(kind).reshape(shape)
+
+
+@compiled()
+def _halve(counter: Any, factors: Any, scale: Any, halves: Any) -> None:
+    """Set ``halves``, (n, d) int16, to scaled factors in half precision; each thread takes some rows."""
+    first = take(counter) * _HALVED_AT_ONCE
+    while first < len(factors):
+        for i in range(first, min(first + _HALVED_AT_ONCE, len(factors))):
+            for f in range(factors.shape[1]):
+                halves[i, f] = half(scale * factors[i, f])
+        first = take(counter) * _HALVED_AT_ONCE
 
 
 def _to_eigenbasis(
@@ -86,12 +159,13 @@ def _to_eigenbasis(
 
 
 @compiled()
-def _sweep(counter: Any, problem: Any, shared: Any, mean: Any, steps: Any, losses: Any) -> None:
+def _sweep(counter: Any, problem: Any, unit: Any, shared: Any, mean: Any, steps: Any, losses: Any) -> None:
     """Step the rows of the chunks that this thread takes.
 
     Args:
         counter: (1,) int64, the next chunk.
         problem: `ShardProblem`.
+        unit: float32, what the minor factors are multiplied by.
         shared: (d,) float32, the diagonal of w0 V'V.
         mean: (d,) float32, the diagonal of the mean of v v'.
         steps: number of steps for each row.
@@ -121,18 +195,19 @@ def _sweep(counter: Any, problem: Any, shared: Any, mean: Any, steps: Any, losse
                 diagonal[f] = shared[f] + regularization[i]
                 inverse[f] = np.float32(1) / (diagonal[f] + max(weight, np.float32(0)) * mean[f])
             ahead = problem.indices[indptr[i] :]
-            loss += _start(minor, ahead, entries, padded(count), diagonal, major[i], vectors[0])
-            loss -= _step(minor, entries, padded(count), diagonal, inverse, major[i], vectors, steps)
+            loss += _start(minor, unit, ahead, entries, padded(count), diagonal, major[i], vectors[0])
+            loss -= _step(minor, unit, entries, padded(count), diagonal, inverse, major[i], vectors, steps)
         losses[chunk] = loss
         chunk = take(counter)
 
 
 @compiled(inlined=True)
-def _start(minor: Any, ahead: Any, entries: Any, count: Any, diagonal: Any, x: Any, r: Any) -> Any:
+def _start(minor: Any, unit: Any, ahead: Any, entries: Any, count: Any, diagonal: Any, x: Any, r: Any) -> Any:
     """Set the residual r = b - A x.
 
     Args:
-        minor: (minors, d) float32.
+        minor: (minors, d), see `ShardProblem`.
+        unit: see `_sweep`.
         ahead: (n,) minor rows of the entries from the row's first to the shard's last, for prefetching.
         entries: `Entries` of the row.
         count: number of the entries, padded.
@@ -155,20 +230,30 @@ def _start(minor: Any, ahead: Any, entries: Any, count: Any, diagonal: Any, x: A
         dots(minor, rows, begin, end, x, sums)
         tile_excess, tile_weighted, tile_sums = excess[begin:end], weighted[begin:end], sums[begin:end]
         for k in range(len(tile_sums)):
-            loss += (tile_excess[k] * tile_sums[k] - np.float32(2) * tile_weighted[k]) * tile_sums[k]
-            tile_sums[k] = tile_weighted[k] - tile_excess[k] * tile_sums[k]
+            predicted = unit * tile_sums[k]
+            loss += (tile_excess[k] * predicted - np.float32(2) * tile_weighted[k]) * predicted
+            tile_sums[k] = unit * (tile_weighted[k] - tile_excess[k] * predicted)
         adds(minor, rows, begin, end, sums, r)
     return loss
 
 
 @compiled(inlined=True)
 def _step(
-    minor: Any, entries: Any, count: Any, diagonal: Any, inverse: Any, x: Any, vectors: Any, steps: Any
+    minor: Any,
+    unit: Any,
+    entries: Any,
+    count: Any,
+    diagonal: Any,
+    inverse: Any,
+    x: Any,
+    vectors: Any,
+    steps: Any,
 ) -> Any:
     """Take steps of preconditioned conjugate gradients (Saad 2003, alg. 9.1), in its notation.
 
     Args:
-        minor: (minors, d) float32.
+        minor: (minors, d), see `ShardProblem`.
+        unit: see `_sweep`.
         entries: `Entries` of the row.
         count: number of the entries, padded.
         diagonal: (d,) float32, of w0 V'V + l I.
@@ -208,8 +293,9 @@ def _step(
             dots(minor, rows, begin, end, p, sums)
             tile_excess, tile_sums = excess[begin:end], sums[begin:end]
             for k in range(len(tile_sums)):
-                pq += tile_excess[k] * tile_sums[k] * tile_sums[k]
-                tile_sums[k] *= tile_excess[k]
+                product = unit * tile_sums[k]
+                pq += tile_excess[k] * product * product
+                tile_sums[k] = unit * tile_excess[k] * product
             # The last step needs p'q but no residual after it.
             if not final:
                 adds(minor, rows, begin, end, sums, q)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trainer.matrix import Shard
 from trainer.solvers.cache import compiled_kernels, prebuilt_level
 from trainer.solvers.part import bounds_of
-from trainer.solvers.simd import LANES, ROWS, add_rows, dot_rows, prefetch_row
+from trainer.solvers.simd import LANES, ROWS, add_rows, dot_rows, element, prefetch_row
 from trainer.weighting import HalfProblem
 
 # Numba sets its attributes at run time, unseen by type checkers.
@@ -103,7 +103,8 @@ class ShardProblem(NamedTuple):
         binary: bool, whether targets are 1 for positive values and 0 for others.
         unobs_weight: float32, w0.
         regularization: (rows,) float32, the lambda of each row.
-        minor: (minors, d) float32, the fixed factors.
+        minor: (minors, d), the fixed factors: float32, or the bits of half precision (int16) for kernels that
+            read them by `dots` and `adds` alone.
         major: (rows, d) float32, the factors that the kernel overwrites.
         bounds: (chunks + 1,) int64, the first row of each chunk of work, and the number of rows.
     """
@@ -117,20 +118,18 @@ class ShardProblem(NamedTuple):
     binary: bool
     unobs_weight: np.float32
     regularization: NDArray[np.float32]
-    minor: NDArray[np.float32]
+    minor: NDArray[Any]
     major: NDArray[np.float32]
     bounds: NDArray[np.int64]
 
     @classmethod
-    def of(
-        cls, shard: Shard, half: HalfProblem, minor: NDArray[np.float32], major: NDArray[np.float32]
-    ) -> Self:
+    def of(cls, shard: Shard, half: HalfProblem, minor: NDArray[Any], major: NDArray[np.float32]) -> Self:
         """Return the problem of a shard.
 
         Args:
             shard: some rows of the major side.
             half: weights and regularisation of all rows of that side.
-            minor: (minors, d) float32.
+            minor: (minors, d); see the attribute.
             major: (majors, d) float32, the factors of all rows of the major side.
         """
         rows = slice(shard.first, shard.first + shard.rows)
@@ -226,7 +225,7 @@ def dots(minor: Any, rows: Any, start: Any, stop: Any, vector: Any, out: Any) ->
         dot_rows(minor, rows, group, vector, out, group)
         for f in range(d - d % LANES, d):
             for k in range(group, group + ROWS):
-                out[k] += minor[rows[k], f] * vector[f]
+                out[k] += element(minor, rows[k], f) * vector[f]
 
 
 @compiled(inlined=True)
@@ -237,7 +236,7 @@ def adds(minor: Any, rows: Any, start: Any, stop: Any, coefficients: Any, out: A
         add_rows(minor, rows, group, coefficients, group, out, 0)
         for f in range(d - d % LANES, d):
             for k in range(group, group + ROWS):
-                out[f] += coefficients[k] * minor[rows[k], f]
+                out[f] += coefficients[k] * element(minor, rows[k], f)
 
 
 @compiled(inlined=True)

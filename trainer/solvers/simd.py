@@ -4,6 +4,9 @@ Numba compiles loops well, but reduces each dot product separately and cannot pr
 LLVM's portable vectors instead: eight rows share the loads of the dense vector, one tree of shuffles reduces
 all eight sums, and LLVM translates them to the processor's instructions. They cover the columns of whole
 vectors, a multiple of `LANES`; the caller handles the remaining few.
+
+The gathered rows are of float32, or of numbers of half precision (IEEE 754 binary16), of which Numba's
+kernels know only the bits: int16.
 """
 
 import contextlib
@@ -24,11 +27,13 @@ ROWS = 8
 OUTER = 4
 
 _FLOAT = ir.FloatType()
+_HALF = ir.HalfType()
+_BITS = ir.IntType(16)
 _INDEX = ir.IntType(64)
-_FLOAT_BYTES = 4
 _BYTE_POINTER = ir.IntType(8).as_pointer()
 _FLAG = ir.IntType(32)
 _VECTOR = ir.VectorType(_FLOAT, LANES)
+_HALVES = ir.VectorType(_HALF, LANES)
 _FAST = ("fast",)
 
 
@@ -44,7 +49,7 @@ def dot_rows(typing_context, matrix, rows, start, vector, out, at):  # type: ign
         with values.each_vector(0, ir.Constant(_INDEX, 0)) as offset:
             shared = _load(builder, dense, offset)
             for pointer, total in zip(pointers, sums, strict=True):
-                product = builder.fmul(_load(builder, pointer, offset), shared, flags=_FAST)
+                product = builder.fmul(values.vector(0, pointer, offset), shared, flags=_FAST)
                 builder.store(builder.fadd(builder.load(total), product, flags=_FAST), total)
         reduced = _reduce(builder, [builder.load(total) for total in sums])
         target = builder.gep(results, [values.integer(5)])
@@ -73,7 +78,7 @@ def add_rows(typing_context, matrix, rows, start, coefficients, at, out, first):
         with values.each_vector(0, values.integer(6)) as offset:
             halves = [_load(builder, result, offset), ir.Constant(_VECTOR, None)]
             for k, (pointer, scalar) in enumerate(zip(pointers, spread, strict=True)):
-                product = builder.fmul(_load(builder, pointer, offset), scalar, flags=_FAST)
+                product = builder.fmul(values.vector(0, pointer, offset), scalar, flags=_FAST)
                 halves[k % 2] = builder.fadd(halves[k % 2], product, flags=_FAST)
             _store(builder, builder.fadd(*halves, flags=_FAST), result, offset)
         return context.get_dummy_value()
@@ -109,6 +114,31 @@ def add_outer(typing_context, matrix, rows, start, stop, weights, first, at, out
         return context.get_dummy_value()
 
     return types.void(matrix, rows, start, stop, weights, first, at, out), generate
+
+
+@intrinsic
+def element(typing_context, matrix, row, column):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    """Return ``matrix[row, column]``, float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values = _Arguments(context, builder, signature, arguments)
+        pointer = builder.gep(values.row_pointer(0, values.integer(1)), [values.integer(2)])
+        if values.holds_halves(0):
+            half = builder.load(builder.bitcast(pointer, _HALF.as_pointer()))
+            return builder.fpext(half, _FLOAT)
+        return builder.load(pointer)
+
+    return types.float32(matrix, row, column), generate
+
+
+@intrinsic
+def half(typing_context, value):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    """Return the bits, int16, of the number of half precision nearest to a float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+        return builder.bitcast(builder.fptrunc(arguments[0], _HALF), _BITS)
+
+    return types.int16(types.float32), generate
 
 
 @intrinsic
@@ -158,8 +188,20 @@ class _Arguments:
     def row_pointer(self, matrix: int, row: Any) -> Any:
         """Return the pointer to the first element of a row; rows must be contiguous."""
         strides = cgutils.unpack_tuple(self._builder, self._array(matrix).strides, 2)
-        elements = self._builder.sdiv(strides[0], ir.Constant(_INDEX, _FLOAT_BYTES))
+        size = ir.Constant(_INDEX, self._types[matrix].dtype.bitwidth // 8)
+        elements = self._builder.sdiv(strides[0], size)
         return self._builder.gep(self.data(matrix), [self._builder.mul(row, elements)])
+
+    def holds_halves(self, matrix: int) -> bool:
+        """Return whether a matrix has numbers of half precision."""
+        return bool(self._types[matrix].dtype == types.int16)
+
+    def vector(self, matrix: int, pointer: Any, offset: Any) -> Any:
+        """Return the floats of a vector in a row."""
+        if not self.holds_halves(matrix):
+            return _load(self._builder, pointer, offset)
+        place = self._builder.bitcast(self._builder.gep(pointer, [offset]), _HALVES.as_pointer())
+        return self._builder.fpext(self._builder.load(place, align=2), _VECTOR)
 
     def row_pointers(self, matrix: int, rows: int, start: int) -> list[Any]:
         """Return the pointers to the rows that 8 elements of an index array refer to."""
