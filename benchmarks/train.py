@@ -121,7 +121,7 @@ def alone(data: str, dimensions: list[int]) -> None:
         InteractionMatrix.from_scipy(sparse.load_npz(BUILD / data / "train.npz")).save(folder)
     print(f"\n{data}: a separate process that opens the matrix, memory-mapped, and trains\n")
     print(
-        "| d | solver | matrix, both ways, MiB | factors, MiB | peak, MiB | beyond the two, MiB | imports, s "
+        "| d | solver | matrix, both ways, MiB | factors, MiB | peak, MiB | beyond factors, MiB | imports, s "
         "| loading kernels, s |"
     )
     print("|" + "---|" * 8)
@@ -137,7 +137,7 @@ def alone(data: str, dimensions: list[int]) -> None:
             if result["tensorflow"]:
                 raise SystemExit("the trainer imported TensorFlow")
             size = {name: result[name] / 2**20 for name in ("peak", "data", "factors")}
-            beyond = size["peak"] - size["data"] - size["factors"]
+            beyond = size["peak"] - size["factors"]
             print(
                 f"| {d} | {solver} | {size['data']:.0f} | {size['factors']:.0f} | {size['peak']:.0f} "
                 f"| {beyond:.0f} | {result['import']:.2f} | {result['kernels']:.2f} |",

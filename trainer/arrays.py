@@ -1,7 +1,9 @@
 """NumPy arrays as files of artifacts."""
 
+import contextlib
 import hashlib
 import io
+import mmap
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +52,27 @@ def load_array(path: Path, digest: str) -> NDArray[Any]:
         file = local_file(path, digest, scratch)
         # Copy on write, because the kernels are compiled for writable arrays.
         return np.asarray(np.load(file, mmap_mode="c", allow_pickle=False))
+
+
+def unload(array: NDArray[Any]) -> None:
+    """Give back the memory of a mapped array, except for pages that it shares with others.
+
+    It is read again from its file when it is needed, in general from the system's cache. An array in memory
+    of `mmap.mmap` without a file holds zeros from then on, and any other array is left as it is.
+
+    Args:
+        array: contiguous; mapped by `load_array` and not written to, or no longer needed.
+    """
+    memory: Any = array
+    while isinstance(memory, np.ndarray):
+        memory = memory.base
+    if isinstance(memory, memoryview):
+        memory = memory.obj
+    if not isinstance(memory, mmap.mmap):
+        return
+    begin = array.ctypes.data - np.frombuffer(memory, np.uint8).ctypes.data
+    first = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
+    end = (begin + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if first < end:
+        with contextlib.suppress(OSError):
+            memory.madvise(mmap.MADV_DONTNEED, first, end - first)

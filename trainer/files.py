@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import math
+import mmap
 import os
 import re
 import resource
@@ -55,7 +56,9 @@ class Schema(NamedTuple):
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    chunk = memoryview(bytearray(min(_BYTES_AT_ONCE, path.stat().st_size + 1)))
+    # The C library would keep the memory of an array for later ones, in each thread.
+    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    chunk = memoryview(mmap.mmap(-1, min(_BYTES_AT_ONCE, path.stat().st_size + 1), flags=private))
     with path.open("rb", buffering=0) as file:
         while length := file.readinto(chunk):
             digest.update(chunk[:length])

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.arrays import load_array, save_array
+from trainer.arrays import load_array, save_array, unload
 from trainer.errors import InputError
 from trainer.files import (
     Count,
@@ -204,6 +204,35 @@ def rows_between(shards: Sequence[Shard], first: int, stop: int) -> Iterator[Sha
             yield Shard(low, offsets - offsets[0], shard.indices[entries], shard.values[entries])
 
 
+class MappedShards(Sequence[Shard]):
+    """Shards whose arrays are mapped: iterating over them gives back the memory of each after its turn.
+
+    They are read again from their files when they are needed, so that changes to the arrays do not last.
+    """
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        self._shards = shards
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    @overload
+    def __getitem__(self, place: int) -> Shard: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Shard]: ...
+    def __getitem__(self, place: int | slice) -> Shard | Sequence[Shard]:
+        return self._shards[place]
+
+    def __iter__(self) -> Iterator[Shard]:
+        for shard in self._shards:
+            try:
+                yield shard
+            finally:
+                # The offsets are few, and are read more often.
+                unload(shard.indices)
+                unload(shard.values)
+
+
 @dataclass(frozen=True)
 class InteractionMatrix:
     """Users (rows) by items (columns), with float32 values, stored by row and by column.
@@ -252,7 +281,7 @@ class InteractionMatrix:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Open the artifact in ``folder``; its arrays are memory-mapped.
+        """Open the artifact in ``folder``; its arrays are memory-mapped; see `MappedShards`.
 
         Raises:
             InputError: it is not a complete ``wals.matrix`` artifact, a file is truncated or changed, or the
@@ -433,7 +462,7 @@ class MatrixWriter:
 
 def _open_orientation(
     folder: Path, orientation: Orientation, entries: Sequence[_ShardEntry], major: int, minor: int
-) -> list[Shard]:
+) -> Sequence[Shard]:
     types: dict[str, np.dtype[Any]] = dict(
         zip(_PARTS, (np.dtype(np.int64), np.dtype(_index_type(minor)), np.dtype(np.float32)), strict=True)
     )
@@ -452,7 +481,7 @@ def _open_orientation(
         return Shard(entry.first, *arrays)
 
     with ThreadPoolExecutor(_LOADERS) as executor:
-        shards = list(executor.map(load, enumerate(entries)))
+        shards = MappedShards(list(executor.map(load, enumerate(entries))))
     rows = 0
     for shard in shards:
         if shard.first != rows:

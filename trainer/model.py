@@ -22,7 +22,7 @@ from typing import Annotated, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from trainer.arrays import load_array, save_array
+from trainer.arrays import load_array, save_array, unload
 from trainer.choice import Choice
 from trainer.config import TrainConfig
 from trainer.errors import InputError
@@ -176,6 +176,8 @@ class Model:
             manifest.choice,
         )
         model._check(folder)
+        for array in arrays:
+            unload(array)
         return model
 
     def recommend(

@@ -69,6 +69,8 @@ class DuckDB:
                 "memory_limit": _MEMORY_LIMIT,
                 "temp_directory": str(scratch / "spill"),
                 "preserve_insertion_order": ordered,
+                # Freed memory goes back to the system soon, and not only when a query needs more of it.
+                "allocator_background_threads": True,
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
                 # Names of tables are never Python variables.

@@ -12,6 +12,7 @@ from components.artifacts.holdout import open_holdout
 from components.train.checkpoints import Beginning, checkpoints_of
 from components.train.options import RefitOptions
 from components.train.step import fit_and_save, metadata_of
+from trainer.arrays import unload
 from trainer.distributed.training import assist
 from trainer.distributed.workers import workers_of_environment
 from trainer.errors import InputError
@@ -19,7 +20,7 @@ from trainer.extras import tensorflow
 from trainer.files import identity
 from trainer.matrix import InteractionMatrix
 from trainer.merging import merge
-from trainer.model import Model, seen_of
+from trainer.model import Model
 from trainer.scratch import scratch_folder
 from trainer.vocabulary import load_vocabularies
 
@@ -126,12 +127,15 @@ def _everything(
 
 
 def _was_trained_on(earlier: Model, matrix: InteractionMatrix) -> bool:
-    seen = seen_of(matrix.by_row)
-    return (
-        matrix.columns == len(earlier.items)
-        and np.array_equal(seen.indptr, earlier.seen.indptr)
-        and np.array_equal(seen.indices, earlier.seen.indices)
-    )
+    seen = earlier.seen
+    if matrix.columns != len(earlier.items) or not np.array_equal(matrix.row_counts(), np.diff(seen.indptr)):
+        return False
+    start, same = 0, True
+    for shard in matrix.by_row:
+        same = same and np.array_equal(shard.indices, seen.indices[start : start + shard.entries])
+        start += shard.entries
+    unload(seen.indices)
+    return same
 
 
 def _check_vocabulary(earlier: Model, vocabulary: Path) -> None:

@@ -1,4 +1,7 @@
+import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +36,47 @@ def test_shards_make_up_the_matrix(tmp_path: Path) -> None:
     assert opened.row_counts().tolist() == [2, 0, 2]
     assert opened.column_counts().tolist() == [1, 1, 1, 1]
     assert isinstance(opened.by_row[0].indices.base, np.memmap)
+
+
+_READ = """
+import json, sys
+from pathlib import Path
+from trainer.matrix import InteractionMatrix
+
+def resident():
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmRSS"].split()[0]) << 10
+
+begun = resident()
+matrix = InteractionMatrix.open(Path(sys.argv[1]))
+opened = resident() - begun
+sums = [
+    [int(shard.indices.sum()) for shards in (matrix.by_row, matrix.by_column) for shard in shards]
+    for _ in range(2)
+]
+print(json.dumps({"opened": opened, "read": resident() - begun, "sums": sums}))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="requires /proc")
+def test_a_matrix_that_was_opened_or_read_does_not_stay_in_memory(tmp_path: Path) -> None:
+    side, shards = 2048, 8
+    indptr = np.arange(side // shards + 1) * side
+    indices = np.tile(np.arange(side), side // shards)
+    with MatrixWriter(tmp_path, side, side) as writer:
+        for add in (writer.add_rows, writer.add_columns):
+            for number in range(shards):
+                add(number, number * side // shards, indptr, indices, np.ones(len(indices)))
+        writer.finish()
+    size = sum(file.stat().st_size for file in tmp_path.rglob("*.npy"))
+    shown = subprocess.run(
+        [sys.executable, "-c", _READ, str(tmp_path)], check=True, capture_output=True, text=True
+    ).stdout
+    result = json.loads(shown)
+    assert size > 64e6
+    assert result["opened"] < size / 5
+    assert result["read"] < size / 5
+    assert result["sums"] == [[int(indices.sum())] * 2 * shards] * 2
 
 
 def test_orientations_agree_after_saving_a_matrix_in_memory(tmp_path: Path) -> None:

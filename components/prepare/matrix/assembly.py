@@ -33,6 +33,7 @@ from components.prepare.matrix.kernels import (
     place_entries,
 )
 from components.threads import ordered_map
+from trainer.arrays import unload
 from trainer.matrix import MatrixWriter
 from trainer.progress import progress
 from trainer.scratch import release
@@ -50,7 +51,9 @@ _MAX_BLOCK = 1 << 20
 _MAX_BLOCKS = 512
 """Each block is a place to write to, and more of them would not fit in the cache."""
 
-_BYTES_IN_MEMORY = 1 << 29
+_BYTES_IN_MEMORY = 1 << 26
+"""Bytes of the interactions, and of the entries of each matrix; the rest goes to a file, which stays in the
+system's cache where there is room."""
 
 _RULES: Mapping[str, int] = {"sum": SUM, "mean": MEAN, "max": MAX, "last": MAX}
 
@@ -228,10 +231,15 @@ class Blocks:
             offset += read
             left = left[read:]
 
+    def unload(self, group: BlockGroup) -> None:
+        """Free the memory of a group that has been taken; safe in any thread."""
+        for dealt in self._in_memory:
+            unload(dealt.array[slice(*_span_of_group(group, dealt.ends))])
+
     def release(self, group: BlockGroup) -> None:
         """Free the space on disk of a group, when it and all groups before it have been taken."""
         for offset, ends in self._in_file:
-            start, end = _span(group.blocks[0], ends)[0], _span(group.blocks[-1], ends)[1]
+            start, end = _span_of_group(group, ends)
             first = start * self.dtype.itemsize // mmap.PAGESIZE * mmap.PAGESIZE
             release(self._file.fileno(), offset + first, end * self.dtype.itemsize - first)
 
@@ -243,6 +251,11 @@ class Blocks:
 def _span(block: Block, ends: NDArray[np.int64]) -> tuple[int, int]:
     """Return the start and the end of a block in a `Dealt.array`."""
     return int(ends[block.number - 1]) if block.number else 0, int(ends[block.number])
+
+
+def _span_of_group(group: BlockGroup, ends: NDArray[np.int64]) -> tuple[int, int]:
+    """Return the start and the end of a group's blocks in a `Dealt.array`."""
+    return _span(group.blocks[0], ends)[0], _span(group.blocks[-1], ends)[1]
 
 
 def _block_size(interactions: int, others: int) -> int:
@@ -351,6 +364,7 @@ def _write_rows(
             if duplicates == "last":
                 interactions = interactions[: keep_last(interactions)]
             compress(interactions, _RULES[duplicates], group.first, counts, indices, values, entries)
+        by_row.unload(group)
         return [
             _write_part(writer, transposed, group, counts[part], indices[part, :end], values[part, :end])
             for part, (writer, transposed, end) in enumerate(zip(writers, by_column, entries, strict=True))
@@ -410,6 +424,7 @@ def _write_columns(
             for entries in pieces:
                 place_entries(entries, block.first, places, indices, values)
             placed = int(ends[-1])
+        transposed.unload(group)
         writer.add_columns(group.number, group.first, indptr, indices[:placed], values[:placed])
 
 

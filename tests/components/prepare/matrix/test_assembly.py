@@ -136,6 +136,30 @@ def test_more_shards_than_open_files_are_allowed_at_first(tmp_path, monkeypatch)
     np.testing.assert_array_equal(matrix.to_scipy().toarray(), np.fliplr(np.eye(2_000)))
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="requires /proc")
+def test_interactions_leave_memory_as_they_enter_the_matrix(tmp_path, monkeypatch):
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    def assemble(array, folder):
+        counts = np.bincount(array["row"]), np.bincount(array["column"])
+        folder.mkdir()
+        encoded = assembly.Encoded([array], INTERACTION, lambda batch, dealt: np.copyto(dealt, batch))
+        with assembly.deal_rows(encoded, folder, *counts) as by_row:
+            dealt = resident()
+            assembly.assemble(by_row, folder, counts[1], [folder / "0"], "sum")
+            return dealt - resident()
+
+    monkeypatch.setattr(assembly, "_SHARD_INTERACTIONS", 1 << 19)
+    array = np.zeros(1 << 21, INTERACTION)
+    array["row"], array["column"] = np.divmod(np.random.default_rng(1).permutation(len(array)), 1 << 10)
+    array["value"] = array["row"] - array["column"]
+    assemble(array[:1000], tmp_path / "loads kernels")
+    assert assemble(array, tmp_path / "all") > array.nbytes / 2
+    matrix = InteractionMatrix.open(tmp_path / "all" / "0").to_scipy().toarray()
+    np.testing.assert_array_equal(matrix, np.subtract.outer(np.arange(1 << 11), np.arange(1 << 10)))
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems keep the space")
 def test_space_on_disk_is_freed_group_by_group(tmp_path, monkeypatch):
     monkeypatch.setattr(assembly, "_SHARD_INTERACTIONS", 1 << 14)
