@@ -13,10 +13,15 @@ from trainer.model import seen_of
 from trainer.popularity import Popularity, for_rows
 from trainer.ranking import select
 from trainer.solvers.kernels import compiled
-from trainer.solvers.simd import take
+from trainer.solvers.simd import prefetch_entries, prefetch_row, take
 
 # Steps at random places that take as long as reading one more place in order, of all items.
 _SWEEP = 32
+
+# Rows at random places in memory are loaded this many rows before they are read; of long rows only the first
+# entries, which the processor then goes on from by itself.
+_AHEAD = 4
+_FIRST_ENTRIES = 256
 
 
 class Recommender(Protocol):
@@ -178,8 +183,9 @@ def _compare(
             steps += row_indptr[user + 1] - row_indptr[user]
         norm = inverse_norms[first + i]
         if steps * _SWEEP > items:
-            for user in users:
-                for f in range(row_indptr[user], row_indptr[user + 1]):
+            for place in range(len(users)):
+                _load_items_ahead(users, place, row_indptr, row_items)
+                for f in range(row_indptr[users[place]], row_indptr[users[place] + 1]):
                     common[np.uint32(row_items[f])] += 1
             common[first + i] = 0
             for item in range(items):
@@ -188,8 +194,9 @@ def _compare(
             select(row, everything, nothing, neighbours[i], similarities[i])
         else:
             count = 0
-            for user in users:
-                for f in range(row_indptr[user], row_indptr[user + 1]):
+            for place in range(len(users)):
+                _load_items_ahead(users, place, row_indptr, row_items)
+                for f in range(row_indptr[users[place]], row_indptr[users[place] + 1]):
                     item = row_items[f]
                     if common[item] == 0:
                         touched[count] = item
@@ -202,6 +209,22 @@ def _compare(
                 common[item] = 0
             select(row[:count], touched, nothing, neighbours[i], similarities[i])
         i = take(counter)
+
+
+@compiled(inlined=True)
+def _load_items_ahead(users: Any, place: Any, indptr: Any, items: Any) -> None:
+    """Start loading the items of one of the next users."""
+    if place + _AHEAD < len(users):
+        user = users[place + _AHEAD]
+        prefetch_entries(items, indptr[user], min(indptr[user + 1], indptr[user] + _FIRST_ENTRIES))
+
+
+@compiled(inlined=True)
+def _load_neighbours_ahead(own: Any, place: Any, neighbours: Any, similarities: Any) -> None:
+    """Start loading the neighbours of one of a user's next items."""
+    if place + _AHEAD < len(own):
+        prefetch_row(neighbours, own[place + _AHEAD])
+        prefetch_row(similarities, own[place + _AHEAD])
 
 
 @compiled(infinities=True)
@@ -229,7 +252,9 @@ def _add_up(
         hidden = masked[masked_indptr[i] : masked_indptr[i + 1]]
         best[:] = 0
         if len(own) * neighbours.shape[1] * _SWEEP > items:
-            for item in own:
+            for e in range(len(own)):
+                item = own[e]
+                _load_neighbours_ahead(own, e, neighbours, similarities)
                 for place in range(neighbours.shape[1]):
                     neighbour = neighbours[item, place]
                     if neighbour < 0:
@@ -239,7 +264,9 @@ def _add_up(
             scores[:] = 0
         else:
             count = 0
-            for item in own:
+            for e in range(len(own)):
+                item = own[e]
+                _load_neighbours_ahead(own, e, neighbours, similarities)
                 for place in range(neighbours.shape[1]):
                     neighbour = neighbours[item, place]
                     if neighbour < 0:

@@ -4,6 +4,7 @@ docs/metrics.md has the formulas.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,10 @@ RANKING_METRICS = ("recall", "ndcg", "map", "mrr", "hit_rate")
 
 _USERS_AT_ONCE = 256  # by a thread
 _GROUPS = 1 << 14
-_SAMPLES_AT_ONCE = 64
+_SAMPLES_AT_ONCE = 16
+_GROUPING = 1
+"""Distinguishes the stream of numbers that groups users from that which draws samples."""
+
 _TAILS = (0.025, 0.975)
 
 
@@ -262,6 +266,9 @@ def bootstrap_each(values: Mapping[str, NDArray[Any]], seed: int, samples: int =
     groups of equal size at random, and groups are resampled. That changes the width of an interval by about
     0.6 % (1 / sqrt(2 groups)), while the choice of 1000 samples changes it by 4 %.
 
+    The samples of the last call are kept, 16 MB for 1000 of them, for a next one with as many groups and the
+    same seed, which then takes a quarter of the time.
+
     Args:
         values: (n,) numbers by metric, one for each user. Beyond them memory is 30 MB and a copy of one.
         seed: seed of groups and samples, at least 0.
@@ -273,19 +280,33 @@ def bootstrap_each(values: Mapping[str, NDArray[Any]], seed: int, samples: int =
     users = len(next(iter(values.values())))
     if users == 0:
         raise InputError("users", 0, "have no interval of their mean", "judge at least one user")
-    random = np.random.default_rng(seed)
-    order = random.permutation(users)
+    order = np.random.default_rng((seed, _GROUPING)).permutation(users)
     groups = min(users, _GROUPS)
     starts = np.arange(groups) * users // groups
-    sums = np.stack(
-        [np.add.reduceat(column[order], starts, dtype=np.float64) for column in values.values()], 1
-    )
-    sizes = np.diff(starts, append=users).astype(np.float64)
+    sums = [np.add.reduceat(column[order], starts, dtype=np.float64) for column in values.values()]
+    # The last column counts the users of each group.
+    totals = np.stack([*sums, np.diff(starts, append=users)], 1)
+    drawn = _drawn(groups, samples, seed)
     means = np.empty((samples, len(values)))
+    room = np.empty((_SAMPLES_AT_ONCE, groups))
     for first in range(0, samples, _SAMPLES_AT_ONCE):
-        rows = min(_SAMPLES_AT_ONCE, samples - first)
-        drawn = random.integers(0, groups, (rows, groups)) + groups * np.arange(rows)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=rows * groups).reshape(rows, groups).astype(np.float64)
-        means[first : first + rows] = weights @ sums / (weights @ sizes)[:, None]
+        some = drawn[first : first + _SAMPLES_AT_ONCE]
+        weights = room[: len(some)]
+        weights[:] = some
+        drawn_totals = weights @ totals
+        means[first : first + len(some)] = drawn_totals[:, :-1] / drawn_totals[:, -1:]
     ends = np.quantile(means, _TAILS, axis=0)
     return {name: Interval(float(low), float(high)) for name, low, high in zip(values, *ends, strict=True)}
+
+
+@lru_cache(maxsize=1)
+def _drawn(groups: int, samples: int, seed: int) -> NDArray[np.uint8]:
+    """Return how often each sample has each group, (samples, groups).
+
+    A group is drawn once on average: the chance of 256 times is below 1e-500.
+    """
+    random = np.random.default_rng(seed)
+    drawn = np.empty((samples, groups), np.uint8)
+    for sample in drawn:
+        sample[:] = np.bincount(random.integers(0, groups, groups), minlength=groups)
+    return drawn

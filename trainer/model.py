@@ -50,6 +50,7 @@ FILES = (*(f"{name}.npy" for name in _ARRAYS), USERS_FILE, ITEMS_FILE)
 """The files of a model besides its manifest."""
 
 _PAIRS_AT_ONCE = 1 << 17
+_ENTRIES_AT_ONCE = 1 << 20
 _USERS_AT_ONCE = 1 << 13
 _RETRAIN = "train the model again"
 
@@ -301,7 +302,11 @@ class Model:
     @cached_property
     def item_counts(self) -> NDArray[np.int64]:
         """Number of training entries of each item, (items,) int64."""
-        return np.bincount(self.seen.indices, minlength=len(self.items)).astype(np.int64)
+        counts = np.zeros(len(self.items), np.int64)
+        # NumPy copies what it counts as int64.
+        for start in range(0, len(self.seen.indices), _ENTRIES_AT_ONCE):
+            counts += np.bincount(self.seen.indices[start : start + _ENTRIES_AT_ONCE], minlength=len(counts))
+        return counts
 
     @cached_property
     def _directions(self) -> NDArray[np.float32]:

@@ -99,8 +99,12 @@ class Vocabulary:
             problem = "is not a Parquet file with a column id"
             return InputError("vocabulary", str(path), problem, "run the step that wrote it again")
 
-        with translated(((OSError, KeyError, pa.ArrowException), damaged)):
-            column = pq.read_table(path, columns=["id"]).column("id")
+        # `pq.read_table` would import all of Arrow's data sets first.
+        with (
+            translated(((OSError, KeyError, pa.ArrowException), damaged)),
+            pq.ParquetFile(path) as file,
+        ):
+            column = file.read(["id"]).column("id")
         return cls(column.combine_chunks())
 
     def save(self, path: Path) -> str:

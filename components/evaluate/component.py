@@ -17,6 +17,7 @@ def evaluate(
     report: dsl.Output[dsl.HTML],
     eval_k: int = 20,
     registry: str = "",
+    eval_users: int = 100_000,
     gate_metric: str = "ndcg",
     min_gain: float = 0.0,
     require_significance: bool = False,

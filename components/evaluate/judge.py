@@ -52,15 +52,17 @@ class Case:
     Attributes:
         model: the new model; of users held out whole with factors and seen items from their histories.
         matrix: training entries.
-        targets: held-out entries.
+        held_out: held-out entries.
+        targets: those of the users who are judged.
         history: interactions of users held out whole; None with other splits.
-        checksum: SHA-256 of the held-out entries.
+        checksum: SHA-256 of what is judged on: the targets and the history.
         catalogue: what is known about the items.
         profile: profile of the interactions that all of it was made from.
     """
 
     model: Model
     matrix: InteractionMatrix
+    held_out: InteractionMatrix
     targets: Targets
     history: InteractionMatrix | None
     checksum: str
@@ -68,8 +70,10 @@ class Case:
     profile: Profile
 
     @classmethod
-    def open(cls, model: Path, training: Path, holdout: Path, catalogue: Path, profile: Path) -> Self:
-        """Open the artifacts; see `components.evaluate.step.evaluate`."""
+    def open(
+        cls, model: Path, training: Path, holdout: Path, catalogue: Path, profile: Path, most_users: int
+    ) -> Self:
+        """Open the artifacts; see `components.evaluate.step.evaluate` and `Targets.of`."""
         fitted = Model.load(model)
         matrix = InteractionMatrix.open(training)
         matrix.check_same_run("model", model, fitted.training)
@@ -80,7 +84,8 @@ class Case:
             if (one.rows, one.columns) != shape:
                 problem = f"is not of the model's {shape[0]:,} users and {shape[1]:,} items"
                 raise InputError(name, (one.rows, one.columns), problem, "give the artifacts of one run")
-        targets = Targets.of(matrices[TARGETS])
+        held_out = matrices[TARGETS]
+        targets = Targets.of(held_out, most_users)
         if not targets.entries:
             problem = "has no entries to score on"
             raise InputError("holdout", 0, problem, "hold out more, such as holdout_fraction 0.1")
@@ -88,14 +93,14 @@ class Case:
         if history is not None:
             fitted = _folded_in(fitted, history)
         checksum = _checksum(targets, history)
-        return cls(fitted, matrix, targets, history, checksum, known_items, Profile.read(profile))
+        return cls(fitted, matrix, held_out, targets, history, checksum, known_items, Profile.read(profile))
 
     def item_counts(self, *, with_holdout: bool) -> NDArray[np.int64]:
         """Return the training interactions of each item, (items,), with those held out if asked for."""
         counts = self.matrix.column_counts()
         if not with_holdout:
             return counts
-        held_out = np.bincount(self.targets.items, minlength=len(counts))
+        held_out = self.held_out.column_counts()
         return counts + held_out + (self.history.column_counts() if self.history else 0)
 
 
@@ -161,7 +166,7 @@ class Judge:
 
     @cached_property
     def targets(self) -> Targets:
-        """The entries that are judged: all held-out ones that the champion was not trained on.
+        """The entries that are judged: those of the case that the champion was not trained on.
 
         If none are left, they are all judged, but without the champion: the figures of the run are worth
         having all the same.
@@ -333,6 +338,12 @@ class Judge:
         if ours.any() and theirs.any():
             yield of_popularity(ours, theirs)
 
+    @property
+    def _drawn(self) -> str:
+        """How many users have held-out entries, and how many of them were drawn if not all were."""
+        users, drawn = np.count_nonzero(self.case.held_out.row_counts()), len(self.case.targets.users)
+        return f"{users:,}" if users == drawn else f"{users:,}, of whom {drawn:,} were drawn at random"
+
     def _facts(self) -> dict[str, str]:
         matrix, cut = self.case.matrix, Activity.of(self._activity)
         facts = {
@@ -342,7 +353,8 @@ class Judge:
             "training interactions": f"{matrix.entries:,}",
             "density": f"{matrix.entries / (matrix.rows * matrix.columns):.4%}",
             "code version": own_version(),
-            "held-out interactions": f"{self.case.targets.entries:,}",
+            "held-out interactions": f"{self.case.held_out.entries:,}",
+            "users with held-out interactions": self._drawn,
             "users without training interactions": (
                 f"{np.count_nonzero(np.diff(self.case.model.seen.indptr) == 0):,}"
             ),

@@ -10,12 +10,20 @@ from trainer.options import group
 BLESSED, REJECTED, FAILED = "blessed", "rejected", "failed"
 """What the step returns: a model is delivered, is not, or is not and the run is to fail."""
 
-_DECISION = group("Decision")
+_DECISION, _EVALUATION = group("Decision"), group("Evaluation")
 
 
 class EvaluateOptions(RegistryOptions, RankingOptions):
     """How a model is judged, and what it takes to be delivered."""
 
+    eval_users: int = Field(
+        default=100_000,
+        ge=0,
+        le=1_000_000_000,
+        description="Judge at most this many of the users with held-out interactions, drawn at random; 0 is "
+        "unlimited.",
+        json_schema_extra=_EVALUATION,
+    )
     gate_metric: Literal["recall", "ndcg", "map", "mrr", "hit_rate"] = Field(
         default="ndcg",
         description="Metric at eval_k that decides whether the model is delivered.",

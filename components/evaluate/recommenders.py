@@ -14,7 +14,7 @@ from trainer.model import Seen
 from trainer.popularity import Popularity
 from trainer.ranking import top_k
 
-_PAIRS_AT_ONCE = 1 << 17
+_PAIRS_AT_ONCE = 1 << 13
 
 
 @dataclass(frozen=True)

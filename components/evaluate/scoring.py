@@ -21,7 +21,7 @@ from trainer.metrics import RANKING_METRICS, Exposure, bootstrap_each, metric_na
 LENGTHS = (10, 20, 50, 100)
 """Lengths of the lists that metrics are computed of, besides eval_k."""
 
-_USERS_AT_ONCE = 20_000
+_USERS_AT_ONCE = 10_000
 _LISTED_AT_ONCE = 1 << 21
 
 logger = logging.getLogger(__name__)
@@ -116,10 +116,11 @@ class Jury:
                 columns: dict[str, NDArray[Any]] = {"user": block.users}
                 columns |= {name: values[users] for name, values in self.columns.items()}
                 masked = self.masked(block.users)
+                parts = {part: block.only(items[block.items]) for part, items in self.parts.items()}
                 for name, recommender in recommenders.items():
                     lists = recommender.recommend(block.users, self.lists.longest, masked)
                     exposures[name].add(lists[:, : self.lists.length(self.lists.eval_k)])
-                    columns |= self._scores(name, lists, block)
+                    columns |= self._scores(name, lists, block, parts)
                 writer.write_table(pa.table({field.name: _nullable(columns[field.name]) for field in schema}))
                 scored = users.stop
                 logger.info("judged %d of %d users", scored, len(self.targets.users))
@@ -135,17 +136,24 @@ class Jury:
             for metric in self.lists.deciding
         ]
 
-    def _scores(self, name: Name, lists: NDArray[np.int32], block: Targets) -> dict[str, NDArray[np.float32]]:
+    def _scores(
+        self,
+        name: Name,
+        lists: NDArray[np.int32],
+        block: Targets,
+        parts: Mapping[str, tuple[Targets, NDArray[np.int64]]],
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return the columns of a recommender for a block of users and, by name, the parts of its entries."""
         scores = {
             column_of(metric, name): values.astype(np.float32)
             for metric, values in self.lists.metrics(lists, block, self.lists.ks).items()
         }
-        for part, items in self.parts.items():
-            entries, users = block.only(items[block.items])
+        for part, (entries, users) in parts.items():
             missing = np.full(len(block.users), np.nan, np.float32)
             columns = {metric: missing.copy() for metric in self.lists.deciding}
             if entries.entries:
-                found = self.lists.metrics(lists[users], entries, [self.lists.eval_k])
+                shown = lists[users, : self.lists.length(self.lists.eval_k)]
+                found = self.lists.metrics(shown, entries, [self.lists.eval_k])
                 for metric, values in found.items():
                     columns[metric][users] = values
             scores |= {column_of(metric, name, part): values for metric, values in columns.items()}
@@ -182,11 +190,17 @@ class Verdict:
             users: (users,) which users' to return; those of all if omitted.
         """
         names = {metric: column_of(metric, recommender, part) for metric in metrics}
-        table = pq.read_table(self.path, columns=list(names.values()))
-        columns = {metric: table.column(name).to_numpy() for metric, name in names.items()}
+        columns = self._columns(list(names.values()), users)
+        return {metric: columns[name] for metric, name in names.items()}
+
+    def _columns(self, names: list[str], users: NDArray[np.bool_] | None) -> dict[str, NDArray[np.float32]]:
+        """Return columns of the file; without a selection of users without the places that have no value."""
+        # Threads would take more memory than they save time.
+        with pq.ParquetFile(self.path, pre_buffer=False) as file:
+            table = file.read(names, use_threads=False)
+        columns = {name: table.column(name).to_numpy() for name in names}
         return {
-            metric: values[~np.isnan(values) if users is None else users]
-            for metric, values in columns.items()
+            name: values[~np.isnan(values) if users is None else users] for name, values in columns.items()
         }
 
     def estimates(self, seed: int) -> dict[Name, dict[str, Estimate]]:
@@ -208,20 +222,18 @@ class Verdict:
         self, by: str, name: str, seed: int, *, part: str = "", users: NDArray[np.bool_] | None = None
     ) -> Segment | None:
         """Return the metrics at ``eval_k`` of a segment, or None if it has no users; see `values`."""
-        values = {one: self.values(one, self.lists.deciding, part, users) for one in self.exposures}
-        count = len(values["model"][self.lists.deciding[0]])
+        names = {
+            one: {metric: column_of(metric, one, part) for metric in self.lists.deciding}
+            for one in self.exposures
+        }
+        values = self._columns([name for columns in names.values() for name in columns.values()], users)
+        count = len(next(iter(values.values())))
         if not count:
             return None
-        # Together, so that all share the resampled users, whose drawing is most of the work.
-        together = {
-            column_of(metric, one): column
-            for one, columns in values.items()
-            for metric, column in columns.items()
-        }
-        estimates = _estimates(together, seed)
+        estimates = _estimates(values, seed)
         metrics = {
-            one: {metric: estimates[column_of(metric, one)] for metric in self.lists.deciding}
-            for one in values
+            one: {metric: estimates[name] for metric, name in columns.items()}
+            for one, columns in names.items()
         }
         return Segment(by=by, name=name, users=count, metrics=metrics)
 

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from trainer.matrix import InteractionMatrix, Shard, kept_offsets
 from trainer.model import seen_of
 
+_DRAW = 0
+"""Seed of the draw of users: that of the training would judge each model on users of its own."""
+
 _HEAD_SHARE = 0.5
 """Share of the training interactions that the items of the head have."""
 
@@ -31,16 +34,35 @@ class Targets:
     values: NDArray[np.float32]
 
     @classmethod
-    def of(cls, matrix: InteractionMatrix) -> Self:
-        """Return the entries of a matrix; those of a single shard are not copied."""
+    def of(cls, matrix: InteractionMatrix, most: int = 0) -> Self:
+        """Return the entries of a matrix; those of a single shard are not copied unless users are drawn.
+
+        Args:
+            matrix: held-out entries.
+            most: largest number of users; 0 for any number. If more have entries, so many are drawn at
+                random, the same ones for the same matrix.
+        """
+        users = np.flatnonzero(matrix.row_counts())
+        if most and len(users) > most:
+            drawn = np.random.default_rng(_DRAW).choice(users, most, replace=False, shuffle=False)
+            return cls._of_users(matrix, np.sort(drawn))
         entries = seen_of(matrix.by_row)
-        users = np.flatnonzero(np.diff(entries.indptr))
         values = (
             matrix.by_row[0].values
             if len(matrix.by_row) == 1
             else np.concatenate([shard.values for shard in matrix.by_row])
         )
         return cls(users, np.append(entries.indptr[users], entries.indptr[-1]), entries.indices, values)
+
+    @classmethod
+    def _of_users(cls, matrix: InteractionMatrix, users: NDArray[np.int64]) -> Self:
+        """Return the entries of some users, who are in ascending order and have entries."""
+        firsts = [shard.first for shard in matrix.by_row]
+        parts = np.split(users, np.searchsorted(users, firsts[1:]))
+        rows = [shard.take(part - shard.first) for shard, part in zip(matrix.by_row, parts, strict=True)]
+        together = seen_of(rows)
+        values = np.concatenate([shard.values for shard in rows])
+        return cls(users, together.indptr, together.indices, values)
 
     @property
     def entries(self) -> int:

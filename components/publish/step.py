@@ -26,7 +26,7 @@ from trainer.vocabulary import Vocabulary
 
 _ROWS_PER_SHARD = 5_000_000
 _FLOATS_PER_SHARD = 50_000_000
-_FLOATS_AT_ONCE = 1 << 20
+_FLOATS_AT_ONCE = 1 << 16
 
 logger = logging.getLogger(__name__)
 
@@ -221,7 +221,9 @@ def _write_shards(
         table = table_of(indices[start : start + block])
         path = folder / f"{prefix}-{len(shards):05d}.parquet"
         with replacing(path) as temporary:
-            pq.write_table(table, temporary, compression="zstd")
+            # Scores and factors hardly repeat: looking for repetitions takes time and room.
+            repeating: Any = [field.name for field in table.schema if pa.types.is_integer(field.type)]
+            pq.write_table(table, temporary, compression="zstd", use_dictionary=repeating)
             digest = sha256(temporary)
         shards.append({"path": path.name, "rows": table.num_rows, "sha256": digest})
         done = min(start + block, len(indices))

@@ -177,3 +177,16 @@ def test_item_cosine_fills_up_with_popular_items() -> None:
     lists = ItemCosine(matrix).recommend(users, 4, masked)
     # A history that was not in training counts, because the masked items are the user's.
     assert lists.tolist() == [[1, 3, 2, -1], [3, 0, 1, 2]]
+
+
+def test_item_cosine_among_many_items_without_users_is_the_same() -> None:
+    """Of few interactions among many items, only those of items with common users are looked at."""
+    few = matrix_of(6)
+    many = few.copy()
+    many.resize((USERS, 100_000))
+    narrow, wide = InteractionMatrix.from_scipy(few), InteractionMatrix.from_scipy(many)
+    users, masked = all_users(narrow)
+    np.testing.assert_array_equal(
+        ItemCosine(wide, 4).recommend(users, 9, masked),
+        ItemCosine(narrow, 4).recommend(users, 9, masked),
+    )

@@ -221,6 +221,15 @@ def test_interval_belongs_to_the_seed() -> None:
     assert bootstrap(values, seed=5) == bootstrap(values, seed=5) != bootstrap(values, seed=6)
 
 
+def test_an_interval_does_not_depend_on_those_before() -> None:
+    values = np.random.default_rng(0).random(100)
+    first = bootstrap(values, seed=5)
+    for other in (values[:70], values * 2):
+        bootstrap(other, seed=5)
+    bootstrap(values, seed=5, samples=10)
+    assert bootstrap(values, seed=5) == first
+
+
 def test_intervals_of_several_metrics_are_those_of_each() -> None:
     values = np.random.default_rng(0).random((3, 500))
     together = bootstrap_each(dict(zip("abc", values, strict=True)), seed=1, samples=100)

@@ -22,6 +22,8 @@ from numba.extending import intrinsic as _intrinsic
 cgutils: Any = _cgutils
 intrinsic: Any = _intrinsic
 
+_LINE_BYTES = 64
+
 LANES = 16
 ROWS = 8
 OUTER = 4
@@ -148,15 +150,26 @@ def prefetch_row(typing_context, matrix, row):  # type: ignore[no-untyped-def]  
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         values = _Arguments(context, builder, signature, arguments)
         pointer = values.row_pointer(0, values.integer(1))
-        kind = ir.FunctionType(ir.VoidType(), [_BYTE_POINTER, _FLAG, _FLAG, _FLAG])
-        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        read, keep_near, data = (ir.Constant(_FLAG, number) for number in (0, 3, 1))
         with values.each_vector(0, ir.Constant(_INDEX, 0)) as offset:
-            line = builder.bitcast(builder.gep(pointer, [offset]), _BYTE_POINTER)
-            builder.call(prefetch, [line, read, keep_near, data])
+            _prefetch(builder, builder.gep(pointer, [offset]))
         return context.get_dummy_value()
 
     return types.void(matrix, row), generate
+
+
+@intrinsic
+def prefetch_entries(typing_context, array, first, stop):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    """Start loading ``array[first:stop]`` into the nearest cache."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values = _Arguments(context, builder, signature, arguments)
+        line = ir.Constant(_INDEX, _LINE_BYTES // (array.dtype.bitwidth // 8))
+        places = cgutils.for_range_slice(builder, values.integer(1), values.integer(2), line, _INDEX)
+        with places as (place, _):
+            _prefetch(builder, builder.gep(values.data(0), [place]))
+        return context.get_dummy_value()
+
+    return types.void(array, first, stop), generate
 
 
 @intrinsic
@@ -230,6 +243,13 @@ class _Arguments:
 
     def _width(self, matrix: int) -> Any:
         return cgutils.unpack_tuple(self._builder, self._array(matrix).shape, 2)[1]
+
+
+def _prefetch(builder: Any, pointer: Any) -> None:
+    kind = ir.FunctionType(ir.VoidType(), [_BYTE_POINTER, _FLAG, _FLAG, _FLAG])
+    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    read, keep_near, data = (ir.Constant(_FLAG, number) for number in (0, 3, 1))
+    builder.call(prefetch, [builder.bitcast(pointer, _BYTE_POINTER), read, keep_near, data])
 
 
 def _load(builder: Any, pointer: Any, offset: Any) -> Any:

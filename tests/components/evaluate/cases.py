@@ -35,6 +35,7 @@ def save_model(
     training: np.ndarray,
     *,
     feedback: str = "implicit",
+    seed: int = 0,
     users: Vocabulary | None = None,
     items: Vocabulary | None = None,
     choice: Choice | None = None,
@@ -42,7 +43,7 @@ def save_model(
     """Write a model whose score of each user and item is given, and return its folder."""
     count, width = scores.shape
     Model(
-        TrainConfig(latent_factors=count, feedback=feedback),
+        TrainConfig(latent_factors=count, feedback=feedback, seed=seed),
         np.eye(count, dtype=np.float32),
         np.ascontiguousarray(scores.T, np.float32),
         users or Vocabulary.of_range(count),

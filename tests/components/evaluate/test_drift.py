@@ -83,7 +83,7 @@ class Nights:
             model=night / "judged",
         )
         evaluate(
-            EvaluateOptions(registry=str(self.registry), min_over_popularity=-1),
+            EvaluateOptions(registry=str(self.registry), min_over_popularity=-1, eval_users=50),
             model=night / "judged",
             **at("training", "holdout", "catalogue", "profile", "evaluation", "report"),
         )

@@ -4,6 +4,7 @@ import math
 import re
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -131,6 +132,53 @@ def test_every_recommender_has_metrics_with_intervals_that_its_users_explain(cas
         assert estimate.high is not None
         assert values.min() <= estimate.low <= estimate.value <= estimate.high <= values.max()
     assert (evaluation.holdout.users, evaluation.holdout.entries) == (2, 2)
+
+
+def _write_many(folder: Path, users: int, **model: Any) -> Case:
+    """Write a run of users who had one or both of two items, and have to find one of two others."""
+    random = np.random.default_rng(0)
+    training = np.zeros((users, 4))
+    training[:, 0] = 1
+    training[:, 1] = random.random(users) < 0.5
+    held_out = np.zeros((users, 4))
+    held_out[np.arange(users), random.integers(2, 4, users)] = 1
+    held_out[::5] = 0
+    return Case.write(folder, random.random((users, 4)), training, held_out, **model)
+
+
+def test_at_most_so_many_users_are_judged_the_same_ones_whatever_is_judged(tmp_path: Path) -> None:
+    case, other = (_write_many(tmp_path / str(seed), 50, seed=seed) for seed in (1, 2))
+    other.serve(np.ones((50, 4)), np.eye(50, 4))
+    judged, checksums = [], []
+    for one in (case, other):
+        one.evaluate(eval_users=10)
+        judged.append(pq.read_table(one.folder / "evaluation" / PER_USER_FILE)["user"].to_pylist())
+        checksums.append(one.evaluation.holdout.checksum)
+    assert len(judged[0]) == 10
+    assert set(judged[0]) < {user for user in range(50) if user % 5}
+    # The champion was trained on what user 2 has to find; no other user is judged instead.
+    assert judged[1] == [user for user in judged[0] if user != 2]
+    assert len(judged[1]) == 9
+    assert checksums[1] == checksums[0]
+    evaluation = case.evaluation
+    assert (evaluation.holdout.users, evaluation.holdout.entries) == (10, 10)
+    assert evaluation.facts["held-out interactions"] == "40"
+    assert evaluation.facts["users with held-out interactions"] == "40, of whom 10 were drawn at random"
+    assert "of whom 10 were drawn at random" in case.report.read_text("utf-8")
+    # Metrics of other users are not compared with these.
+    case.evaluate(eval_users=9)
+    assert case.evaluation.holdout.checksum != checksums[0]
+
+
+@pytest.mark.parametrize("most", [40, 41])
+def test_no_fewer_than_there_are_changes_nothing(tmp_path: Path, most: int) -> None:
+    case = _write_many(tmp_path, 50)
+    case.evaluate(eval_users=0)
+    expected = case.evaluation
+    case.evaluate(eval_users=most)
+    assert case.evaluation == expected
+    assert expected.holdout.users == 40
+    assert expected.facts["users with held-out interactions"] == "40"
 
 
 def test_segments_by_activity_and_by_item_popularity(tmp_path: Path) -> None:
