@@ -7,14 +7,18 @@ iteration. Usage: ``python benchmarks/exchange.py [--processes 2] [--megabytes 2
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
+
+from tests.trainer.distributed.jobs import descriptions  # noqa: E402
 
 _WIDTH = 128
 _REPETITIONS = 3
@@ -41,17 +45,10 @@ def main() -> None:
 
 def _run(engine: str, processes: int, megabytes: list[int]) -> list[list[float]]:
     """Return size, best seconds and CPU seconds of each size, as the first process measured them."""
-    sockets = [socket.socket() for _ in range(processes)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
-    for each in sockets:
-        each.close()
     command = [sys.executable, __file__, "--engine", engine, "--megabytes"]
     running = []
-    for index in range(processes):
-        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        environment = {**os.environ, "TF_CONFIG": json.dumps(task), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    for description in descriptions(processes):
+        environment = {**os.environ, "TF_CONFIG": description, "TF_CPP_MIN_LOG_LEVEL": "2"}
         running.append(
             subprocess.Popen(
                 [*command, *map(str, megabytes)],

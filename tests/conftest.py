@@ -1,13 +1,14 @@
 """Fixtures for several tests: small ratings with a taste to find, and a mounted bucket."""
 
 import ast
+import fcntl
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,29 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         title = ast.get_docstring(ast.parse((config.rootpath / file).read_text("utf-8"))) or file
         terminalreporter.write_line(f"{attacks:>5} {through[file]:>4}  {title.splitlines()[0]}")
     terminalreporter.write_line(f"{made.total():>5} {through.total():>4}  in all")
+
+
+Once = Callable[[str, Callable[[Path], None]], Path]
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Return a function that makes a folder, and returns it: once for all processes of pytest-xdist."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def made(name: str, make: Callable[[Path], None]) -> Path:
+        folder, whole = shared / name, shared / f"{name}.whole"
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not whole.exists():
+                folder.mkdir()
+                make(folder)
+                whole.touch()
+        return folder
+
+    return made
 
 
 @pytest.fixture(scope="session")

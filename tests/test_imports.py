@@ -1,6 +1,9 @@
 """The rules of docs/architecture.md: imports point one way, between the layers and within them."""
 
 import ast
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -102,7 +105,7 @@ PARTS = {
             "secret_manager",
             "workflow",
         },
-        "probe": {"extract", "images", "reports", "runtime", "software"},
+        "probe": {"extract", "images", "reports", "runtime", "software", "train"},
         "miniatures": {"artifacts", "evaluate", "prepare", "publish", "train", "tune"},
         "prebuild": {"miniatures"},
     },
@@ -207,3 +210,33 @@ def test_only_the_wrappers_of_the_components_know_kfp() -> None:
         and not name.endswith(".component")
     ]
     assert offenders == []
+
+
+EXTRACTION = """
+from pathlib import Path
+from components.extract.options import ExtractOptions
+from components.extract.step import extract
+Path("a.csv").write_text("user,item\\n1,2\\n")
+extract(ExtractOptions(source="a.csv"), interactions=Path("interactions"), catalogue=Path("catalogue"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "unused"),
+    [
+        pytest.param(EXTRACTION, {"pandas", "numba", "requests", "google.auth"}, id="an extraction"),
+        pytest.param("import components.train.refit", {"numba", "pandas", "duckdb"}, id="refit"),
+        pytest.param("import components.deliver.step", {"numba", "pandas", "requests"}, id="deliver"),
+        pytest.param("import components.notify.step", {"numpy", "requests", "google.auth"}, id="notify"),
+    ],
+)
+def test_a_step_does_not_wait_for_packages_that_it_seldom_uses(
+    program: str, unused: set[str], tmp_path: Path
+) -> None:
+    """Each of them takes a tenth of a second or more to import."""
+    command = [sys.executable, "-c", f"{program}\nimport sys\nprint(*sys.modules)"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    imported = subprocess.run(
+        command, check=True, capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert not unused & {*imported.stdout.splitlines()[-1].split()}

@@ -123,7 +123,8 @@ class CatalogueTables:
 
 def no_items() -> pa.Table:
     """Return the table of items of a catalogue that has none."""
-    return _COLUMNS["items"].empty_table()
+    # Unlike Schema.empty_table, this does not import pandas.
+    return pa.Table.from_batches([], _COLUMNS["items"])
 
 
 def ids_of(table: "pa.Table | None") -> "pa.Array[Any] | None":

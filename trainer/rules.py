@@ -5,17 +5,18 @@ The rules are exact: a list has k items wherever k of them are left by the rules
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from trainer import ranking
 from trainer.errors import InputError
 from trainer.matrix import Shard
-from trainer.ranking import Quota
 from trainer.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from trainer.ranking import Quota
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ class Rules:
         Returns:
             As `trainer.ranking.top_k`: indices among all items.
         """
+        from trainer import ranking  # slow to import, and steps that only read a model need not
+
         quota, eligible = self._quota, self.eligible
         if eligible is None:
             indices, scores = ranking.top_k(queries, items, k, masked=masked, quota=quota)
@@ -118,10 +121,12 @@ class Rules:
         return {}
 
     @cached_property
-    def _quota(self) -> Quota | None:
+    def _quota(self) -> "Quota | None":
         """The quota of categories among the eligible items."""
         if self.categories is None or not self.max_per_category:
             return None
+        from trainer.ranking import Quota  # see top_k
+
         groups = int(self.categories.max(initial=-1)) + 1
         own = self.categories if self.eligible is None else self.categories[self.eligible]
         return Quota(own, groups, self.max_per_category)

@@ -38,6 +38,7 @@ def fit(
     validation: Callable[[Model], float] | None = None,
     on_iteration: Callable[[Iteration], None] | None = None,
     workers: Workers | None = None,
+    has_holdout: bool = False,
 ) -> Model:
     """Train a model.
 
@@ -54,6 +55,8 @@ def fit(
         on_iteration: function that is called after each iteration.
         workers: processes to divide the rows among, of which this one is the chief; the others call
             `trainer.distributed.training.assist` meanwhile.
+        has_holdout: whether entries were held out of the matrix, so that it is no surprise if users or items
+            have none left.
 
     Returns:
         The model, with the history of its training.
@@ -70,8 +73,8 @@ def fit(
     users = _vocabulary("users", users, matrix.rows)
     items = _vocabulary("items", items, matrix.columns)
     problem = Problem.of(config, matrix.row_counts(), matrix.column_counts())
-    _warn_of_empty("users", matrix.row_counts())
-    _warn_of_empty("items", matrix.column_counts())
+    _log_empty("user", matrix.row_counts(), has_holdout)
+    _log_empty("item", matrix.column_counts(), has_holdout)
     data = fingerprint(matrix) if checkpoints else ""
     state = checkpoints.load(config, data) if checkpoints else None
     state = state or _initial(config, users, items, warm_start)
@@ -156,9 +159,17 @@ def _vocabulary(side: str, ids: Vocabulary | None, size: int) -> Vocabulary:
     return vocabulary
 
 
-def _warn_of_empty(side: str, counts: NDArray[np.int64]) -> None:
-    if empty := int(np.sum(counts == 0)):
-        logger.warning("%d of %d %s have no entries; their factors are 0", empty, len(counts), side)
+def _log_empty(kind: str, counts: NDArray[np.int64], has_holdout: bool) -> None:
+    """Say how many users or items have no entries: a warning, unless a holdout explains it."""
+    empty = int(np.sum(counts == 0))
+    if not empty:
+        return
+    verb, their = ("has", "its") if empty == 1 else ("have", "their")
+    entries = f"all {their} entries in the holdout" if has_holdout else "no entries"
+    logger.log(
+        logging.INFO if has_holdout else logging.WARNING,
+        f"{empty:,} of {len(counts):,} {kind}s {verb} {entries}; {their} factors are 0",
+    )
 
 
 def _initial(config: TrainConfig, users: Vocabulary, items: Vocabulary, earlier: Model | None) -> State:

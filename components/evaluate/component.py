@@ -15,6 +15,7 @@ def evaluate(
     metrics: dsl.Output[dsl.Metrics],
     evaluation: dsl.Output[dsl.Artifact],
     report: dsl.Output[dsl.HTML],
+    tuned: bool = False,
     eval_k: int = 20,
     registry: str = "",
     eval_users: int = 100_000,

@@ -64,6 +64,7 @@ class Scores:
         popularity: (users,) the popularity baseline's.
         rival: the champion; None if there is none.
         fixed: parameters of the training that could have been chosen for the data, but were given.
+        tuned: whether the parameters are the best of a tuning.
     """
 
     metric: str
@@ -71,6 +72,7 @@ class Scores:
     popularity: NDArray[np.float32]
     rival: Rival | None
     fixed: Sequence[str] = ()
+    tuned: bool = False
 
 
 def decide(options: EvaluateOptions, scores: Scores, seed: int) -> Decision:
@@ -141,16 +143,19 @@ def _floor(options: EvaluateOptions, scores: Scores) -> Check:
     required = options.min_over_popularity
     passed = model > 0 and gain.relative >= required
     if not model:
-        metric, advice = metric_label(scores.metric), _advice(scores.fixed)
+        metric, advice = metric_label(scores.metric), _advice(scores)
         detail = f"{metric} is 0, because no list has a held-out item: {advice}"
     elif not passed:
         demand = f", and min_over_popularity requires {_percent(required)}" if required else ""
-        detail = f"{detail}{demand}: {_advice(scores.fixed)}"
+        detail = f"{detail}{demand}: {_advice(scores)}"
     return Check(name="gain over popularity", passed=passed, detail=f"{detail}.")
 
 
-def _advice(fixed: Sequence[str]) -> str:
+def _advice(scores: Scores) -> str:
     """Return what to do about a model that is not above popularity."""
+    if scores.tuned:
+        return "give more data"
+    fixed = scores.fixed
     names = " and ".join(filter(None, (", ".join(fixed[:-1]), *fixed[-1:])))
     return f"{f'set {names} to auto, ' if fixed else ''}run wals tune, or give more data"
 

@@ -130,11 +130,13 @@ class Judge:
         case: what is judged.
         champion: the model that serves; None if there is none.
         options: options of the decision.
+        tuned: whether the model's parameters are the best of a tuning.
     """
 
     case: Case
     champion: Champion | None
     options: EvaluateOptions
+    tuned: bool = False
 
     def judge(self, per_user: Path) -> Evaluation:
         """Return all results, and write the users' metrics to a file."""
@@ -286,7 +288,7 @@ class Judge:
                 if (by, name) in found
             ]
             rival = Rival(self._rival.version, values("champion"), parts)
-        return Scores(metric, values("model"), values("popularity"), rival, self._fixed)
+        return Scores(metric, values("model"), values("popularity"), rival, self._fixed, self.tuned)
 
     @property
     def _fixed(self) -> list[str]:

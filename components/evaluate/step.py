@@ -52,6 +52,7 @@ def evaluate(
     profile: Path,
     evaluation: Path,
     report: Path,
+    tuned: bool = False,
 ) -> Judgement:
     """Judge a model on a holdout beside the champion and baselines, and decide whether it is delivered.
 
@@ -71,6 +72,7 @@ def evaluate(
         profile: folder of the ``wals.profile`` artifact of the interactions.
         evaluation: folder to write the ``wals.evaluation`` artifact to.
         report: HTML file to write.
+        tuned: whether the model's parameters are the best of a tuning, which is then not advised.
 
     Returns:
         Decision and figures.
@@ -90,7 +92,7 @@ def evaluate(
         # Both models' lists, so that they are compared by the same arithmetic.
         ranking_as_trained(case.model.config),
     ):
-        content = Judge(case, champion, options).judge(evaluation / PER_USER_FILE)
+        content = Judge(case, champion, options, tuned).judge(evaluation / PER_USER_FILE)
         served = champion.profile if champion else None
     known = case.matrix if case.history is None else case.history
     described = case.catalogue.described(case.model.items)

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import requests
-
-from components.answers import bounded
 from components.artifacts.evaluation import Evaluation, summary_in
 from components.runtime import ERROR_LINE
 from components.workflow import Pod, failed_pod, pods
@@ -104,6 +101,10 @@ def _log(server: str, run_id: str, pod: Pod) -> str:
 
 def _read(server: str, path: str) -> str:
     """Return what a server has at a path; see `components.answers.bounded`."""
+    import requests  # slow to import, and only needed in a cluster
+
+    from components.answers import bounded
+
     headers = {}
     if _TOKEN.is_file():
         headers["Authorization"] = f"Bearer {_TOKEN.read_text('utf-8').strip()}"

@@ -7,15 +7,15 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from typing import Any
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import requests
-import urllib3
-
 from components.limits import within
-from components.secret_manager import read_secret
 from trainer.errors import WalsError
+
+if TYPE_CHECKING:
+    import requests
 
 VARIABLE = "WALS_WEBHOOK"
 """Environment variable with the address."""
@@ -24,7 +24,7 @@ _TIMEOUT = (5.0, 10.0)
 _SECONDS = 60.0
 _PAUSES = (1.0, 4.0)
 _LONGEST_PAUSE = 20.0
-_RETRIED = (requests.codes.too_many_requests, *range(500, 600))
+_RETRIED = (HTTPStatus.TOO_MANY_REQUESTS, *range(500, 600))
 # A receiver's word for what is wrong, such as Slack's invalid_blocks.
 _WORD = re.compile(rb"[a-z_]{1,60}")
 
@@ -51,7 +51,7 @@ def address(secret: str) -> str:
         WalsError: the secret cannot be read, or what is configured is not an address.
     """
     source = f"the secret {secret}" if secret else VARIABLE
-    found = read_secret(secret) if secret else os.environ.get(VARIABLE, "").strip()
+    found = _secret(secret) if secret else os.environ.get(VARIABLE, "").strip()
     try:
         parts = urlsplit(found)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -60,6 +60,12 @@ def address(secret: str) -> str:
     if found and not (is_address and found.isascii() and found.isprintable()):
         raise WalsError(f"{source}: does not contain an address that starts with https://")
     return found
+
+
+def _secret(name: str) -> str:
+    from components.secret_manager import read_secret  # slow to import, and most runs have no secret
+
+    return read_secret(name)
 
 
 def send(url: str, content: Mapping[str, Any]) -> None:
@@ -93,11 +99,14 @@ def _attempt(url: str, content: Mapping[str, Any]) -> None:
         _AgainError: another attempt may succeed.
         WalsError: none will.
     """
+    import requests  # slow to import, and most runs notify nobody
+    import urllib3
+
     try:
         # Streamed, since only the status counts, and a body may be endless.
         with requests.post(url, json=content, timeout=_TIMEOUT, allow_redirects=False, stream=True) as answer:
             status = answer.status_code
-            if requests.codes.ok <= status < requests.codes.multiple_choices:
+            if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
                 return
             if answer.is_redirect:
                 raise WalsError(
@@ -114,11 +123,11 @@ def _attempt(url: str, content: Mapping[str, Any]) -> None:
         raise _AgainError(f"it cannot be reached ({type(error).__name__})") from None
 
 
-def _word(answer: requests.Response, url: str) -> str:
+def _word(answer: "requests.Response", url: str) -> str:
     body = next(answer.iter_content(256), b"").strip()
     return f": {body.decode()}" if _WORD.fullmatch(body) and body.decode() not in url else ""
 
 
-def _retry_after(answer: requests.Response) -> float:
+def _retry_after(answer: "requests.Response") -> float:
     seconds = answer.headers.get("Retry-After", "")
     return float(seconds) if seconds.isdecimal() and len(seconds) < 6 else 0.0

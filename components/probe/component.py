@@ -15,6 +15,9 @@ def probe(
     source: str,
     staging_dataset: str = "",
     solver: str = "auto",
+    checkpoint_dir: str = "",
+    registry: str = "",
+    warm_start: str = "",
 ) -> None:
     """Find out what a step can do where it runs."""
     arguments = dict(locals())
@@ -88,6 +91,9 @@ def probe_trial(
     source: str,
     staging_dataset: str = "",
     solver: str = "auto",
+    checkpoint_dir: str = "",
+    registry: str = "",
+    warm_start: str = "",
 ) -> dict:
     """Find out what a trial can do where it runs, and as what it gets its candidate."""
     arguments = dict(locals())

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 from components.probe.findings import Finding, fix, ok, warning
+from components.train.options import CHAMPION
 
 SECONDS = 3.0
 """Longest wait for a connection or an answer."""
@@ -65,13 +67,12 @@ def google_cloud(host: str = "") -> Cloud | None:
     return Cloud(account, zone.rpartition("-")[0], offsets[0])
 
 
-def services(step: str, source: str, staging_dataset: str, cloud: Cloud | None) -> dict[str, bool]:
+def services(step: str, options: Any, cloud: Cloud | None) -> dict[str, bool]:
     """Return the addresses that a step calls, and whether it fails without each.
 
     Args:
         step: name of the step.
-        source: the source of the pipeline.
-        staging_dataset: the dataset to prepare the interactions in, or "".
+        options: its options; see `components.probe.step.probe`.
         cloud: what the metadata server says, or None.
     """
     # The variable that Google's client takes for an emulator.
@@ -80,15 +81,27 @@ def services(step: str, source: str, staging_dataset: str, cloud: Cloud | None) 
     if cloud and cloud.region:
         # No step requires them, but logs, mounts and the launcher of a custom job do.
         called |= {storage: False, f"https://{cloud.region}-aiplatform.googleapis.com": False}
-    in_bigquery = step == "extract" and source.startswith("bq://")
-    staged = step == "prepare" and staging_dataset
+    in_bigquery = step == "extract" and options.source.startswith("bq://")
+    staged = step == "prepare" and options.staging_dataset
     if (in_bigquery or staged) and "BIGQUERY_EMULATOR_HOST" not in os.environ:
         called |= {"https://bigquery.googleapis.com": True, "https://bigquerystorage.googleapis.com": True}
-    if step == "extract" and source.startswith("gs://"):
-        called[storage] = True
-    if step == "extract" and source.startswith(("s3://", "minio://")) and "AWS_ENDPOINT_URL" in os.environ:
-        called[os.environ["AWS_ENDPOINT_URL"]] = True
+    for place in _places(step, options):
+        if place.startswith("gs://"):
+            called[storage] = True
+        if place.startswith(("s3://", "minio://")) and "AWS_ENDPOINT_URL" in os.environ:
+            called[os.environ["AWS_ENDPOINT_URL"]] = True
     return called
+
+
+def _places(step: str, options: Any) -> Iterator[str]:
+    """Yield the files and folders that a step reads or writes besides its artifacts; some may be ""."""
+    if step == "extract":
+        yield options.source
+    if step == "train":
+        yield options.checkpoint_dir
+        yield options.registry if options.warm_start == CHAMPION else options.warm_start
+    if step == "evaluate":
+        yield options.registry
 
 
 def egress(called: Mapping[str, bool]) -> Iterator[Finding]:

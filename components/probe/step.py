@@ -85,7 +85,7 @@ def _checks(
 ) -> Iterator[_Check]:
     """Yield the name of each check, its longest time in seconds, and the check."""
     cloud = _cloud()
-    called = network.services(step, options.source, options.staging_dataset, cloud)
+    called = network.services(step, options, cloud)
     yield "user", 5, identity.user
     yield "account", 5, partial(identity.account, cloud)
     yield "attempt", 30, partial(attempt, findings)

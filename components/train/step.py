@@ -9,7 +9,6 @@ from typing import Any
 from components.train.checkpoints import Beginning, StepCheckpoints, checkpoints_of
 from components.train.options import TrainStepOptions
 from components.train.warm_start import earlier_model
-from trainer.auto import choose
 from trainer.config import AUTOMATIC
 from trainer.distributed.training import assist
 from trainer.distributed.workers import Workers, workers_of_environment
@@ -53,6 +52,8 @@ def train(options: TrainStepOptions, *, matrix: Path, vocabulary: Path, model: P
         checkpoints = stack.enter_context(checkpoints_of(options, model, identifying))
         beginning, start = checkpoints.beginning() if checkpoints else None, None
         if beginning is None:
+            from trainer.auto import choose  # slow to import, and a refit chooses nothing
+
             earlier = stack.enter_context(earlier_model(options))
             start = earlier.model if earlier else None
             chosen = choose(interactions, options.parameters, warm_start=start)
@@ -62,6 +63,7 @@ def train(options: TrainStepOptions, *, matrix: Path, vocabulary: Path, model: P
             checkpoints=checkpoints,
             warm_start=start,
             workers=workers,
+            has_holdout=True,
         )
     started = {"warm_start": beginning.warm_start} if beginning.warm_start else {}
     return {**metadata_of(*fitted), **started}
@@ -89,6 +91,7 @@ def fit_and_save(
     checkpoints: StepCheckpoints | None,
     warm_start: Model | None = None,
     workers: Workers | None = None,
+    has_holdout: bool = False,
 ) -> tuple[Model, dict[str, Any]]:
     """Train as a step does, with progress where the platform shows it.
 
@@ -101,6 +104,7 @@ def fit_and_save(
         checkpoints: checkpoints to resume from, which are removed once the model is saved.
         warm_start: an earlier model to start from.
         workers: machines to divide the work among, of which this one is the first.
+        has_holdout: whether entries were held out of the matrix.
 
     Returns:
         The model and its manifest.
@@ -120,6 +124,7 @@ def fit_and_save(
         checkpoints=checkpoints,
         on_iteration=Scalars(logs) if logs else None,
         workers=workers,
+        has_holdout=has_holdout,
     )
     fitted = replace(fitted, choice=beginning.choice)
     manifest = fitted.save(folder)

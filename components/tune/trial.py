@@ -89,7 +89,9 @@ def _rungs(training: sparse.csr_array, config: TrainConfig) -> Iterator[tuple[in
     rung, is_last = FIRST_RUNG, False
     while not is_last:
         upto = min(rung, config.num_iters)
-        model = fit(interactions, config.replace(num_iters=upto - len(history)), warm_start=model)
+        model = fit(
+            interactions, config.replace(num_iters=upto - len(history)), warm_start=model, has_holdout=True
+        )
         history += model.history
         rung *= 2
         is_last = len(history) >= config.num_iters or settled(history, config.min_rel_progress)

@@ -9,6 +9,7 @@ from pipeline.commands.base import json_option, wals_command
 from pipeline.commands.jobs import runs_of
 from pipeline.commands.options import Flags, platform_options, with_flags
 from pipeline.display.output import echo, print_json
+from pipeline.local.runs import LocalRuns
 from pipeline.platforms.backend import LogLine
 
 
@@ -27,12 +28,15 @@ def command(flags: Flags, run_id: str, step: str, as_json: bool) -> None:
     wals logs latest train
     wals logs RUN_ID train --config config/prod.yaml
     """
-    lines = _stream(runs_of(flags).logs(run_id, step))
+    runs = runs_of(flags)
+    lines = _stream(runs.logs(run_id, step))
     if as_json:
         print_json("logs", {"lines": list(lines)})
         return
     for line in lines:
         echo(line.text if step else f"{line.step}: {line.text}")
+    if isinstance(runs, LocalRuns):
+        echo(f"With the lines of Kubeflow Pipelines itself: {runs.whole_logs(run_id)}", err=True)
 
 
 def _stream(lines: Iterable[LogLine]) -> Iterator[LogLine]:

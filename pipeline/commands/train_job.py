@@ -4,6 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,27 +130,12 @@ def local(context: click.Context, arguments: tuple[str, ...]) -> None:
 @_vertex_options
 @_arguments
 @with_flags
-def train(
-    flags: Flags,
-    arguments: tuple[str, ...],
-    wait: bool,
-    dry_run: bool,
-    full: bool,
-    as_json: bool,
-    **machine: Any,
-) -> None:
+def train(flags: Flags, arguments: tuple[str, ...], **options: Any) -> None:
     """Train on Vertex AI, as a custom job.
 
     Uses the machine and GPU of the train step's settings unless options override them.
     """
-    trial = dry_run_of(dry_run, full)
-    environment, platform = _environment(flags)
-    job = _job("wals-train-job", environment, platform, arguments, flags, _Machine(**machine))
-    request = custom_job_request(platform, job)
-    if trial.asked:
-        trial.show(request, _summary("custom job", platform, job), as_json)
-    else:
-        _send(platform, request, flags, wait=wait, as_json=as_json)
+    _submit("wals-train-job", "custom job", custom_job_request, flags, arguments, **options)
 
 
 @command.command(context_settings=_PASSING_ON, passed_on=_trainer_flags())
@@ -177,26 +163,18 @@ def tune(
     arguments: tuple[str, ...],
     max_trials: int,
     parallel_trials: int,
-    wait: bool,
-    dry_run: bool,
-    full: bool,
-    as_json: bool,
-    **machine: Any,
+    **options: Any,
 ) -> None:
     """Tune the parameters on Vertex AI.
 
     A hyperparameter tuning job searches regularization, latent_factors, unobs_weight and the weighting for
     the lowest error on held-out entries; each of its trials is a custom job.
     """
-    trial = dry_run_of(dry_run, full)
-    environment, platform = _environment(flags)
-    job = _job("wals-tune-job", environment, platform, arguments, flags, _Machine(**machine))
-    request = hyperparameter_request(platform, job, max_trials=max_trials, parallel_trials=parallel_trials)
-    if trial.asked:
-        trials = {"in_total": max_trials, "at_once": parallel_trials}
-        trial.show(request, _summary("hyperparameter tuning job", platform, job, trials), as_json)
-    else:
-        _send(platform, request, flags, wait=wait, as_json=as_json)
+    request_of = partial(hyperparameter_request, max_trials=max_trials, parallel_trials=parallel_trials)
+    trials = {"in_total": max_trials, "at_once": parallel_trials}
+    _submit(
+        "wals-tune-job", "hyperparameter tuning job", request_of, flags, arguments, trials=trials, **options
+    )
 
 
 @command.command(context_settings=_PASSING_ON, passed_on=_trainer_flags())
@@ -241,6 +219,31 @@ def kubernetes(flags: Flags, arguments: tuple[str, ...], workers: int, claim: st
         claim=claim,
     )
     echo(yaml.safe_dump_all(manifests_of(job), sort_keys=False).rstrip())
+
+
+def _submit(
+    name: str,
+    kind: str,
+    request_of: Callable[[Vertex, TrainingJob], dict[str, Any]],
+    flags: Flags,
+    arguments: tuple[str, ...],
+    *,
+    wait: bool,
+    dry_run: bool,
+    full: bool,
+    as_json: bool,
+    trials: dict[str, int] | None = None,
+    **machine: Any,
+) -> None:
+    """Send a job to Vertex AI, or show what would be sent; the options are those of `_vertex_options`."""
+    trial = dry_run_of(dry_run, full)
+    environment, platform = _environment(flags)
+    job = _job(name, environment, platform, arguments, flags, _Machine(**machine))
+    request = request_of(platform, job)
+    if trial.asked:
+        trial.show(request, _summary(kind, platform, job, trials), as_json)
+    else:
+        _send(platform, request, flags, wait=wait, as_json=as_json)
 
 
 def _environment(flags: Flags) -> tuple[Environment, Vertex]:

@@ -57,7 +57,9 @@ def prepared_interactions(placed: Placed, values: Mapping[str, Any]) -> Interact
     return Interactions(extracted, prepared)
 
 
-def trained_and_delivered(placed: Placed, values: Mapping[str, Any], data: Interactions, run: str) -> None:
+def trained_and_delivered(
+    placed: Placed, values: Mapping[str, Any], data: Interactions, run: str, *, tuned: bool = False
+) -> None:
     """Train a model, and deliver it if the evaluation blesses it.
 
     Args:
@@ -65,6 +67,7 @@ def trained_and_delivered(placed: Placed, values: Mapping[str, Any], data: Inter
         values: values of all parameters, by name.
         data: what to train and to judge on.
         run: placeholder of the run's id.
+        tuned: whether the values are the best of a tuning.
     """
     sets = data.prepared.outputs
     trained = placed(train)(
@@ -77,6 +80,7 @@ def trained_and_delivered(placed: Placed, values: Mapping[str, Any], data: Inter
         holdout=sets["holdout"],
         catalogue=catalogue,
         profile=sets["profile"],
+        tuned=tuned,
         **EvaluateOptions.select(values),
     )
     with dsl.If(evaluated.outputs["Output"] == BLESSED, name=BLESSED):

@@ -36,7 +36,7 @@ def tuning_pipeline(pipeline: Pipeline, image: ImageOf, target: Target) -> graph
         best = _tuned(placed, values, data)
         # The search is outside: Kubeflow Pipelines fails on loops in an exit handler (its issue 12390).
         with notified(placed, values, pipeline.name):
-            trained_and_delivered(placed, {**values, **best}, data, target.run_id)
+            trained_and_delivered(placed, {**values, **best}, data, target.run_id, tuned=True)
 
     return dsl.pipeline(name=pipeline.name, description=pipeline.summary)(
         pipeline_function(pipeline.summary, pipeline.parameters, wire)

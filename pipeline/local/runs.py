@@ -264,8 +264,12 @@ class LocalRuns:
         return evaluated.path("report").read_bytes()
 
     def logs(self, run_id: str, step: str) -> Iterator[LogLine]:
-        """Yield the output of a run's steps, or of one step if ``step`` is not empty."""
+        """Yield the output of a run's steps, or of one step if ``step`` is not empty; see `whole_logs`."""
         return step_logs.read_lines(self.place(run_id), run_id, step)
+
+    def whole_logs(self, run_id: str) -> Path:
+        """Return the folder of the same output with the lines of Kubeflow Pipelines, a file for each step."""
+        return self.place(run_id) / step_logs.FOLDER
 
     def place(self, run_id: str) -> Path:
         """Return the folder of a run; ``latest`` is the one that it links to.

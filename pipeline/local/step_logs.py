@@ -3,7 +3,7 @@
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pipeline.platforms.backend import LogLine, check_step, nothing_written
@@ -13,6 +13,9 @@ INDENT = " " * 4
 """Precedes the lines that a step prints, among those of kfp.local."""
 
 _NAME = re.compile(r"\d+-(?P<step>.+)\.log")
+# What KFP's executor prints around a step: a line each, and after the second one the step's inputs as JSON.
+_EXECUTOR = re.compile(r"\[KFP Executor [^]]* INFO\]: (?P<message>.*)")
+_INPUT, _END_OF_INPUT = "Got executor_input:", "}"
 
 
 class StepLogs:
@@ -44,7 +47,7 @@ def write_line(log: Path, line: str) -> None:
 
 
 def read_lines(folder: Path, run_id: str, step: str) -> Iterator[LogLine]:
-    """Yield the lines of a run's steps, step by step in the order they started.
+    """Yield the lines of a run's steps, step by step in the order they started, without KFP's own.
 
     A step that ran several times, in a loop or because the run was resumed, is numbered: ``trial.2``.
 
@@ -69,11 +72,24 @@ def read_lines(folder: Path, run_id: str, step: str) -> Iterator[LogLine]:
     for path, name, shown in named:
         if step not in ("", name, shown):
             continue
-        for line in path.read_text("utf-8", "replace").splitlines():
-            written = True
+        lines = path.read_text("utf-8", "replace").splitlines()
+        written |= bool(lines)
+        for line in _own(lines):
             yield LogLine(shown, line)
     if not written:
         raise nothing_written(run_id, step)
+
+
+def _own(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines that the step itself printed."""
+    in_input = False
+    for line in lines:
+        if in_input:
+            in_input = line != _END_OF_INPUT
+        elif printed := _EXECUTOR.match(line):
+            in_input = printed["message"] == _INPUT
+        else:
+            yield line
 
 
 def _logs(folder: Path) -> list[tuple[Path, re.Match[str]]]:

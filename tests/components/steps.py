@@ -1,5 +1,6 @@
 """The steps as components call them: with options by name and artifacts as paths."""
 
+import inspect
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,8 @@ from trainer.options import Options
 
 
 def _call(step: Any, options: type[Options], /, **arguments: Any) -> Any:
-    values = {name: value for name, value in arguments.items() if not isinstance(value, Path)}
-    return step(options(**values), **{name: arguments[name] for name in arguments if name not in values})
+    others = {name: arguments.pop(name) for name in inspect.signature(step).parameters if name in arguments}
+    return step(options(**arguments), **others)
 
 
 def extract(*, output: Path, **options: Any) -> Any:

@@ -45,7 +45,7 @@ MODELS: dict[str, type[Options]] = {
 ROOT = Path(__file__).parents[2]
 DATA = {
     *("first", "second", "third", "candidate", "trials", "item", "run"),
-    *("step", "cores", "memory_bytes", "accelerators", "status", "pipeline"),
+    *("step", "cores", "memory_bytes", "accelerators", "status", "pipeline", "tuned"),
 }
 """Inputs that are the results of other steps, the platform's, or a step's own settings, not options."""
 

@@ -36,7 +36,13 @@ def ndcg(model: Model, split: Split) -> tuple[float, float]:
     return ours, theirs
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("sparse shop log", "tiny"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("dense", "long tail", "counts")),
+    ],
+)
 def test_the_chosen_values_do_not_lose_to_popularity(name: str) -> None:
     split = Split.exact(SHAPES[name](), 0.2, 5)
     matrix = InteractionMatrix.from_scipy(split.train)
@@ -79,6 +85,11 @@ def test_explicit_ratings_do_not_lose_to_their_baseline(options: dict[str, Any])
 @pytest.fixture(scope="module")
 def matrix() -> InteractionMatrix:
     return InteractionMatrix.from_scipy(interactions(300, 80, 3_000, counts=True))
+
+
+@pytest.fixture(scope="module")
+def small() -> InteractionMatrix:
+    return InteractionMatrix.from_scipy(interactions(100, 40, 1_000, counts=True))
 
 
 @pytest.mark.slow
@@ -146,11 +157,12 @@ def test_the_same_entries_give_the_same_choice_however_they_are_stored(
         assert without_time(found) == without_time(choice)
 
 
-def test_the_search_keeps_to_its_budget(matrix: InteractionMatrix, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, free = choose(matrix, TrainOptions(**FIXED))
-    budget = 3_000 * 5 * 16 * 6 * 4
+def test_the_search_keeps_to_its_budget(small: InteractionMatrix, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = TrainOptions(alpha=0, **FIXED)
+    _, free = choose(small, options)
+    budget = 1_000 * 5 * 16 * 6 * 4
     monkeypatch.setattr(auto, "_BUDGET", budget)
-    _, bound = choose(matrix, TrainOptions(**FIXED))
+    _, bound = choose(small, options)
     assert free
     assert bound
     assert sum(0.7 * bound.entries * 5 * one.latent_factors * 6 for one in bound.tried) <= budget
@@ -175,16 +187,16 @@ def test_an_empty_matrix_is_refused() -> None:
 
 
 def test_what_was_chosen_is_logged_and_kept_by_the_model(
-    matrix: InteractionMatrix, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    small: InteractionMatrix, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "trainer.auto"):
-        config, choice = choose(matrix, TrainOptions(alpha=0, unobs_weight=0.1, **FIXED))
+        config, choice = choose(small, TrainOptions(alpha=0, unobs_weight=0.1, **FIXED))
     assert choice
     assert caplog.messages[0].startswith(
         f"auto: {config.latent_factors} factors, regularization {config.regularization:g} "
         f"(validation NDCG@20 {choice.score:.4f}, popularity {choice.baseline:.4f}; {len(choice.tried)} tries"
     )
-    model = dataclasses.replace(fit(matrix, config), choice=choice)
+    model = dataclasses.replace(fit(small, config), choice=choice)
     model.save(tmp_path / "model")
     assert Model.load(tmp_path / "model").choice == choice
 

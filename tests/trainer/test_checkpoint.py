@@ -41,7 +41,9 @@ def interactions() -> InteractionMatrix:
     return InteractionMatrix.from_scipy(random_matrix())
 
 
-@pytest.mark.parametrize("renames", [1, 3, 4, 6, 8])
+@pytest.mark.parametrize(
+    "renames", [1, 4, 6, *(pytest.param(late, marks=pytest.mark.slow) for late in (3, 8))]
+)
 def test_resumes_to_the_same_bytes_after_kill_9(tmp_path: Path, renames: int) -> None:
     killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(renames)], check=False)
     assert killed.returncode == -signal.SIGKILL

@@ -19,6 +19,9 @@ from trainer.solvers.cuda.layout import Tuning
 
 T4 = Gpus((Gpu("Tesla T4", 16 << 30, (7, 5)),), "550.90.07", (12, 4))
 
+# Between the oldest and the newest.
+MIDDLE = [name for name in ARCHITECTURES if name not in ("sm_75", "sm_120")]
+
 requires_cupy = pytest.mark.skipif(
     importlib.util.find_spec("cupy") is None, reason="CuPy has no wheels for this machine"
 )
@@ -131,7 +134,11 @@ def test_failures_of_the_device_are_told_in_a_line() -> None:
 @requires_cupy
 @pytest.mark.parametrize(
     ("architecture", "d", "half"),
-    [*((name, 128, False) for name in ARCHITECTURES), ("sm_90", 256, True)],
+    [
+        ("sm_75", 128, False),
+        ("sm_90", 256, True),
+        *(pytest.param(name, 128, False, marks=pytest.mark.slow) for name in (*MIDDLE, "sm_120")),
+    ],
 )
 def test_kernels_compile_for_every_gpu_without_spills(architecture: str, d: int, half: bool) -> None:
     generation = ARCHITECTURES[architecture]
@@ -145,7 +152,10 @@ def test_kernels_compile_for_every_gpu_without_spills(architecture: str, d: int,
 
 @requires_cupy
 @pytest.mark.parametrize("k", [10, 100, topk.MAX_K])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "architecture",
+    [*("sm_75", "sm_120"), *(pytest.param(name, marks=pytest.mark.slow) for name in MIDDLE)],
+)
 def test_selecting_compiles_for_every_gpu_without_spills(architecture: str, k: int) -> None:
     kernels = ranking_resources(architecture, k)
     assert set(kernels) == set(topk.KERNELS)

@@ -85,14 +85,38 @@ def test_shards_give_the_same_model(tmp_path: Path) -> None:
     np.testing.assert_array_equal(sharded.seen.indices, single.seen.indices)
 
 
-def test_empty_rows_have_the_factor_zero_and_are_logged(caplog: pytest.LogCaptureFixture) -> None:
-    matrix = random_matrix().tolil()
-    matrix[3], matrix[:, 5] = 0, 0
-    with caplog.at_level("WARNING"):
-        model = fit(InteractionMatrix.from_scipy(sparse.csr_array(matrix)), TrainConfig(latent_factors=8))
+@pytest.mark.parametrize(
+    ("has_holdout", "expected"),
+    [
+        (
+            False,
+            [
+                ("WARNING", "1 of 40 users has no entries; its factors are 0"),
+                ("WARNING", "2 of 25 items have no entries; their factors are 0"),
+            ],
+        ),
+        (
+            True,
+            [
+                ("INFO", "1 of 40 users has all its entries in the holdout; its factors are 0"),
+                ("INFO", "2 of 25 items have all their entries in the holdout; their factors are 0"),
+            ],
+        ),
+    ],
+    ids=["everything", "holdout"],
+)
+def test_empty_rows_have_the_factor_zero_and_are_logged(
+    has_holdout: bool, expected: list[tuple[str, str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    matrix = random_matrix(density=0.5).tolil()
+    matrix[3], matrix[:, 5:7] = 0, 0
+    config = TrainConfig(latent_factors=8)
+    with caplog.at_level("INFO"):
+        model = fit(InteractionMatrix.from_scipy(sparse.csr_array(matrix)), config, has_holdout=has_holdout)
     assert not model.user_factors[3].any()
-    assert not model.item_factors[5].any()
-    assert "of 25 items have no entries" in caplog.text
+    assert not model.item_factors[5:7].any()
+    logged = [(record.levelname, record.message) for record in caplog.records]
+    assert [line for line in logged if "factors are 0" in line[1]] == expected
 
 
 def test_a_singular_problem_is_refused() -> None:

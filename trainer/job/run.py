@@ -126,6 +126,7 @@ def _train(
             checkpoints=checkpoints,
             on_iteration=on_iteration,
             workers=workers,
+            has_holdout=split.test.nnz > 0,
         )
         return replace(model, choice=choice)
 

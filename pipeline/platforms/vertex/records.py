@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from google.protobuf.json_format import MessageToDict
+
 from components.workflow import repetition
 from pipeline.platforms.backend import Run, Schedule, Step, groups_of_tasks, steps_in_order
 from pipeline.platforms.environments import Vertex
@@ -93,7 +95,8 @@ def spec_of(job: Any) -> Mapping[str, Any]:
     Raises:
         ValueError: it is not a compiled pipeline.
     """
-    spec: Mapping[str, Any] = _plain(job.pipeline_spec or {})
+    # A compiled pipeline is large, and reading it by the fields of the message takes twice as long.
+    spec: Mapping[str, Any] = _plain(MessageToDict(type(job).pb(job).pipeline_spec))
     check_spec(spec)
     return spec
 

@@ -251,6 +251,13 @@ def test_only_parameters_that_were_given_are_to_be_set_to_auto(
     assert f": {advice}, or give more data." in case.evaluation.decision.reason
 
 
+def test_what_was_tuned_is_not_to_be_tuned(tmp_path: Path) -> None:
+    case = Case.write(tmp_path, 1 - TASTE, SEEN, FOUND)
+    case.evaluate(eval_k=5, tuned=True)
+    reason = case.evaluation.decision.reason
+    assert reason.endswith(": give more data.")
+
+
 def test_rejecting_requires_an_evaluation(tmp_path: Path) -> None:
     tmp_path.joinpath("evaluation").mkdir()
     finish_artifact(tmp_path / "evaluation", SCHEMA, {})

@@ -146,9 +146,19 @@ def test_web_views(both, ga360, options, rows):
     assert len(local) == rows
 
 
-@pytest.mark.parametrize("wildcard", ["*", "2026*"])
-@pytest.mark.parametrize("options", [{}, WINDOW])
-@pytest.mark.parametrize("export", ["ga4", "ga360"])
+@pytest.mark.parametrize(
+    ("export", "wildcard", "options"),
+    [
+        ("ga4", "*", WINDOW),
+        ("ga360", "2026*", WINDOW),
+        ("ga360", "*", {}),
+        pytest.param("ga4", "*", {}, marks=pytest.mark.slow),
+        pytest.param("ga4", "2026*", {}, marks=pytest.mark.slow),
+        pytest.param("ga4", "2026*", WINDOW, marks=pytest.mark.slow),
+        pytest.param("ga360", "*", WINDOW, marks=pytest.mark.slow),
+        pytest.param("ga360", "2026*", {}, marks=pytest.mark.slow),
+    ],
+)
 def test_wildcards(reference, tmp_path, request, export, wildcard, options):
     table = request.getfixturevalue(export)
     name, of_export = {"ga4": ("events", GA4_OPTIONS), "ga360": ("ga_sessions", GA360_OPTIONS)}[export]

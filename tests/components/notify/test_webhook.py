@@ -156,6 +156,7 @@ def test_a_secret_that_cannot_be_used_has_one_line_without_its_text(
 
 
 def test_a_secret_manager_that_hangs_has_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("components.secret_manager._ANSWER_SECONDS", 0.5)
     with receiver([receivers.hangs]) as found:
         monkeypatch.setenv(
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER", found.url.partition("/services")[0]

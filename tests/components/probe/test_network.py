@@ -12,6 +12,7 @@ import pytest
 from components.probe import network
 from components.probe.identity import account, user
 from components.probe.network import Cloud, clock, egress, google_cloud, services
+from components.probe.options import ProbeOptions
 from tests.components.probe.servers import ACCOUNT, Server, server
 
 
@@ -143,29 +144,46 @@ BIGQUERY, READ, STORAGE, VERTEX = (
 
 
 GOOGLE = Cloud(ACCOUNT, "europe-west1", 0.0)
+S3 = "http://seaweedfs:8333"
+STAGED = {"source": "bq://my-project.d.t", "staging_dataset": "my-project.s"}
 
 
 @pytest.mark.parametrize(
-    ("step", "source", "staging", "cloud", "called"),
+    ("step", "options", "cloud", "called"),
     [
-        ("extract", "ratings.csv", "", None, {}),
-        ("extract", "bq://p.d.t", "p.s", None, {BIGQUERY: True, READ: True}),
-        ("prepare", "bq://p.d.t", "p.s", None, {BIGQUERY: True, READ: True}),
-        ("prepare", "bq://p.d.t", "", None, {}),
-        ("train", "bq://p.d.t", "p.s", None, {}),
-        ("extract", "gs://b/r.csv", "", None, {STORAGE: True}),
-        ("extract", "gs://b/r.csv", "", GOOGLE, {STORAGE: True, VERTEX: False}),
-        ("train", "gs://b/r.csv", "", GOOGLE, {STORAGE: False, VERTEX: False}),
-        ("extract", "s3://b/r.csv", "", None, {"http://seaweedfs:8333": True}),
+        ("extract", {"source": "ratings.csv"}, None, {}),
+        ("extract", STAGED, None, {BIGQUERY: True, READ: True}),
+        ("prepare", STAGED, None, {BIGQUERY: True, READ: True}),
+        ("prepare", {"source": "bq://my-project.d.t"}, None, {}),
+        ("train", STAGED, None, {}),
+        ("extract", {"source": "gs://b/r.csv"}, None, {STORAGE: True}),
+        ("extract", {"source": "gs://b/r.csv"}, GOOGLE, {STORAGE: True, VERTEX: False}),
+        ("train", {"source": "gs://b/r.csv"}, GOOGLE, {STORAGE: False, VERTEX: False}),
+        ("extract", {"source": "s3://b/r.csv"}, None, {S3: True}),
+        ("train", {"checkpoint_dir": "gs://b/checkpoints"}, GOOGLE, {STORAGE: True, VERTEX: False}),
+        (
+            "train",
+            {"checkpoint_dir": "s3://b/checkpoints", "warm_start": "gs://b/m"},
+            None,
+            {S3: True, STORAGE: True},
+        ),
+        ("train", {"registry": "s3://b/registry", "warm_start": "champion"}, None, {S3: True}),
+        ("train", {"registry": "s3://b/registry"}, None, {}),
+        (
+            "evaluate",
+            {"registry": "s3://b/registry", "checkpoint_dir": "gs://b/checkpoints"},
+            None,
+            {S3: True},
+        ),
     ],
 )
 def test_only_the_services_of_the_step_and_the_parameters_are_called(
     monkeypatch: pytest.MonkeyPatch,
     step: str,
-    source: str,
-    staging: str,
+    options: dict[str, str],
     cloud: Cloud | None,
     called: dict[str, bool],
 ) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://seaweedfs:8333")
-    assert services(step, source, staging, cloud) == called
+    monkeypatch.setenv("AWS_ENDPOINT_URL", S3)
+    given = ProbeOptions(**{"source": "ratings.csv", **options})
+    assert services(step, given, cloud) == called

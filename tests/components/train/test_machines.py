@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from tests.components.train.program import run_on_machine
 from tests.components.train.test_refit import CONFIGS, write_run
-from tests.trainer.distributed.jobs import Ended, free_addresses, running
+from tests.processes import Ended, all_ended, running
+from tests.trainer.distributed.jobs import free_addresses
 from trainer.config import TrainOptions
 from trainer.model import Model
-
-PROGRAM = Path(__file__).with_name("program.py")
 
 
 def on_two_machines(step: str, folder: Path, paths: dict[str, Path], **options: Any) -> list[Ended]:
@@ -21,9 +21,8 @@ def on_two_machines(step: str, folder: Path, paths: dict[str, Path], **options: 
         {"CLUSTER_SPEC": json.dumps({"cluster": cluster, "task": {"type": pool, "index": 0}})}
         for pool in cluster
     ]
-    arguments = {**options, "paths": {name: str(path) for name, path in paths.items()}}
-    with running([PROGRAM, step, json.dumps(arguments)], variables, folder) as job:
-        return job.ended()
+    with running(run_on_machine, [step, options, paths], variables, folder) as job:
+        return all_ended(job)
 
 
 def test_two_machines_train_the_model_of_one(tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from components.train import checkpoints
 from components.train.options import RefitOptions, TrainStepOptions
 from components.train.refit import refit
 from components.train.step import train
+from tests.components.train.program import train_and_die
 from tests.components.train.test_refit import CONFIGS, write_run
+from tests.processes import running
 from trainer.errors import InputError
 from trainer.files import MANIFEST
 from trainer.matrix import InteractionMatrix
@@ -51,29 +53,6 @@ local.init(local.SubprocessRunner(use_venv=False), pipeline_root=f"{folder}/runs
 components.load_component_from_file(f"{folder}/spec.yaml")()
 """
 
-# Trains a step, and is killed once its checkpoint of an iteration is complete.
-KILLED = """
-import json, os, signal, sys
-from pathlib import Path
-from components.train import checkpoints, step
-from components.train.options import TrainStepOptions
-
-folder, model, options, iteration = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]), int(sys.argv[4])
-checkpoints._SECONDS = 0.0
-if os.environ.get("MOUNTED"):
-    checkpoints.is_mounted_bucket = lambda folder: True
-save = checkpoints.StepCheckpoints.save
-
-def save_and_die(self, state, *arguments):
-    save(self, state, *arguments)
-    if len(state.history) == iteration:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-checkpoints.StepCheckpoints.save = save_and_die
-inputs = {name: folder / name for name in ("matrix", "vocabulary")}
-step.train(TrainStepOptions(**options), **inputs, model=Path(model))
-"""
-
 
 def write_data(folder: Path, seed: int = 3) -> dict[str, Path]:
     """Write the artifacts that the step reads."""
@@ -89,11 +68,12 @@ def inputs(tmp_path: Path) -> dict[str, Path]:
     return write_data(tmp_path)
 
 
-def kill(folder: Path, model: Path, options: dict[str, object], iteration: int = 2, **variables: str) -> None:
+def kill(
+    folder: Path, model: Path, options: dict[str, object], iteration: int = 2, *, is_mounted: bool = False
+) -> None:
     """Run the step in a process of its own, and kill it after the checkpoint of an iteration."""
-    command = [sys.executable, "-c", KILLED, str(folder), str(model), json.dumps(options), str(iteration)]
-    killed = subprocess.run(command, check=False, cwd=ROOT, env={**os.environ, **variables})
-    assert killed.returncode == -signal.SIGKILL
+    with running(train_and_die, [folder, model, options, iteration, is_mounted], [{}], folder) as processes:
+        assert processes[0].ended().code == -signal.SIGKILL
 
 
 def assert_same(one: Path, other: Path) -> None:
@@ -161,17 +141,16 @@ def test_a_killed_step_resumes_from_every_place(
 ) -> None:
     options = {"latent_factors": "3", "num_iters": 4}
     train(TrainStepOptions(**options), **inputs, model=tmp_path / "plain")
-    variables = {}
-    if place == "a mounted bucket":
+    is_mounted = place == "a mounted bucket"
+    if is_mounted:
         # Nobody asks for checkpoints on Vertex AI.
-        variables = {"MOUNTED": "1"}
         monkeypatch.setattr(checkpoints, "is_mounted_bucket", lambda _: True)
     elif place == "beside the model":
         options["checkpoint_every"] = "1"
     else:
         request.getfixturevalue("bucket" if place == "gs" else "s3_bucket")
         options["checkpoint_dir"] = f"{place}://bucket/kept"
-    kill(tmp_path, tmp_path / "model", options, **variables)
+    kill(tmp_path, tmp_path / "model", options, is_mounted=is_mounted)
     with caplog.at_level(logging.INFO, "trainer"):
         train(TrainStepOptions(**options), **inputs, model=tmp_path / "model")
     assert f"{RESUMED} 2" in caplog.text
@@ -189,7 +168,7 @@ def test_values_that_were_chosen_are_kept_and_not_searched_for_again(
     options = {"num_iters": 4, "checkpoint_every": "1"}
     train(TrainStepOptions(**options), **inputs, model=tmp_path / "plain")
     kill(tmp_path, tmp_path / "model", options)
-    monkeypatch.setattr("components.train.step.choose", None)
+    monkeypatch.setattr("trainer.auto.choose", None)
     metadata = train(TrainStepOptions(**options), **inputs, model=tmp_path / "model")
     assert_same(tmp_path / "model", tmp_path / "plain")
     model, plain = (Model.load(tmp_path / name) for name in ("model", "plain"))

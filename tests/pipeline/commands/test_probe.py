@@ -281,7 +281,7 @@ def test_the_spec_has_every_steps_own_settings(tmp_path: Path, wals: Wals) -> No
     )
     arguments = ("--target", "vertex", "--pipeline", "wals-probe", "--output-dir", tmp_path)
     assert wals("compile", *arguments, "--settings", settings).exit_code == 0
-    spec = yaml.safe_load((tmp_path / "wals-probe.vertex.yaml").read_text("utf-8"))
+    spec = yaml.load((tmp_path / "wals-probe.vertex.yaml").read_text("utf-8"), yaml.CSafeLoader)
     executors, tasks = spec["deploymentSpec"]["executors"], spec["root"]["dag"]["tasks"]
     job = spec["components"]["comp-train"]["inputDefinitions"]["parameters"]["worker_pool_specs"]
     assert job["defaultValue"][0]["machine_spec"]["machine_type"] == "g2-standard-16"
@@ -302,7 +302,7 @@ def test_the_spec_has_every_steps_own_settings(tmp_path: Path, wals: Wals) -> No
 def test_the_loop_goes_over_objects() -> None:
     """Kubeflow Pipelines refuses an item that compiles to text where a step takes an object."""
     for target in ("vertex", "kubeflow"):
-        spec = yaml.safe_load((GOLDEN / f"wals-probe.{target}.yaml").read_text("utf-8"))
+        spec = yaml.load((GOLDEN / f"wals-probe.{target}.yaml").read_text("utf-8"), yaml.CSafeLoader)
         loop = spec["components"]["comp-for-loop-1"]["inputDefinitions"]["parameters"]
         assert loop["pipelinechannel--suggest-Output-loop-item"]["parameterType"] == "STRUCT"
         assert json.dumps(spec).count('"parameterType": "STRUCT"') == 3

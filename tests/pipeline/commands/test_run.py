@@ -15,6 +15,7 @@ from kfp import compiler, dsl
 from pipeline.cli import run_command
 from pipeline.cli import wals as cli
 from pipeline.local.runner import StepEvent, run_compiled
+from tests.conftest import Once
 from tests.pipeline.conftest import Wals
 from tests.pipeline.serving import STEPS
 from trainer.errors import WalsError
@@ -35,19 +36,24 @@ def wals_process(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[s
 
 
 @pytest.fixture(scope="module")
-def finished(ratings_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def finished(ratings_csv: Path, once: Once) -> tuple[Path, str]:
     """A finished run: its folder, and what it printed."""
+
+    def make(folder: Path) -> None:
+        items = folder / "items.csv"
+        titles = "".join(f'{i + 100},"Film {i}, The"\n' for i in range(40))
+        items.write_text(f"movieId,title\n{titles}", "utf-8")
+        source = folder / "ratings.csv"
+        source.write_bytes(ratings_csv.read_bytes())
+        result = wals_process(
+            "run", "--source", source, "--items", items, "--output-dir", "out", *SMALL, cwd=folder
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        (folder / "printed").write_text(result.stdout, "utf-8")
+
     # kfp.local used to rewrite "python3" inside the paths of a user's data.
-    folder = tmp_path_factory.mktemp("python3 runs")
-    items = folder / "items.csv"
-    items.write_text("movieId,title\n" + "".join(f'{i + 100},"Film {i}, The"\n' for i in range(40)), "utf-8")
-    source = folder / "ratings.csv"
-    source.write_bytes(ratings_csv.read_bytes())
-    result = wals_process(
-        "run", "--source", source, "--items", items, "--output-dir", "out", *SMALL, cwd=folder
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return folder / "out", result.stdout
+    folder = once("python3 runs", make)
+    return folder / "out", (folder / "printed").read_text("utf-8")
 
 
 def test_it_shows_each_step_in_order_and_the_results_at_the_end(finished: tuple[Path, str]) -> None:

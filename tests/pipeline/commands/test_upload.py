@@ -35,7 +35,7 @@ def test_the_registry_gets_the_compiled_pipeline_by_digest_and_tags(
     (content,) = vertex.templates.values()
     assert uploaded["version"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
     assert uploaded["location"] == f"{vertex.url}/templates/wals-train/{uploaded['version']}"
-    assert yaml.safe_load(content)["pipelineInfo"]["name"] == "wals-train"
+    assert yaml.load(content, yaml.CSafeLoader)["pipelineInfo"]["name"] == "wals-train"
     assert vertex.tags == {"wals-train/latest": uploaded["version"]}
 
 

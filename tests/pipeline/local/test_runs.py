@@ -292,6 +292,20 @@ def test_the_logs_of_a_run(wals: Wals) -> None:
     result = wals("logs", "first", "train")
     assert result.exit_code == 2
     assert "step 'train': is not a step of the run; give one of extract, trial, trial.1" in result.stderr
+    log = logs.begin("publish")
+    executor = "[KFP Executor 2026-11-27 04:01:38,838 {}]: {}".format
+    for line in (
+        *(executor("INFO", "Looking for component `publish`"), executor("INFO", "Got executor_input:")),
+        *("{", '    "inputs": {', "    }", "}"),
+        *("wals: 3 items", executor("WARNING", "slow"), "Traceback (most recent call last):", "}"),
+        executor("INFO", "Wrote executor output file to x."),
+    ):
+        write_line(log, f"    {line}")
+    result = wals("logs", "first", "publish")
+    own = ["wals: 3 items", executor("WARNING", "slow"), "Traceback (most recent call last):", "}"]
+    assert result.stdout.splitlines() == own
+    assert result.stderr == "With the lines of Kubeflow Pipelines itself: runs/first/logs\n"
+    assert '"inputs"' in log.read_text("utf-8")
     run("runs/second")
     result = wals("logs", "second")
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)

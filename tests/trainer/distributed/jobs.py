@@ -2,20 +2,15 @@
 
 import contextlib
 import json
-import os
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-ROOT = Path(__file__).parents[3]
-LONGEST = 120.0
+from tests.processes import Process, running
+from tests.trainer.distributed.program import take_part
 
 
 def free_addresses(number: int) -> list[str]:
@@ -36,63 +31,6 @@ def descriptions(number: int) -> list[str]:
     ]
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A process that has ended."""
-
-    code: int
-    lines: list[str]
-
-
-class Job:
-    """Processes of a job that runs."""
-
-    def __init__(
-        self,
-        command: Sequence[str | Path],
-        variables: Sequence[Mapping[str, str]],
-        folder: Path,
-    ) -> None:
-        self._logs = [folder / f"worker-{number}.log" for number in range(len(variables))]
-        self.processes = []
-        for log, of_process in zip(self._logs, variables, strict=True):
-            with log.open("w") as file:
-                self.processes.append(
-                    subprocess.Popen(
-                        [sys.executable, *command],
-                        env={**os.environ, "PYTHONPATH": str(ROOT), **of_process},
-                        stdout=file,
-                        stderr=file,
-                    )
-                )
-
-    def ended(self) -> list[Ended]:
-        """Wait for the processes to end, and return how they did."""
-        codes = [process.wait(LONGEST) for process in self.processes]
-        return [
-            Ended(code, log.read_text("utf-8").splitlines())
-            for code, log in zip(codes, self._logs, strict=True)
-        ]
-
-    def stop(self) -> None:
-        """End the processes that still run."""
-        for process in self.processes:
-            process.kill()
-            process.wait()
-
-
-@contextlib.contextmanager
-def running(
-    command: Sequence[str | Path], variables: Sequence[Mapping[str, str]], folder: Path
-) -> Iterator[Job]:
-    """Start a process for each set of environment variables."""
-    job = Job(command, variables, folder)
-    try:
-        yield job
-    finally:
-        job.stop()
-
-
 def write_job(folder: Path, matrix: sparse.csr_array, *, every: int = 10_000, **parameters: Any) -> None:
     """Write what `program.py` reads."""
     folder.mkdir(exist_ok=True)
@@ -100,11 +38,13 @@ def write_job(folder: Path, matrix: sparse.csr_array, *, every: int = 10_000, **
     (folder / "config.json").write_text(json.dumps({**parameters, "every": every}), "utf-8")
 
 
-def training(folder: Path, processes: int, **variables: str) -> contextlib.AbstractContextManager[Job]:
+def training(
+    folder: Path, processes: int, **variables: str
+) -> contextlib.AbstractContextManager[list[Process]]:
     """Start `program.py` in some processes; ``variables`` are set in the last one only."""
     environments: list[dict[str, str]] = [{"TF_CONFIG": text} for text in descriptions(processes)]
     environments[-1] |= variables
-    return running([Path(__file__).with_name("program.py"), folder], environments, folder)
+    return running(take_part, [folder], environments, folder)
 
 
 def factors(folder: Path) -> dict[str, np.ndarray]:

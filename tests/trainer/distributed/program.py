@@ -1,8 +1,4 @@
-"""One process of a training job: ``program.py FOLDER``, with TF_CONFIG in the environment.
-
-FOLDER has ``matrix.npz``, a SciPy matrix, and ``config.json``, parameters of `TrainConfig` and ``every``, the
-iterations between checkpoints. The chief writes ``factors.npz`` to it.
-"""
+"""One process of a training job, with TF_CONFIG in the environment."""
 
 import json
 import logging
@@ -22,8 +18,23 @@ from trainer.matrix import InteractionMatrix
 from trainer.training import fit
 
 
-def main(folder: Path) -> None:
-    """Take part in the training."""
+def take_part(folder: Path) -> int:
+    """Take part in the training, and return the exit code.
+
+    Args:
+        folder: has ``matrix.npz``, a SciPy matrix, and ``config.json``, parameters of `TrainConfig` and
+            ``every``, the iterations between checkpoints. The chief writes ``factors.npz`` to it.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        _train(folder)
+    except WalsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _train(folder: Path) -> None:
     # A process of its own may have other data, by mistake.
     data = Path(os.environ.get("MATRIX", folder / "matrix.npz"))
     matrix = InteractionMatrix.from_scipy(sparse.load_npz(data))
@@ -38,12 +49,3 @@ def main(folder: Path) -> None:
     np.savez(
         folder / "factors.npz", users=model.user_factors, items=model.item_factors, objectives=objectives
     )
-
-
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        main(Path(sys.argv[1]))
-    except WalsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)

@@ -14,16 +14,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from tests.trainer.distributed.jobs import (
-    LONGEST,
-    Ended,
-    descriptions,
-    factors,
-    free_addresses,
-    running,
-    training,
-    write_job,
-)
+from tests.processes import LONGEST, Ended, all_ended, running
+from tests.trainer.distributed.jobs import descriptions, factors, free_addresses, training, write_job
+from tests.trainer.distributed.program import take_part
 from tests.trainer.shapes import interactions
 from trainer.config import TrainConfig
 from trainer.distributed import exchange
@@ -62,7 +55,7 @@ def test_several_processes_find_the_factors_of_one(
     parameters = {**parameters, "latent_factors": 12, "num_iters": 4, "num_threads": 1}
     write_job(tmp_path, MATRIX, **parameters)
     with training(tmp_path, processes) as job:
-        assert [ended.code for ended in job.ended()] == [0] * processes
+        assert [ended.code for ended in all_ended(job)] == [0] * processes
     expected, found = alone(MATRIX, parameters), factors(tmp_path)
     for side in ("users", "items"):
         np.testing.assert_allclose(
@@ -79,7 +72,7 @@ def test_a_worker_may_have_no_rows(tmp_path: Path) -> None:
     assert 0 in np.diff(bounds_of(matrix.indptr, 4))
     write_job(tmp_path, matrix, **parameters)
     with training(tmp_path, 4) as job:
-        assert [ended.code for ended in job.ended()] == [0] * 4
+        assert [ended.code for ended in all_ended(job)] == [0] * 4
     np.testing.assert_allclose(factors(tmp_path)["users"], alone(matrix, parameters)["users"], atol=1e-5)
 
 
@@ -88,7 +81,7 @@ def test_the_log_says_how_much_is_sent(tmp_path: Path) -> None:
     matrix, d = interactions(3000, 500, 9000), 16
     write_job(tmp_path, matrix, solver="cg", latent_factors=d, num_iters=3)
     with training(tmp_path, 3) as job:
-        chief = job.ended()[0]
+        chief = all_ended(job)[0]
     found = re.search(r"sent (\S+) MB to the other workers in each iteration", "\n".join(chief.lines))
     assert found
     rows = sum(int(bounds_of(of_side.indptr, 3)[1]) for of_side in (matrix, matrix.T.tocsr()))
@@ -101,10 +94,10 @@ def test_a_killed_worker_ends_the_job_which_resumes_with_another_number_of_worke
     write_job(disturbed, MATRIX, every=1, **parameters)
     with training(disturbed, 3) as job:
         while not list(disturbed.glob(f"checkpoints/iteration-*/{MANIFEST}")):
-            assert job.processes[0].poll() is None, job.ended()[0].lines
+            assert job[0].runs, job[0].ended().lines
             os.sched_yield()
-        os.kill(job.processes[2].pid, signal.SIGKILL)
-        chief, other, killed = job.ended()
+        os.kill(job[2].pid, signal.SIGKILL)
+        chief, other, killed = all_ended(job)
     assert killed.code == -signal.SIGKILL
     for survivor in (chief, other):
         assert survivor.code == 1
@@ -118,7 +111,7 @@ def test_a_killed_worker_ends_the_job_which_resumes_with_another_number_of_worke
     for folder, processes in ((disturbed, 2), (quiet, 1)):
         write_job(folder, MATRIX, **parameters)
         with training(folder, processes) as job:
-            first, *others = job.ended()
+            first, *others = all_ended(job)
         assert first.code == 0
         assert all(f"iteration {done + 1} of {done + 3}: " in "\n".join(other.lines) for other in others)
         resumed = f"resuming from the checkpoint of iteration {done}" in first.lines
@@ -130,7 +123,7 @@ def test_all_processes_say_why_one_of_them_failed(tmp_path: Path) -> None:
     write_job(tmp_path, MATRIX, solver="cg", latent_factors=4, num_iters=3)
     sparse.save_npz(tmp_path / "other.npz", MATRIX[:-1])
     with training(tmp_path, 3, MATRIX=str(tmp_path / "other.npz")) as job:
-        ended = job.ended()
+        ended = all_ended(job)
     assert [process.code for process in ended] == [2, 2, 2]
     reasons = list(itertools.chain.from_iterable(map(errors_of, ended)))
     assert len(reasons) == 3
@@ -145,9 +138,8 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", port))
         taken.listen()
-        command = [Path(__file__).with_name("program.py"), tmp_path]
-        with running(command, [{"TF_CONFIG": text}], tmp_path) as job:
-            (ended,) = job.ended()
+        with running(take_part, [tmp_path], [{"TF_CONFIG": text}], tmp_path) as job:
+            (ended,) = all_ended(job)
     assert ended.code == 2
     assert [f"address '127.0.0.1:{port}': cannot be listened on" in line for line in errors_of(ended)] == [
         True

@@ -62,10 +62,9 @@ def expected(interactions, duplicates, part):
     return matrix
 
 
-@pytest.mark.parametrize("duplicates", get_args(Duplicates))
 @pytest.mark.parametrize("sizes", [(4, 1, 0), (4, 4, 400), (16, 4, 400), (1 << 20, 1 << 18, 1 << 29)])
-@settings(max_examples=25, deadline=None)
-@given(interactions=INTERACTIONS, batches=st.integers(1, 4))
+@settings(max_examples=40, deadline=None)
+@given(duplicates=st.sampled_from(get_args(Duplicates)), interactions=INTERACTIONS, batches=st.integers(1, 4))
 def test_merging_gives_what_the_obvious_way_gives(tmp_path_factory, duplicates, sizes, interactions, batches):
     shard, block, in_memory = sizes
     folder = tmp_path_factory.mktemp("assembly")

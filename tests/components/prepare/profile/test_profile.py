@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -37,24 +38,35 @@ def frame(users, rows, liked, times=False, popular=1.0, repeated=0):
     return table
 
 
+def prepared(folder, previous="", on_drift="fail", options=(), **shape):
+    folder.mkdir()
+    frame(**{**BASE, **shape}).to_parquet(folder / "source.parquet")
+    extract(source=str(folder / "source.parquet"), output=folder / "interactions")
+    outputs = ("interactions", "training", "holdout", "vocabulary", "profile")
+    prepare(
+        **{output: folder / output for output in outputs},
+        profile_report=folder / "profile.html",
+        previous_profile=previous,
+        on_drift=on_drift,
+        **dict(options),
+    )
+    return folder
+
+
 @pytest.fixture
 def run(tmp_path):
-    def prepared(name, previous="", on_drift="fail", options=(), **shape):
-        folder = tmp_path / name
-        folder.mkdir()
-        frame(**{**BASE, **shape}).to_parquet(folder / "source.parquet")
-        extract(source=str(folder / "source.parquet"), output=folder / "interactions")
-        outputs = ("interactions", "training", "holdout", "vocabulary", "profile")
-        prepare(
-            **{output: folder / output for output in outputs},
-            profile_report=folder / "profile.html",
-            previous_profile=previous,
-            on_drift=on_drift,
-            **dict(options),
-        )
-        return folder
+    return lambda name, **options: prepared(tmp_path / name, **options)
 
-    return prepared
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return prepared(tmp_path_factory.mktemp("runs") / "first")
+
+
+@pytest.fixture
+def first(base, tmp_path):
+    """The folder ``first`` of a run on the base."""
+    return shutil.copytree(base, tmp_path / "first")
 
 
 def artifacts(folder):
@@ -89,14 +101,14 @@ def labels(html):
     return re.findall(r"<text[^>]*>\s*([^<]*?)\s*</text>", html)
 
 
-def test_the_picture_labels_ratings_with_round_numbers(run):
-    texts = labels((run("first") / "profile.html").read_text())
+def test_the_picture_labels_ratings_with_round_numbers(first):
+    texts = labels((first / "profile.html").read_text())
     assert [label for label in texts if label in {"1", "2", "3", "4", "5"}][:5] == ["1", "2", "3", "4", "5"]
 
 
-def test_the_picture_of_many_bins_has_few_labels(run, tmp_path):
+def test_the_picture_of_many_bins_has_few_labels(first, tmp_path):
     sizes = {str(size): 1 for size in range(31)}
-    profile = load_profile(str(run("first") / "profile"))
+    profile = load_profile(str(first / "profile"))
     write_report(
         profile.model_copy(update={"per_user": sizes, "per_item": sizes}), None, [], tmp_path / "many.html"
     )
@@ -124,8 +136,7 @@ def test_other_filters_are_not_drift(run):
     assert now.model_dump(exclude=changed) == before.model_dump(exclude=changed)
 
 
-def test_the_same_data_again_passes(run):
-    first = run("first")
+def test_the_same_data_again_passes(first, run):
     folder = run("second", previous=str(first / "profile"))
     assert "within the contract's limits" in (folder / "profile.html").read_text()
 
@@ -142,8 +153,7 @@ def test_the_same_data_again_passes(run):
         ({"times": True}, "the columns were .* event_time"),
     ],
 )
-def test_drift_stops_the_run_before_training(run, tmp_path, shape, message):
-    first = run("first")
+def test_drift_stops_the_run_before_training(first, run, tmp_path, shape, message):
     with pytest.raises(InputError, match=message):
         run("second", previous=str(first / "profile"), **shape)
     assert artifacts(tmp_path / "second") == {"interactions", "profile"}
@@ -156,8 +166,7 @@ def test_a_table_loaded_one_and_a_half_times_is_drift(run):
         run("second", previous=str(first / "profile"), users=4_000, repeated=1_500)
 
 
-def test_drift_may_only_warn(run, caplog):
-    first = run("first")
+def test_drift_may_only_warn(first, run, caplog):
     with caplog.at_level(logging.WARNING):
         folder = run("second", previous=str(first / "profile"), on_drift="warn", rows=1_500)
     assert "interactions fell to 1,500" in caplog.text
@@ -173,8 +182,8 @@ def test_drift_may_only_warn(run, caplog):
     ],
     ids=["truncated", "missing", "version"],
 )
-def test_a_previous_profile_that_cannot_be_used_is_one_line(run, tmp_path, damage):
-    profile = run("first") / "profile"
+def test_a_previous_profile_that_cannot_be_used_is_one_line(first, run, tmp_path, damage):
+    profile = first / "profile"
     damage(profile)
     with pytest.raises(
         InputError, match=r"previous_profile '.*/first/profile': is not a complete profile of version 2"
@@ -204,8 +213,7 @@ def test_the_next_run_is_not_compared_with_a_stopped_one(run, tmp_path):
     run("fifth", previous=kept, rows=1_500)
 
 
-def test_a_given_profile_stays_unchanged(run):
-    first = run("first")
+def test_a_given_profile_stays_unchanged(first, run):
     before = {file.name: file.read_bytes() for file in (first / "profile").iterdir()}
     run("second", previous=str(first / "profile"), rows=3_000, options=VOLUME_ONLY)
     assert {file.name: file.read_bytes() for file in (first / "profile").iterdir()} == before
