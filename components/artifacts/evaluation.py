@@ -106,8 +106,7 @@ class ChampionFacts(Manifest):
         promoted: time since which it serves, ISO 8601 in UTC.
         unknown_users: judged users that it does not know, for whom it answers by popularity.
         unknown_items: items that it does not know.
-        excluded_entries: held-out entries of the users who were drawn that it was trained on, which are left
-            out for all recommenders.
+        excluded_entries: held-out entries that it was trained on, which are left out for all recommenders.
     """
 
     version: str
@@ -144,8 +143,8 @@ class Holdout(Manifest):
     Attributes:
         users: judged users.
         entries: judged entries.
-        checksum: SHA-256 of the held-out entries of the users who were drawn, excluded ones included; metrics
-            with different checksums are not comparable.
+        checksum: SHA-256 of all held-out entries, whether they are judged or not; metrics of different
+            holdouts are not comparable.
     """
 
     users: Count

@@ -52,17 +52,15 @@ class Case:
     Attributes:
         model: the new model; of users held out whole with factors and seen items from their histories.
         matrix: training entries.
-        held_out: held-out entries.
-        targets: those of the users who are judged.
+        targets: held-out entries.
         history: interactions of users held out whole; None with other splits.
-        checksum: SHA-256 of what is judged on: the targets and the history.
+        checksum: SHA-256 of the held-out entries.
         catalogue: what is known about the items.
         profile: profile of the interactions that all of it was made from.
     """
 
     model: Model
     matrix: InteractionMatrix
-    held_out: InteractionMatrix
     targets: Targets
     history: InteractionMatrix | None
     checksum: str
@@ -70,10 +68,8 @@ class Case:
     profile: Profile
 
     @classmethod
-    def open(
-        cls, model: Path, training: Path, holdout: Path, catalogue: Path, profile: Path, most_users: int
-    ) -> Self:
-        """Open the artifacts; see `components.evaluate.step.evaluate` and `Targets.of`."""
+    def open(cls, model: Path, training: Path, holdout: Path, catalogue: Path, profile: Path) -> Self:
+        """Open the artifacts; see `components.evaluate.step.evaluate`."""
         fitted = Model.load(model)
         matrix = InteractionMatrix.open(training)
         matrix.check_same_run("model", model, fitted.training)
@@ -84,8 +80,7 @@ class Case:
             if (one.rows, one.columns) != shape:
                 problem = f"is not of the model's {shape[0]:,} users and {shape[1]:,} items"
                 raise InputError(name, (one.rows, one.columns), problem, "give the artifacts of one run")
-        held_out = matrices[TARGETS]
-        targets = Targets.of(held_out, most_users)
+        targets = Targets.of(matrices[TARGETS])
         if not targets.entries:
             problem = "has no entries to score on"
             raise InputError("holdout", 0, problem, "hold out more, such as holdout_fraction 0.1")
@@ -93,14 +88,14 @@ class Case:
         if history is not None:
             fitted = _folded_in(fitted, history)
         checksum = _checksum(targets, history)
-        return cls(fitted, matrix, held_out, targets, history, checksum, known_items, Profile.read(profile))
+        return cls(fitted, matrix, targets, history, checksum, known_items, Profile.read(profile))
 
     def item_counts(self, *, with_holdout: bool) -> NDArray[np.int64]:
         """Return the training interactions of each item, (items,), with those held out if asked for."""
         counts = self.matrix.column_counts()
         if not with_holdout:
             return counts
-        held_out = self.held_out.column_counts()
+        held_out = np.bincount(self.targets.items, minlength=len(counts))
         return counts + held_out + (self.history.column_counts() if self.history else 0)
 
 
@@ -168,7 +163,12 @@ class Judge:
 
     @cached_property
     def targets(self) -> Targets:
-        """The entries that are judged: those of the case that the champion was not trained on.
+        """The entries that are judged: of users drawn from those who have any, see `_eligible`."""
+        return self._eligible.drawn(self.options.eval_users)
+
+    @property
+    def _eligible(self) -> Targets:
+        """All held-out entries that the champion was not trained on.
 
         If none are left, they are all judged, but without the champion: the figures of the run are worth
         having all the same.
@@ -342,8 +342,8 @@ class Judge:
 
     @property
     def _drawn(self) -> str:
-        """How many users have held-out entries, and how many of them were drawn if not all were."""
-        users, drawn = np.count_nonzero(self.case.held_out.row_counts()), len(self.case.targets.users)
+        """How many users could be judged, and how many of them were drawn if not all were."""
+        users, drawn = len(self._eligible.users), len(self.targets.users)
         return f"{users:,}" if users == drawn else f"{users:,}, of whom {drawn:,} were drawn at random"
 
     def _facts(self) -> dict[str, str]:
@@ -355,8 +355,8 @@ class Judge:
             "training interactions": f"{matrix.entries:,}",
             "density": f"{matrix.entries / (matrix.rows * matrix.columns):.4%}",
             "code version": own_version(),
-            "held-out interactions": f"{self.case.held_out.entries:,}",
-            "users with held-out interactions": self._drawn,
+            "held-out interactions": f"{self.case.targets.entries:,}",
+            "users with interactions to predict": self._drawn,
             "users without training interactions": (
                 f"{np.count_nonzero(np.diff(self.case.model.seen.indptr) == 0):,}"
             ),

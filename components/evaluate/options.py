@@ -20,8 +20,8 @@ class EvaluateOptions(RegistryOptions, RankingOptions):
         default=100_000,
         ge=0,
         le=1_000_000_000,
-        description="Judge at most this many of the users with held-out interactions, drawn at random; 0 is "
-        "unlimited.",
+        description="Judge at most this many of the users with interactions to predict, drawn at random; 0 "
+        "is unlimited.",
         json_schema_extra=_EVALUATION,
     )
     gate_metric: Literal["recall", "ndcg", "map", "mrr", "hit_rate"] = Field(

@@ -56,12 +56,12 @@ def evaluate(
 ) -> Judgement:
     """Judge a model on a holdout beside the champion and baselines, and decide whether it is delivered.
 
-    docs/results.md describes the rules. In short: the champion is the model that the registry calls so; of
-    the users with held-out entries, at most ``eval_users`` are drawn; all recommenders rank for the same
-    users and have to find the same entries, those that the champion was not trained on; items that a user
-    has in the training of either model are masked for all of them; users that a model knows nothing about
-    get the popular items from it. Users who were held out whole get factors from their ``history`` in the
-    holdout (fold-in), and its items are masked; this is strong generalisation (Liang et al. 2018, sec. 4.2).
+    docs/results.md describes the rules. In short: the champion is the model that the registry calls so; all
+    recommenders rank for the same users, at most ``eval_users`` drawn at random, and have to find the same
+    entries, those that the champion was not trained on; items that a user has in the training of either model
+    are masked for all of them; users that a model knows nothing about get the popular items from it. Users
+    who were held out whole get factors from their ``history`` in the holdout (fold-in), and its items are
+    masked; this is strong generalisation (Liang et al. 2018, sec. 4.2).
 
     Args:
         options: how the model is judged, and what it takes to be delivered.
@@ -84,7 +84,7 @@ def evaluate(
     """
     begin_artifact(evaluation)
     report.unlink(missing_ok=True)
-    case = Case.open(model, training, holdout, catalogue, profile, options.eval_users)
+    case = Case.open(model, training, holdout, catalogue, profile)
     # The metrics keep the name of the length that was asked for: longer lists than the items change nothing.
     at_most_items("eval_k", options.eval_k, len(case.model.items))
     with (

@@ -34,35 +34,16 @@ class Targets:
     values: NDArray[np.float32]
 
     @classmethod
-    def of(cls, matrix: InteractionMatrix, most: int = 0) -> Self:
-        """Return the entries of a matrix; those of a single shard are not copied unless users are drawn.
-
-        Args:
-            matrix: held-out entries.
-            most: largest number of users; 0 for any number. If more have entries, so many are drawn at
-                random, the same ones for the same matrix.
-        """
-        users = np.flatnonzero(matrix.row_counts())
-        if most and len(users) > most:
-            drawn = np.random.default_rng(_DRAW).choice(users, most, replace=False, shuffle=False)
-            return cls._of_users(matrix, np.sort(drawn))
+    def of(cls, matrix: InteractionMatrix) -> Self:
+        """Return the entries of a matrix; those of a single shard are not copied."""
         entries = seen_of(matrix.by_row)
+        users = np.flatnonzero(np.diff(entries.indptr))
         values = (
             matrix.by_row[0].values
             if len(matrix.by_row) == 1
             else np.concatenate([shard.values for shard in matrix.by_row])
         )
         return cls(users, np.append(entries.indptr[users], entries.indptr[-1]), entries.indices, values)
-
-    @classmethod
-    def _of_users(cls, matrix: InteractionMatrix, users: NDArray[np.int64]) -> Self:
-        """Return the entries of some users, who are in ascending order and have entries."""
-        firsts = [shard.first for shard in matrix.by_row]
-        parts = np.split(users, np.searchsorted(users, firsts[1:]))
-        rows = [shard.take(part - shard.first) for shard, part in zip(matrix.by_row, parts, strict=True)]
-        together = seen_of(rows)
-        values = np.concatenate([shard.values for shard in rows])
-        return cls(users, together.indptr, together.indices, values)
 
     @property
     def entries(self) -> int:
@@ -80,6 +61,18 @@ class Targets:
                 self.items[entries],
                 self.values[entries],
             )
+
+    def drawn(self, most: int) -> Self:
+        """Return the entries of at most so many users, drawn at random; 0 is for any number.
+
+        Each user has a fixed place in the draw, so that of any two sets of users mostly the same are drawn.
+        """
+        if not most or len(self.users) <= most:
+            return self
+        places = np.random.default_rng(_DRAW).random(int(self.users[-1]) + 1, np.float32)[self.users]
+        kept = np.zeros(len(self.users), bool)
+        kept[np.argsort(places, kind="stable")[:most]] = True
+        return self.only(np.repeat(kept, np.diff(self.indptr)))[0]
 
     def only(self, kept: NDArray[np.bool_]) -> tuple[Self, NDArray[np.int64]]:
         """Return some of the entries, and the positions of the users who have any of them.

@@ -62,7 +62,7 @@ def command(flags: Flags, run_ids: tuple[str, ...], show_all: bool, as_json: boo
     if not any(run.metrics for run in runs):
         echo("There are no metrics to show")
     if len({run.holdout for run in runs if run.holdout}) > 1:
-        echo("The runs were judged on different held-out interactions, so their metrics are not comparable")
+        echo("The runs were judged on different holdouts, so that their metrics are not comparable")
 
 
 def comparison(runs: Sequence[Compared], show_all: bool) -> PlainTable:

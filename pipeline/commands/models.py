@@ -131,7 +131,7 @@ def compare_command(
     if have_same_parameters(columns):
         echo("The versions have the same parameters")
     if len({version.holdout_checksum for version in found}) > 1:
-        echo("They were judged on different held-out interactions: their metrics are not comparable")
+        echo("They were judged on different holdouts: their metrics are not comparable")
 
 
 @command.command("promote", context_settings=CONTEXT)

@@ -32,17 +32,17 @@ def in_shards(matrix: InteractionMatrix, *firsts: int) -> InteractionMatrix:
     return InteractionMatrix(matrix.rows, matrix.columns, shards, matrix.by_column)
 
 
-@pytest.mark.parametrize("most", [0, 1, 12, 39])
+@pytest.mark.parametrize("most", [0, 1, 12, 39, 40])
 @pytest.mark.parametrize("firsts", [[0], [0, 7, 8, 50]])
 def test_they_are_those_of_the_users_in_shards_too(
     matrix: InteractionMatrix, most: int, firsts: list[int]
 ) -> None:
-    targets = Targets.of(in_shards(matrix, *firsts), most)
+    targets = Targets.of(in_shards(matrix, *firsts)).drawn(most)
     known = np.flatnonzero(matrix.row_counts())
     assert len(targets.users) == (most or len(known))
     assert np.isin(targets.users, known).all()
     assert (np.diff(targets.users) > 0).all()
-    assert_array_equal(targets.users, Targets.of(matrix, most).users)
+    assert_array_equal(targets.users, Targets.of(matrix).drawn(most).users)
     for place, user in enumerate(targets.users):
         entries = slice(*targets.indptr[place : place + 2])
         items, values = matrix.row(user)
@@ -55,6 +55,16 @@ def test_every_user_is_as_likely_to_be_drawn() -> None:
     # Neither the first nor the last ones: their mean is near the middle.
     users = 100_000
     matrix = InteractionMatrix.from_scipy(sparse.csr_array(np.ones((users, 1), np.float32)))
-    drawn = Targets.of(matrix, 1000).users
+    drawn = Targets.of(matrix).drawn(1000).users
     # The standard error of the mean is 0.009 of the range.
     assert abs(drawn.mean() / users - 0.5) < 0.04
+
+
+def test_without_some_users_others_are_drawn_besides_the_same_ones(matrix: InteractionMatrix) -> None:
+    targets = Targets.of(matrix)
+    before = targets.drawn(20).users
+    gone = before[::4]
+    left, _ = targets.only(np.repeat(~np.isin(targets.users, gone), np.diff(targets.indptr)))
+    after = left.drawn(20).users
+    assert len(after) == 20
+    assert set(before) - set(gone) <= set(after)

@@ -455,7 +455,7 @@ def test_compare_says_that_runs_were_judged_on_different_holdouts(
     assert "not comparable" not in same
     assert "recall_at_20" in different
     assert different.splitlines()[-1] == (
-        "The runs were judged on different held-out interactions, so their metrics are not comparable"
+        "The runs were judged on different holdouts, so that their metrics are not comparable"
     )
 
 

@@ -150,7 +150,7 @@ def test_runs_are_compared_and_other_holdouts_are_said(wals: Wals) -> None:
     run("runs/third", holdout="b" * 64, ndcg_at_20=0.5)
     compared = wals("compare", "first", "third")
     assert (
-        "The runs were judged on different held-out interactions, so their metrics are not comparable"
+        "The runs were judged on different holdouts, so that their metrics are not comparable"
         in compared.stdout
     )
 
