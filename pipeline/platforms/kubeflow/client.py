@@ -87,22 +87,6 @@ class Client(kfp_server_api.ApiClient):  # type: ignore[misc]
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             raise ForeignError from error
 
-    def _ApiClient__deserialize_model(self, data: Any, kind: Any) -> Any:  # noqa: N802
-        """Return an object of the API from JSON, in place of the published client's method of this name.
-
-        That one creates a configuration for every object, whose creation clears the caches of all loggers: it
-        takes most of the time in which the state of a run is read.
-        """
-        # Enumerations have no fields.
-        if not kind.openapi_types:
-            return data
-        values = {
-            name: self._ApiClient__deserialize(data[kind.attribute_map[name]], type_of)
-            for name, type_of in kind.openapi_types.items()
-            if kind.attribute_map[name] in data
-        }
-        return kind(**values, local_vars_configuration=self.configuration)
-
     def read(self, path: str, query: Mapping[str, str] | None = None) -> str:
         """Return the text that the server has at a path that the published client has no method for."""
         return self.read_bytes(path, query).decode("utf-8", "replace")

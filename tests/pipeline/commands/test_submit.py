@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import kfp_server_api
 import pytest
 
 from pipeline.definition.pipelines import TRAINING
@@ -41,24 +40,6 @@ def test_wait_follows_every_step_to_the_end(wals: Wals, config: Path) -> None:
         result.stdout.index(f"{step:<9} {state}") for step in STEPS for state in ("running", "succeeded")
     ]
     assert places == sorted(places)
-
-
-def test_reading_a_run_configures_the_client_once(
-    wals: Wals, kubeflow_config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The published client does for every object of an answer, which takes longer than anything else."""
-    run_id = wals("submit", "--config", kubeflow_config, "--wait", "--json").json["id"]
-    made = []
-    create = kfp_server_api.Configuration.__init__
-
-    def counted(self: Any, *arguments: Any, **options: Any) -> None:
-        made.append(self)
-        create(self, *arguments, **options)
-
-    monkeypatch.setattr(kfp_server_api.Configuration, "__init__", counted)
-    shown = wals("runs", run_id, "--config", kubeflow_config, "--json").json
-    assert shown["steps"]
-    assert len(made) == 1
 
 
 def test_wait_ends_with_the_metrics(wals: Wals, config: Path) -> None:
