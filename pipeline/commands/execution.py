@@ -266,7 +266,9 @@ def run_steps_here(
             container engine or image is there.
         WalsError: a step failed.
     """
-    from pipeline.definition.compiling import compile_pipeline
+    from pipeline.definition.compiling import compile_pipeline, import_kfp
+
+    import_kfp()
     from pipeline.display.local_run import RunDisplay
     from pipeline.local.runner import StepEvent, run_compiled
     from pipeline.local.runs import recorded

@@ -1,11 +1,9 @@
 """Compiling pipelines into the specs that platforms accept."""
 
-import contextlib
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +27,7 @@ def compile_pipeline(pipeline: Pipeline, target: Target, folder: Path, image: Im
     Raises:
         InputError: the folder cannot be written.
     """
-    with _without_client():
-        import kfp  # noqa: F401
+    import_kfp()
     from kfp import compiler  # slow to import
 
     built = pipeline.build(pipeline, image, target)
@@ -48,20 +45,18 @@ def compile_pipeline(pipeline: Pipeline, target: Target, folder: Path, image: Im
 _KFP_RUNTIME = "_KFP_RUNTIME"
 
 
-@contextlib.contextmanager
-def _without_client() -> Iterator[None]:
-    """Let kfp leave out its client, if the block is the first to import kfp. Worth it with kfp 2.17.0.
+def import_kfp() -> None:
+    """Import kfp without its client, if this is the first to import it. Worth it with kfp 2.17.0.
 
-    The client imports Kubernetes' and Google's libraries, which takes most of a second, and nothing here uses
-    it. ``kfp.client`` can still be imported by its name.
+    The client imports Kubernetes' and Google's libraries, which takes most of a second, and neither compiling
+    nor running on this machine uses it. ``kfp.client`` can still be imported by its name.
     """
     if "kfp" in sys.modules:
-        yield
         return
     before = os.environ.get(_KFP_RUNTIME)
     os.environ[_KFP_RUNTIME] = "true"
     try:
-        yield
+        import kfp  # noqa: F401
     finally:
         del os.environ[_KFP_RUNTIME]
         if before is not None:
