@@ -1,5 +1,6 @@
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -208,6 +209,18 @@ def test_the_requested_number_of_threads_works() -> None:
     together = threading.Barrier(3, timeout=30)
     kernels.in_threads(3, lambda counter: together.wait())
     assert not together.broken
+
+
+def test_threads_work_in_a_forked_process() -> None:
+    seen = np.zeros(100, np.int64)
+    kernels.in_threads(2, _count, seen)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # ends a process that waits for threads it does not have
+        kernels.in_threads(2, _count, seen)
+        os._exit(0 if (seen == 2).all() else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_an_error_in_a_thread_is_raised() -> None:

@@ -1,7 +1,9 @@
 """Shared parts of the CPU kernels: compiling, threads, entries with weights, products with gathered rows."""
 
+import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
 from typing import Any, NamedTuple, Self
 
 import numba
@@ -80,9 +82,21 @@ def in_threads(threads: int, kernel: Callable[..., None], *arguments: Any) -> No
     They share ``counter``, (1,) int64, from which `trainer.solvers.simd.take` hands out the work.
     """
     counter = np.zeros(1, np.int64)
-    with ThreadPoolExecutor(threads) as executor:
-        for call in [executor.submit(kernel, counter, *arguments) for _ in range(threads)]:
-            call.result()
+    calls = [_executor(threads).submit(kernel, counter, *arguments) for _ in range(threads)]
+    # All end before their arguments go, also if one fails.
+    wait(calls)
+    for call in calls:
+        call.result()
+
+
+@cache
+def _executor(threads: int) -> ThreadPoolExecutor:
+    """Return threads that are kept: to begin and to end them takes as long as many a kernel."""
+    return ThreadPoolExecutor(threads)
+
+
+# A forked process has none of its parent's threads.
+os.register_at_fork(after_in_child=_executor.cache_clear)
 
 
 _TILE_BYTES = 16 << 10
