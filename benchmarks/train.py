@@ -226,7 +226,7 @@ def compare(data: str, d: int, contestants: list[str], rounds: int, iterations: 
         print(
             f"\nOurs, CG: {work:.1f} GFLOP an iteration at {work / fastest:.0f} GFLOP/s "
             f"({work / fastest / flops:.0%} of this machine's matrix product, {flops:.0f} GFLOP/s); "
-            f"factor rows fetched at {traffic / fastest:.0f} GB/s, "
+            f"factor rows fetched at {traffic / fastest:.0f} GB/s if all were in single precision, "
             f"where a copy of main memory moves {bandwidth:.0f} GB/s."
         )
 
