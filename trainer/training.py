@@ -55,8 +55,7 @@ def fit(
         on_iteration: function that is called after each iteration.
         workers: processes to divide the rows among, of which this one is the chief; the others call
             `trainer.distributed.training.assist` meanwhile.
-        has_holdout: whether entries were held out of the matrix, so that it is no surprise if users or items
-            have none left.
+        has_holdout: whether entries were held out of the matrix, which explains users and items without any.
 
     Returns:
         The model, with the history of its training.

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from tests.trainer.emulation.device import EmulatedDevice, give, require_compiler
+from tests.trainer.emulation.device import EmulatedDevice
 from tests.trainer.reference import in_shards, objective, regularization, solve, weights_and_targets
 from trainer import solvers
 from trainer.checkpoint import Checkpoints
@@ -24,20 +24,10 @@ from trainer.solvers.cuda.memory import Size, plan
 from trainer.training import fit
 from trainer.weighting import Problem
 
+pytestmark = pytest.mark.usefixtures("compiler")
+
 # Each kind of row occurs in a few hundred entries.
 SMALL = Tuning(team_from=5, wide_from=60)
-
-
-@pytest.fixture(autouse=True)
-def _compiler() -> None:
-    require_compiler()
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[EmulatedDevice], None]]:
-    """Return a function that gives this machine an emulated GPU."""
-    yield lambda device: give(monkeypatch, device)
-    solvers._automatic.cache_clear()
 
 
 def random_matrix(users: int, items: int, density: float = 0.2, seed: int = 0) -> sparse.csr_array:

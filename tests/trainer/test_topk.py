@@ -1,12 +1,12 @@
 """Ranking on a GPU without one: the very kernel runs on the CPU, with NumPy in place of CuPy."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.trainer.emulation.device import H100, EmulatedDevice, give, require_compiler
+from tests.trainer.emulation.device import H100, EmulatedDevice
 from trainer import solvers
 from trainer.config import TrainConfig
 from trainer.errors import InputError, WalsError
@@ -19,21 +19,11 @@ from trainer.solvers.cuda.memory import Scores
 from trainer.solvers.cuda.topk import KERNELS, MAX_K, SOURCE, CudaTopK, Selection
 from trainer.vocabulary import Vocabulary
 
+pytestmark = pytest.mark.usefixtures("compiler")
+
 AUTO = TrainConfig(latent_factors=4)
 SLOTS = Selection().slots(10)
 GIB = 1 << 30
-
-
-@pytest.fixture(autouse=True)
-def _compiler() -> None:
-    require_compiler()
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[EmulatedDevice], None]]:
-    """Return a function that gives this machine an emulated GPU."""
-    yield lambda device: give(monkeypatch, device)
-    solvers._automatic.cache_clear()
 
 
 def hidden(random: np.random.Generator, rows: int, items: int, share: float) -> Shard:
